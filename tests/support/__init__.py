@@ -1,0 +1,1 @@
+"""Helpers of the tests: databases, programs of a PostgreSQL version, processes, documents."""
