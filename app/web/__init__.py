@@ -1,0 +1,19 @@
+"""The admin pages: one blueprint `web` with a child for each part, rendered from templates/ over app.services."""
+
+from flask import Blueprint, Flask
+from flask_bootstrap import Bootstrap5
+
+from app.web import auth, backups, context, filters, icons
+
+
+def init_app(app: Flask) -> None:
+    """Given the application, register the pages, the template filters and what every template may use."""
+    Bootstrap5(app)
+    pages = Blueprint("web", __name__)
+    pages.register_blueprint(auth.bp)
+    pages.register_blueprint(backups.bp)
+    pages.add_url_rule("/", "start", backups.to_index)
+    app.register_blueprint(pages)
+    filters.init_app(app)
+    app.add_template_global(icons.icon)
+    app.context_processor(context.template_context)

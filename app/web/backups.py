@@ -1,0 +1,168 @@
+"""The backups: list, one backup, and what can be done with it. Rules live in app.services.backups."""
+
+from uuid import UUID
+
+from flask import Blueprint, flash, redirect, render_template, request, send_file, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import login_required
+
+from app.errors import Conflict, InvalidInput
+from app.models import BackupHistory
+from app.services import backups
+from app.web.actor import current_actor
+from app.web.filters import KINDS, STATUSES
+from app.web.forms import ActionForm, NoteForm, StartForm, show_errors
+from app.web.overview import overview
+
+bp = Blueprint("backups", __name__, url_prefix="/backups")
+
+PAGE_SIZE = 25
+LIVE = ("queued", "in_progress")
+
+
+@bp.before_request
+@login_required
+def admins_only() -> None:
+    """Refuse everybody who is not logged in, for each route of this blueprint."""
+
+
+def to_index() -> ResponseReturnValue:
+    """The start page is the list of backups."""
+    return redirect(url_for("web.backups.index"))
+
+
+@bp.get("/")
+def index() -> ResponseReturnValue:
+    """All backups, newest first."""
+    return show_index(StartForm())
+
+
+@bp.post("/")
+def start() -> ResponseReturnValue:
+    """Start a manual backup and go to its page, where its progress is."""
+    form = StartForm()
+    if not form.validate_on_submit():
+        return show_index(form, 422)
+    try:
+        row = backups.start(current_actor(), note=form.note.data or None)
+    except InvalidInput as error:
+        show_errors(form, error)
+        return show_index(form, 422)
+    except Conflict as error:
+        form.form_errors.append(str(error))
+        return show_index(form, 409)
+    flash("The backup is queued. This page shows its progress.", "success")
+    return redirect(url_for(".detail", backup_id=row.id))
+
+
+@bp.get("/<uuid:backup_id>")
+def detail(backup_id: UUID) -> ResponseReturnValue:
+    """One backup with all that is known about it."""
+    row = backups.get(backup_id)
+    return show_detail(row, NoteForm(obj=row))
+
+
+@bp.get("/<uuid:backup_id>/partial")
+def partial(backup_id: UUID) -> ResponseReturnValue:
+    """The progress of one backup as a fragment, for the page's live update."""
+    return render_template("backups/_progress.html", row=(row := backups.get(backup_id)), progress=backups.progress(row))
+
+
+@bp.get("/<uuid:backup_id>/download")
+def download(backup_id: UUID) -> ResponseReturnValue:
+    """The archive; ranges and If-None-Match are answered, so an interrupted download goes on where it stopped."""
+    archive = backups.archive_file(backup_id)
+    return send_file(
+        archive.path,
+        mimetype="application/gzip",
+        as_attachment=True,
+        download_name=archive.filename,
+        etag=archive.sha256 or True,
+        conditional=True,
+    )
+
+
+@bp.post("/<uuid:backup_id>/note")
+def note(backup_id: UUID) -> ResponseReturnValue:
+    """Change the note."""
+    form = NoteForm()
+    if form.validate_on_submit():
+        try:
+            backups.update(current_actor(), backup_id, note=form.note.data or None)
+        except InvalidInput as error:
+            show_errors(form, error)
+        else:
+            flash("The note is saved.", "success")
+            return redirect(url_for(".detail", backup_id=backup_id))
+    return show_detail(backups.get(backup_id), form, 422)
+
+
+@bp.post("/<uuid:backup_id>/pin")
+def pin(backup_id: UUID) -> ResponseReturnValue:
+    """Pin or unpin, as the button says."""
+    pinned = request.form.get("pinned") == "yes"
+    backups.update(current_actor(), backup_id, pinned=pinned)
+    flash("Pinned: no cleanup deletes this backup." if pinned else "Unpinned: cleanup may delete it again.", "success")
+    return redirect(url_for(".detail", backup_id=backup_id))
+
+
+@bp.post("/<uuid:backup_id>/cancel")
+def cancel(backup_id: UUID) -> ResponseReturnValue:
+    """Stop a queued or running backup."""
+    try:
+        backups.cancel(current_actor(), backup_id)
+    except Conflict as error:
+        flash(str(error), "warning")
+    else:
+        flash("The backup is being cancelled. Its partial file is removed.", "success")
+    return redirect(url_for(".detail", backup_id=backup_id))
+
+
+@bp.post("/<uuid:backup_id>/verify")
+def verify(backup_id: UUID) -> ResponseReturnValue:
+    """Have a worker read the archive back."""
+    try:
+        backups.verify(current_actor(), backup_id)
+    except Conflict as error:
+        flash(str(error), "warning")
+    else:
+        flash("A worker is reading the archive back. The result appears under “Last verified”.", "success")
+    return redirect(url_for(".detail", backup_id=backup_id))
+
+
+@bp.route("/<uuid:backup_id>/delete", methods=["GET", "POST"])
+def delete(backup_id: UUID) -> ResponseReturnValue:
+    """Say what deleting means, and delete when that is confirmed."""
+    row, form = backups.get(backup_id), ActionForm()
+    if form.validate_on_submit():
+        name = row.filename
+        try:
+            backups.delete(current_actor(), backup_id)
+        except Conflict as error:
+            form.form_errors.append(str(error))
+            return show_delete(row, form, 409)
+        flash(f"{name} is deleted." if name else "The backup's entry is deleted.", "success")
+        return redirect(url_for(".index"))
+    return show_delete(row, form)
+
+
+def show_index(form: StartForm, status: int = 200) -> ResponseReturnValue:
+    """Given the start form, return the list page as the query asks for it."""
+    filters = {
+        "status": request.args.get("status") if request.args.get("status") in STATUSES else None,
+        "kind": request.args.get("kind") if request.args.get("kind") in KINDS else None,
+    }
+    number = max(1, request.args.get("page", 1, type=int))
+    page = backups.list_backups(number, PAGE_SIZE, **filters)
+    return render_template("backups/index.html", form=form, page=page, filters=filters, overview=overview()), status
+
+
+def show_detail(row: BackupHistory, form: NoteForm, status: int = 200) -> ResponseReturnValue:
+    """Given a backup's row and its note form, return its page."""
+    return render_template("backups/detail.html", row=row, form=form, progress=backups.progress(row)), status
+
+
+def show_delete(row: BackupHistory, form: ActionForm, status: int = 200) -> ResponseReturnValue:
+    """Given a backup's row, return the page that says in words what deleting it means."""
+    others = backups.list_backups(1, 1, status="completed").total - (row.status == "completed")
+    return render_template("backups/delete.html", row=row, form=form, others=others), status

@@ -1,0 +1,102 @@
+"""Figures and times as people read them. Pure functions; the same text on every page."""
+
+from datetime import UTC, datetime
+
+from flask import Flask
+
+DECIMAL_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+PHASES = {
+    "preflight": "Checking the source and the disk space",
+    "database": "Reading the database",
+    "documents": "Reading the documents",
+    "verify": "Reading the archive back",
+    "publish": "Publishing the archive",
+}
+STATUSES = {
+    "queued": "Queued",
+    "in_progress": "In progress",
+    "completed": "Completed",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+}
+KINDS = {"manual": "Manual", "scheduled": "Scheduled", "safety": "Safety", "uploaded": "Uploaded"}
+
+
+def init_app(app: Flask) -> None:
+    """Given the application, make this module's functions and words known to its templates."""
+    for function in (filesize, count, utc, utc_day, iso, ago, duration, rate, phase_name):
+        app.add_template_filter(function)
+    app.jinja_env.globals.update(PHASES=PHASES, STATUSES=STATUSES, KINDS=KINDS)
+
+
+def filesize(size_bytes: int | float | None) -> str:
+    """Given a size in bytes, return it in decimal units with three significant digits ("12.3 MB"), "–" for None."""
+    if size_bytes is None:
+        return "–"
+    size = float(size_bytes)
+    for unit in DECIMAL_UNITS[:-1]:
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.0f} {DECIMAL_UNITS[-1]}"
+
+
+def count(number: int | None) -> str:
+    """Given a count, return it with thousands separated by commas, "–" for None."""
+    return "–" if number is None else f"{number:,}"
+
+
+def utc(moment: datetime | None) -> str:
+    """Given an aware datetime, return "3 Jan 2026, 04:05:06 UTC", "–" for None."""
+    return "–" if moment is None else f"{utc_day(moment)}, {moment.astimezone(UTC):%H:%M:%S} UTC"
+
+
+def utc_day(moment: datetime) -> str:
+    """Given an aware datetime, return its day in UTC as "3 Jan 2026"."""
+    moment = moment.astimezone(UTC)
+    return f"{moment.day} {moment:%b %Y}"
+
+
+def iso(moment: datetime) -> str:
+    """Given an aware datetime, return it as ISO 8601 in UTC to the second, for `<time datetime>`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def ago(moment: datetime | None, now: datetime | None = None) -> str:
+    """Given an aware datetime, return its distance from now: "just now", "5 minutes ago", "in 2 days"; "never" for None."""
+    if moment is None:
+        return "never"
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
+    if abs(seconds) < 45:
+        return "just now"
+    for size, unit in ((86400 * 365, "year"), (86400 * 30, "month"), (86400, "day"), (3600, "hour"), (60, "minute")):
+        number = int(abs(seconds) / size + 0.5) if unit == "minute" else int(abs(seconds) / size)
+        if number:
+            distance = f"{number} {unit}{'' if number == 1 else 's'}"
+            return f"{distance} ago" if seconds > 0 else f"in {distance}"
+    return "just now"
+
+
+def duration(seconds: float | None) -> str:
+    """Given seconds, return "0.4 s", "42 s", "3 min 12 s" or "1 h 4 min", "–" for None."""
+    if seconds is None:
+        return "–"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def rate(bytes_per_second: float | None) -> str:
+    """Given bytes per second, return "12.3 MB/s", "–" for None."""
+    return "–" if bytes_per_second is None else f"{filesize(bytes_per_second)}/s"
+
+
+def phase_name(phase: str | None) -> str:
+    """Given a phase of a run, return what is being done in words; a phase without words of its own is shown as it is."""
+    return "Waiting for a worker" if phase is None else PHASES.get(phase, phase.replace("_", " ").capitalize())

@@ -1,0 +1,29 @@
+"""Icons of the bootstrap-icons sheet in the Bootstrap-Flask wheel, written into the page.
+
+The sheet is over a megabyte and a page uses a dozen icons, so linking to it would cost more than everything else together.
+"""
+
+import re
+from functools import cache
+from importlib.resources import files
+
+from markupsafe import Markup
+
+SYMBOL = re.compile(r'<symbol class="[^"]*" viewBox="(?P<view_box>[^"]+)" id="(?P<name>[^"]+)">(?P<shapes>.*?)</symbol>', re.S)
+
+
+@cache
+def _sheet() -> dict[str, Markup]:
+    path = files("flask_bootstrap") / "static" / "bootstrap5" / "icons" / "bootstrap-icons.svg"
+    return {
+        found["name"]: Markup(
+            f'<svg class="icon" viewBox="{found["view_box"]}" fill="currentColor" aria-hidden="true" focusable="false">'
+            f"{found['shapes']}</svg>"
+        )
+        for found in SYMBOL.finditer(path.read_text(encoding="utf-8"))
+    }
+
+
+def icon(name: str) -> Markup:
+    """Given a bootstrap-icons name, return its decorative SVG. Raise KeyError for a name that the wheel does not have."""
+    return _sheet()[name]

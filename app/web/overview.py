@@ -1,0 +1,32 @@
+"""The state of things at the top of the start page."""
+
+from dataclasses import dataclass
+
+from app.models import BackupHistory
+from app.services import backups
+
+
+@dataclass(frozen=True)
+class Live:
+    """A queued or running backup and how far it is."""
+
+    row: BackupHistory
+    progress: backups.ProgressView
+
+
+@dataclass(frozen=True)
+class Overview:
+    last_good: BackupHistory | None
+    live: list[Live]
+
+    @property
+    def manual_live(self) -> BackupHistory | None:
+        """The manual backup that keeps another one from starting, if there is one."""
+        return next((entry.row for entry in self.live if entry.row.kind == "manual"), None)
+
+
+def overview() -> Overview:
+    """Return the newest completed backup and everything queued or running."""
+    completed = backups.list_backups(1, 1, status="completed").items
+    rows = [row for status in ("in_progress", "queued") for row in backups.list_backups(1, 10, status=status).items]
+    return Overview(completed[0] if completed else None, [Live(row, backups.progress(row)) for row in rows])

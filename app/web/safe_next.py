@@ -1,0 +1,16 @@
+"""Where to go after login."""
+
+from urllib.parse import urlsplit
+
+
+def safe_next(target: str | None, default: str) -> str:
+    """Given the `next` a browser sent, return it if it is a path on this site, else the default.
+
+    Browsers read a backslash as a slash and drop control characters, so anything holding one is refused.
+    """
+    if not target or not target.startswith("/") or target.startswith("//"):
+        return default
+    if "\\" in target or any(ord(character) < 0x21 or ord(character) == 0x7F for character in target):
+        return default
+    parts = urlsplit(target)
+    return default if parts.scheme or parts.netloc else target

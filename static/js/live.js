@@ -1,0 +1,76 @@
+// Live progress: fetch the same partial that the page was rendered with, once a second, and put it in place.
+(() => {
+  "use strict";
+  const EVERY_MS = 1000;
+  const SLOWEST_MS = 15000;
+  const announcements = document.getElementById("announcements");
+  const announce = (text) => {
+    announcements.textContent = text;
+  };
+  const parse = (html) => new DOMParser().parseFromString(html, "text/html");
+
+  // The finished run changes more than its progress: take the new state of every region that says it depends on it.
+  async function refreshPage() {
+    const answer = await fetch(location.href, { redirect: "manual" });
+    if (!answer.ok) return location.reload();
+    const fresh = parse(await answer.text());
+    document.querySelectorAll("[data-refresh]").forEach((region) => {
+      const replacement = fresh.getElementById(region.id);
+      const hadFocus = region.contains(document.activeElement);
+      if (!replacement) return region.remove();
+      region.replaceWith(document.adoptNode(replacement));
+      if (hadFocus) document.getElementById("main").focus();
+    });
+    document.title = fresh.title;
+    watchAll();
+  }
+
+  function watch(element) {
+    let wait = EVERY_MS;
+    let phase = element.dataset.phase;
+    element.dataset.watched = "yes";
+
+    async function tick() {
+      if (!element.isConnected) return;
+      try {
+        const answer = await fetch(element.dataset.live, { redirect: "manual", headers: { Accept: "text/html" } });
+        if (answer.type === "opaqueredirect" || answer.status === 401) {
+          return stop("You are logged out. Log in again to follow the backup.");
+        }
+        if (answer.status === 404) return stop("This backup was deleted.");
+        if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+        const fresh = parse(await answer.text()).querySelector("[data-progress]");
+        fresh.dataset.watched = "yes";
+        element.replaceWith(document.adoptNode(fresh));
+        element = fresh;
+        wait = EVERY_MS;
+      } catch {
+        wait = Math.min(wait * 2, SLOWEST_MS);
+        note("No answer from the server; trying again.");
+      }
+      if (element.dataset.phase !== phase) {
+        phase = element.dataset.phase;
+        announce(phase);
+      }
+      if (element.dataset.live) setTimeout(tick, wait);
+      else refreshPage();
+    }
+
+    function note(text) {
+      const place = element.querySelector("[data-note]");
+      if (place) place.textContent = text;
+    }
+
+    function stop(text) {
+      note(text);
+      announce(text);
+    }
+
+    setTimeout(tick, wait);
+  }
+
+  function watchAll() {
+    document.querySelectorAll("[data-live]:not([data-watched])").forEach(watch);
+  }
+  watchAll();
+})();
