@@ -16,39 +16,10 @@ from psycopg.types.json import Jsonb
 from app.demo.sample_documents import SampleDocument, write_documents
 
 SCHEMA = Path(__file__).with_name("sample_schema.sql")
-TODAY = datetime(2025, 6, 30, 12, 0, tzinfo=UTC)
+TODAY = datetime(2026, 10, 31, 12, 0, tzinfo=UTC)
 VIN_LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ0123456789"
-FIRST_NAMES = [
-    "Ada",
-    "Björn",
-    "Chloé",
-    "Dmitri",
-    "Elif",
-    "Fatima",
-    "Giulia",
-    "Hannah",
-    "Igor",
-    "Jürgen",
-    "Kenji",
-    "Łukasz",
-    "María",
-    "Nguyễn",
-    "Oluwaseun",
-]
-LAST_NAMES = [
-    "Andersson",
-    "Becker",
-    "Costa",
-    "Dubois",
-    "Eriksen",
-    "Fischer",
-    "García",
-    "Haddad",
-    "Ivanova",
-    "Jansen",
-    "Kowalski",
-    "Lindqvist",
-]
+FIRST_NAMES = ("Ada", "Björn", "Chloé", "Dmitri", "Elif", "Fatima", "Giulia", "Jürgen", "Kenji", "Łukasz", "Nguyễn")
+LAST_NAMES = ("Andersson", "Becker", "Costa", "Dubois", "Fischer", "García", "Haddad", "Ivanova", "Kowalski", "Tanaka")
 STATIONS = ("Shell A4", "Aral Nordring", "Esso 24h", "Total Relais", "Supermarkt-Tankstelle", None)
 SHOPS = ("Müller & Söhne", "QuickLube", "Garage du Lac", "at home", "Dealer")
 MODELS = {
@@ -153,7 +124,7 @@ def _uuid(chance: random.Random) -> uuid.UUID:
     return uuid.UUID(int=chance.getrandbits(128), version=4)
 
 
-def _user(chance: random.Random, number: int) -> tuple[object, ...]:
+def _user(chance: random.Random, number: int) -> tuple[uuid.UUID, *tuple[object, ...]]:
     first, last = chance.choice(FIRST_NAMES), chance.choice(LAST_NAMES)
     created = TODAY - timedelta(days=chance.randrange(200, 1500), seconds=chance.randrange(86_400))
     preferences = Jsonb({"theme": chance.choice(["light", "dark"]), "reminders": {"days": chance.choice([7, 14, 30])}})
@@ -164,7 +135,7 @@ def _user(chance: random.Random, number: int) -> tuple[object, ...]:
 def _vehicle(chance: random.Random, user_id: uuid.UUID) -> Vehicle:
     vehicle_id = _uuid(chance)
     make = chance.choice(list(MODELS))
-    year = chance.randrange(1998, 2025)
+    year = chance.randrange(1998, 2026)
     plate = f"{''.join(chance.choices('ABDEFHKMN', k=2))}-{chance.randrange(100, 9999)}"
     row = (
         vehicle_id,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-NEWEST = datetime(2025, 6, 30, tzinfo=UTC)
+NEWEST = datetime(2026, 10, 31, tzinfo=UTC)
 KINDS = (
     ("invoice", "pdf", "application/pdf"),
     ("photo", "jpg", "image/jpeg"),

@@ -1,0 +1,51 @@
+# `make demo` and `make test` need python3 (3.11 or newer) and make, nothing else.
+PYTHON ?= python3
+DATA_DIR ?= data
+PORT ?= 8000
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+export DATA_DIR PORT
+
+.PHONY: help install demo test test-heavy lint bench lock
+
+help:
+	@echo 'make demo        the whole system with sample data (DATA_DIR=data PORT=8000)'
+	@echo 'make test        the tests                 make test-heavy  faults, scale, whole stack'
+	@echo 'make lint        ruff and mypy             make bench       the benchmark table'
+	@echo 'make install     only the virtual environment in $(VENV)'
+	@echo 'make lock        renew requirements.lock (needs uv)'
+
+install: $(STAMP)
+
+# The stamp's age against the lock's says whether there is anything to install.
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo 'Python 3.11 or newer is needed; "$(PYTHON)" is missing or older. Name another: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo 'This Python can make no virtual environments: install its venv module (Debian, Ubuntu: python3-venv).' >&2; exit 1; }
+	@echo 'Installing the locked dependencies into $(VENV) ...'
+	@$(RUN) -c '' 2>/dev/null || rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements.lock
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@exec $(RUN) -m app.demo
+
+test: $(STAMP)
+	@$(RUN) -m pytest -n 2 -m 'not heavy'
+
+test-heavy: $(STAMP)
+	@$(RUN) -m pytest -n 2 -m heavy
+
+lint: $(STAMP)
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy --strict app/engine app/services
+
+bench: $(STAMP)
+	@$(RUN) -m tests.bench
+
+lock:
+	uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \
+	  --no-emit-index-url --no-header --no-annotate --quiet -o requirements.lock

@@ -1,0 +1,154 @@
+"""Where the demo keeps things and what it tells its processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.demo.processes import StackError, private_folder
+
+APP_NAME = "motovaultpro"
+METADATA_NAME = "motovaultpro_backup"
+ADMIN_EMAIL = "admin@example.org"
+# Settings which the demo makes itself, and what else would change how its processes reach their servers.
+OWN_SETTINGS = {
+    "DATABASE_URL",
+    "REDIS_URL",
+    "SECRET_KEY",
+    "BACKUP_SIGNING_KEY",
+    "BACKUP_SOURCE_URL",
+    "BACKUP_DOCUMENTS_DIR",
+    "BACKUP_STORAGE_DIR",
+    "BACKUP_APP_NAME",
+    "PUBLIC_URL",
+    "ADMIN_EMAIL",
+    "ADMIN_PASSWORD",
+}
+FOREIGN_PREFIXES = ("PG", "FLASK_", "GUNICORN_")
+
+
+@dataclass(frozen=True)
+class Place:
+    """The demo's folder and port, with the names of everything below the folder."""
+
+    data_dir: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def postgres(self) -> Path:
+        return self.data_dir / "postgres"
+
+    @property
+    def valkey(self) -> Path:
+        return self.data_dir / "valkey"
+
+    @property
+    def documents(self) -> Path:
+        # One level down: a restore exchanges this folder with one beside it.
+        return self.data_dir / "app" / "documents"
+
+    @property
+    def backups(self) -> Path:
+        return self.data_dir / "backups"
+
+    @property
+    def logs(self) -> Path:
+        return self.data_dir / "logs"
+
+    @property
+    def secrets_file(self) -> Path:
+        return self.data_dir / "secrets.json"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.data_dir / "demo.env"
+
+    def make_folders(self) -> None:
+        """Create what is not there yet. Raise StackError where that is not allowed."""
+        try:
+            if not self.data_dir.exists():
+                # As root, PostgreSQL's own user must be able to pass; every folder inside is private.
+                self.data_dir.mkdir(parents=True)
+                self.data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            for folder in (self.valkey, self.documents.parent, self.documents, self.backups, self.logs):
+                private_folder(folder)
+        except OSError as error:
+            raise StackError(
+                f"DATA_DIR {self.data_dir} can't be used ({error.strerror}: {error.filename}): choose another folder."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The generated keys and passwords; the same at every start on one folder."""
+
+    secret_key: str
+    admin_password: str
+    postgres_password: str
+    app_password: str
+    metadata_password: str
+    valkey_password: str
+
+
+def write_private(path: Path, text: str) -> None:
+    """Given text, replace the file with it, mode 0600, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.rename(path)
+
+
+def load_or_make_secrets(place: Place) -> Secrets:
+    """Given a place, return its secrets, made at the first start. Raise StackError if they can't be read."""
+    path = place.secrets_file
+    try:
+        return Secrets(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        if (place.postgres / "cluster").exists():
+            raise StackError(
+                f"{path} is gone, so nobody can log in: remove {place.data_dir} to start afresh."
+            ) from None
+    except (OSError, ValueError, TypeError) as error:
+        raise StackError(f"{path} can't be read ({error}): restore it, or remove {place.data_dir}.") from None
+    made = Secrets(
+        secret_key=secrets.token_hex(32),
+        admin_password=secrets.token_urlsafe(12),
+        postgres_password=secrets.token_urlsafe(24),
+        app_password=secrets.token_urlsafe(24),
+        metadata_password=secrets.token_urlsafe(24),
+        valkey_password=secrets.token_urlsafe(24),
+    )
+    write_private(path, json.dumps(vars(made), indent=2) + "\n")
+    return made
+
+
+def process_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Given the demo's settings, return the environment of its processes: ours, without what would contradict it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.removesuffix("_FILE") not in OWN_SETTINGS and not name.startswith(FOREIGN_PREFIXES)
+    }
+    return kept | dict(settings) | {"TZ": "UTC", "PYTHONUNBUFFERED": "1"}
+
+
+def write_environment_file(place: Place, settings: Mapping[str, str]) -> None:
+    """Given the settings, write them for a shell, so that `flask` commands can be used beside the demo."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+    flask = Path(sys.executable).with_name("flask")
+    head = f"# Use it so:  . {place.environment_file} && {flask} backup list"
+    write_private(place.environment_file, "\n".join([head, *lines]) + "\n")
