@@ -6,8 +6,7 @@ from flask import Blueprint, flash, redirect, render_template, request, send_fil
 from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
-from app.errors import Conflict, InvalidInput
-from app.models import BackupHistory
+from app.errors import Conflict, InvalidInput, Unavailable
 from app.services import backups
 from app.web.actor import current_actor
 from app.web.filters import KINDS, STATUSES
@@ -17,7 +16,6 @@ from app.web.overview import overview
 bp = Blueprint("backups", __name__, url_prefix="/backups")
 
 PAGE_SIZE = 25
-LIVE = ("queued", "in_progress")
 
 
 @bp.before_request
@@ -48,9 +46,9 @@ def start() -> ResponseReturnValue:
     except InvalidInput as error:
         show_errors(form, error)
         return show_index(form, 422)
-    except Conflict as error:
-        form.form_errors.append(str(error))
-        return show_index(form, 409)
+    except (Conflict, Unavailable) as error:
+        form.form_errors.append(error.detail)
+        return show_index(form, error.status)
     flash("The backup is queued. This page shows its progress.", "success")
     return redirect(url_for(".detail", backup_id=row.id))
 
@@ -65,7 +63,8 @@ def detail(backup_id: UUID) -> ResponseReturnValue:
 @bp.get("/<uuid:backup_id>/partial")
 def partial(backup_id: UUID) -> ResponseReturnValue:
     """The progress of one backup as a fragment, for the page's live update."""
-    return render_template("backups/_progress.html", row=(row := backups.get(backup_id)), progress=backups.progress(row))
+    row = backups.get(backup_id)
+    return render_template("backups/_progress.html", row=row, progress=backups.progress(row))
 
 
 @bp.get("/<uuid:backup_id>/download")
@@ -112,7 +111,7 @@ def cancel(backup_id: UUID) -> ResponseReturnValue:
     try:
         backups.cancel(current_actor(), backup_id)
     except Conflict as error:
-        flash(str(error), "warning")
+        flash(error.detail, "warning")
     else:
         flash("The backup is being cancelled. Its partial file is removed.", "success")
     return redirect(url_for(".detail", backup_id=backup_id))
@@ -123,10 +122,10 @@ def verify(backup_id: UUID) -> ResponseReturnValue:
     """Have a worker read the archive back."""
     try:
         backups.verify(current_actor(), backup_id)
-    except Conflict as error:
-        flash(str(error), "warning")
+    except (Conflict, Unavailable) as error:
+        flash(error.detail, "warning")
     else:
-        flash("A worker is reading the archive back. The result appears under “Last verified”.", "success")
+        flash("A worker reads the archive back. This page shows how far it is.", "success")
     return redirect(url_for(".detail", backup_id=backup_id))
 
 
@@ -139,8 +138,8 @@ def delete(backup_id: UUID) -> ResponseReturnValue:
         try:
             backups.delete(current_actor(), backup_id)
         except Conflict as error:
-            form.form_errors.append(str(error))
-            return show_delete(row, form, 409)
+            form.form_errors.append(error.detail)
+            return show_delete(row, form, error.status)
         flash(f"{name} is deleted." if name else "The backup's entry is deleted.", "success")
         return redirect(url_for(".index"))
     return show_delete(row, form)
@@ -157,12 +156,12 @@ def show_index(form: StartForm, status: int = 200) -> ResponseReturnValue:
     return render_template("backups/index.html", form=form, page=page, filters=filters, overview=overview()), status
 
 
-def show_detail(row: BackupHistory, form: NoteForm, status: int = 200) -> ResponseReturnValue:
+def show_detail(row: backups.BackupHistory, form: NoteForm, status: int = 200) -> ResponseReturnValue:
     """Given a backup's row and its note form, return its page."""
     return render_template("backups/detail.html", row=row, form=form, progress=backups.progress(row)), status
 
 
-def show_delete(row: BackupHistory, form: ActionForm, status: int = 200) -> ResponseReturnValue:
+def show_delete(row: backups.BackupHistory, form: ActionForm, status: int = 200) -> ResponseReturnValue:
     """Given a backup's row, return the page that says in words what deleting it means."""
     others = backups.list_backups(1, 1, status="completed").total - (row.status == "completed")
     return render_template("backups/delete.html", row=row, form=form, others=others), status

@@ -64,15 +64,14 @@ def iso(moment: datetime) -> str:
 
 
 def ago(moment: datetime | None, now: datetime | None = None) -> str:
-    """Given an aware datetime, return its distance from now: "just now", "5 minutes ago", "in 2 days"; "never" for None."""
+    """Given an aware datetime, return how far it is: "just now", "5 minutes ago", "in 2 days"; "never" for None."""
     if moment is None:
         return "never"
     seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
-    if abs(seconds) < 45:
-        return "just now"
-    for size, unit in ((86400 * 365, "year"), (86400 * 30, "month"), (86400, "day"), (3600, "hour"), (60, "minute")):
-        number = int(abs(seconds) / size + 0.5) if unit == "minute" else int(abs(seconds) / size)
-        if number:
+    minutes = round(abs(seconds) / 60)
+    for size, unit in ((525600, "year"), (43200, "month"), (1440, "day"), (60, "hour"), (1, "minute")):
+        number = minutes // size
+        if number and abs(seconds) >= 45:
             distance = f"{number} {unit}{'' if number == 1 else 's'}"
             return f"{distance} ago" if seconds > 0 else f"in {distance}"
     return "just now"
@@ -98,5 +97,7 @@ def rate(bytes_per_second: float | None) -> str:
 
 
 def phase_name(phase: str | None) -> str:
-    """Given a phase of a run, return what is being done in words; a phase without words of its own is shown as it is."""
+    """Given a phase of a run, return in words what is being done. A phase unknown here is shown as it is."""
+    if phase == "waiting":
+        return "Waiting for another backup to finish"
     return "Waiting for a worker" if phase is None else PHASES.get(phase, phase.replace("_", " ").capitalize())

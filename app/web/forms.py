@@ -1,7 +1,7 @@
 """Forms of the pages: fields, labels and help. The rules are the services'; their errors are shown at these fields."""
 
 from flask_wtf import FlaskForm
-from wtforms import EmailField, HiddenField, PasswordField, StringField
+from wtforms import EmailField, HiddenField, PasswordField, StringField, TextAreaField
 from wtforms.validators import InputRequired
 
 from app.errors import InvalidInput
@@ -20,10 +20,10 @@ class LoginForm(FlaskForm):
 
 
 class NoteForm(FlaskForm):
-    note = StringField("Note", description="For you and your colleagues: why this backup was made.")
+    note = TextAreaField("Note", description="For you and your colleagues: why this backup was made.")
 
 
-class StartForm(NoteForm):
+class StartForm(FlaskForm):
     note = StringField("Note (optional)", description="For example: before the upgrade to 2.4.")
 
 

@@ -1,6 +1,6 @@
 """Icons of the bootstrap-icons sheet in the Bootstrap-Flask wheel, written into the page.
 
-The sheet is over a megabyte and a page uses a dozen icons, so linking to it would cost more than everything else together.
+The sheet is over a megabyte and a page uses a dozen icons: linking to it would cost more than all the rest together.
 """
 
 import re
@@ -9,7 +9,9 @@ from importlib.resources import files
 
 from markupsafe import Markup
 
-SYMBOL = re.compile(r'<symbol class="[^"]*" viewBox="(?P<view_box>[^"]+)" id="(?P<name>[^"]+)">(?P<shapes>.*?)</symbol>', re.S)
+SYMBOL = re.compile(
+    r'<symbol class="[^"]*" viewBox="(?P<view_box>[^"]+)" id="(?P<name>[^"]+)">(?P<shapes>.*?)</symbol>', re.S
+)
 
 
 @cache
@@ -25,5 +27,5 @@ def _sheet() -> dict[str, Markup]:
 
 
 def icon(name: str) -> Markup:
-    """Given a bootstrap-icons name, return its decorative SVG. Raise KeyError for a name that the wheel does not have."""
+    """Given a bootstrap-icons name, return its decorative SVG. Raise KeyError for an unknown name."""
     return _sheet()[name]

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from app.models import BackupHistory
 from app.services import backups
 
 
@@ -10,17 +9,17 @@ from app.services import backups
 class Live:
     """A queued or running backup and how far it is."""
 
-    row: BackupHistory
+    row: backups.BackupHistory
     progress: backups.ProgressView
 
 
 @dataclass(frozen=True)
 class Overview:
-    last_good: BackupHistory | None
+    last_good: backups.BackupHistory | None
     live: list[Live]
 
     @property
-    def manual_live(self) -> BackupHistory | None:
+    def manual_live(self) -> backups.BackupHistory | None:
         """The manual backup that keeps another one from starting, if there is one."""
         return next((entry.row for entry in self.live if entry.row.kind == "manual"), None)
 

@@ -1,0 +1,93 @@
+"""A test client that reads pages as strictly as a browser is lenient: status, valid HTML, no id twice, real forms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+import html5lib
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+HTML = "{http://www.w3.org/1999/xhtml}"
+
+
+class Page:
+    """An answer's HTML. Raise AssertionError if it is not valid or an id is there twice."""
+
+    def __init__(self, response: TestResponse, fragment: bool = False) -> None:
+        self.response = response
+        self.html = response.get_data(as_text=True)
+        parser = html5lib.HTMLParser(strict=False)
+        self.root: Element = (parser.parseFragment if fragment else parser.parse)(self.html)
+        assert not parser.errors, parser.errors
+        twice = [name for name, number in Counter(self._all("id")).items() if number > 1]
+        assert not twice, f"ids that are there twice: {twice}"
+        for attribute in ("aria-describedby", "aria-labelledby", "for"):
+            dangling = {name for value in self._all(attribute) for name in value.split()} - set(self._all("id"))
+            assert not dangling, f"{attribute} points at nothing: {dangling}"
+
+    def _all(self, attribute: str) -> list[str]:
+        return [element.get(attribute, "") for element in self.root.iter() if element.get(attribute)]
+
+    @property
+    def text(self) -> str:
+        """The words of the page, white space collapsed."""
+        return _text(self.root)
+
+    def select(self, tag: str, **attributes: str) -> list[Element]:
+        """Given a tag and attribute values (`_` for `-`), return the elements that have them."""
+        wanted = {name.strip("_").replace("_", "-"): value for name, value in attributes.items()}
+        found = self.root.iter(HTML + tag)
+        return [element for element in found if all(element.get(name) == value for name, value in wanted.items())]
+
+    def by_id(self, name: str) -> str:
+        """Given an id, return the words of its element. Raise AssertionError if there is none."""
+        elements = [element for element in self.root.iter() if element.get("id") == name]
+        assert elements, f"there is no #{name}"
+        return _text(elements[0])
+
+    def form(self, action: str) -> dict[str, str]:
+        """Given where a POST form goes, return the values it would send. Raise AssertionError if there is none."""
+        forms = self.select("form", action=action, method="post")
+        assert forms, f"there is no form to {action}"
+        return {
+            field.get("name", ""): field.get("value", "") if field.tag == HTML + "input" else _text(field)
+            for field in forms[0].iter()
+            if field.tag in (HTML + "input", HTML + "textarea") and field.get("name")
+        }
+
+
+def _text(element: Element) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+@dataclass
+class Browser:
+    """A visitor. Follows no redirect unless told to."""
+
+    client: FlaskClient
+
+    def get(self, path: str, status: int = 200, fragment: bool = False) -> Page:
+        """Given a path, return its page. Raise AssertionError for another status or a broken page."""
+        response = self.client.get(path, headers={"Accept": "text/html"})
+        assert response.status_code == status, (response.status_code, response.location, response.text[:500])
+        return Page(response, fragment)
+
+    def redirected(self, path: str) -> str:
+        """Given a path, return where it redirects to."""
+        response = self.client.get(path, headers={"Accept": "text/html"})
+        assert response.status_code == 302, response.status_code
+        return response.location or ""
+
+    def submit(self, page: Page | str, action: str, status: int = 302, **values: str) -> TestResponse:
+        """Given a page (or its path) and a form's action, fill the form in and send it. Return the answer."""
+        page = self.get(page) if isinstance(page, str) else page
+        response = self.client.post(action, data=page.form(action) | values, headers={"Accept": "text/html"})
+        assert response.status_code == status, (response.status_code, response.text[:500])
+        return response
+
+    def log_in(self, email: str, password: str, path: str = "/login") -> TestResponse:
+        """Given an account, log in by the form."""
+        return self.submit(path, "/login", email=email, password=password)

@@ -1,0 +1,98 @@
+"""The app on real servers, and a visitor of its pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apiflask import APIFlask
+from flask_migrate import upgrade
+
+from app import create_app
+from app.config import Settings
+from app.extensions import db
+from app.models import BackupHistory, utcnow
+from app.services import admins
+from app.services.actor import Actor
+from tests.support.databases import SourceDatabase
+from tests.web.browser import Browser
+
+EMAIL = "admin@example.com"
+PASSWORD = "a long enough password"
+
+
+@pytest.fixture
+def app(
+    metadata_url: str, redis_url: str, source_db: SourceDatabase, documents_dir: Path, storage_dir: Path
+) -> Iterator[APIFlask]:
+    """The application with migrated tables and one admin, inside its context."""
+    settings = Settings(
+        database_url=metadata_url,
+        redis_url=redis_url,
+        secret_key="a secret key for tests",
+        signing_key_text="a signing key for tests",
+        source_url=source_db.url,
+        documents_dir=documents_dir,
+        storage_dir=storage_dir,
+    )
+    app = create_app(settings)
+    with app.app_context():
+        upgrade()
+        admins.create(Actor.system("tests"), EMAIL, PASSWORD)
+        yield app
+        db.session.remove()
+        db.engine.dispose()
+
+
+@pytest.fixture
+def visitor(app: APIFlask) -> Browser:
+    """Somebody who has not logged in."""
+    return Browser(app.test_client())
+
+
+@pytest.fixture
+def admin(visitor: Browser) -> Browser:
+    """The admin, logged in."""
+    visitor.log_in(EMAIL, PASSWORD)
+    return visitor
+
+
+@pytest.fixture
+def make_row(app: APIFlask, storage_dir: Path) -> Callable[..., BackupHistory]:
+    """A function that adds a backup's row with the given columns; a completed one has its file."""
+    number = 0
+
+    def make(status: str = "completed", **columns: Any) -> BackupHistory:
+        nonlocal number
+        number += 1
+        started = utcnow() - timedelta(hours=number)
+        values: dict[str, Any] = {"kind": "manual", "created_at": started, "requested_by": EMAIL}
+        if status != "queued":
+            values["started_at"] = started
+        if status == "failed":
+            values["error"] = "pg_dump lost its connection. Check BACKUP_SOURCE_URL."
+        if status == "completed":
+            name = f"motovaultpro_backup_20260101_{number:06}.tar.gz"
+            (storage_dir / name).write_bytes(b"the archive's bytes")
+            values |= {
+                "finished_at": started + timedelta(seconds=75),
+                "filename": name,
+                "size_bytes": 19,
+                "sha256": "ab" * 32,
+                "summary": {
+                    "tables": 14,
+                    "rows": 48210,
+                    "documents": 312,
+                    "documents_bytes": 98_000_000,
+                    "server_version": "18.4",
+                },
+            }
+        row = BackupHistory(status=status, **(values | columns))
+        db.session.add(row)
+        db.session.commit()
+        return row
+
+    return make
