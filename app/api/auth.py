@@ -1,0 +1,65 @@
+"""Who calls the API, and what they may: a token by its scopes, an admin's session everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flask import Blueprint, current_app, g, request
+from flask_login import current_user
+
+from app.errors import SENTENCES, Forbidden, Unauthenticated
+from app.extensions import csrf
+from app.services import tokens
+from app.services.actor import Actor
+
+View = TypeVar("View", bound=Callable[..., Any])
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+def requires(scope: str) -> Callable[[View], View]:
+    """Given a scope, mark a view as open to tokens that have it. A view without the mark is open to nobody."""
+
+    def mark(view: View) -> View:
+        view.required_scope = scope  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def protect(blueprint: Blueprint) -> None:
+    """Given a blueprint, let only those in whom its views' marks allow."""
+    blueprint.before_request(check)
+
+
+def check() -> None:
+    """Find out who calls. Raise Unauthenticated, Forbidden, or CSRFError for a session's write without the header."""
+    scope = getattr(current_app.view_functions[request.endpoint or ""], "required_scope", None)
+    header = request.headers.get("Authorization", "")
+    kind, _, secret = header.partition(" ")
+    if header:
+        token = tokens.authenticate(secret.strip(), request.remote_addr) if kind.lower() == "bearer" else None
+        if token is None:
+            raise Unauthenticated("The token is unknown or revoked. Send 'Authorization: Bearer <token>'.")
+        if scope is None or not allows(token.scopes, scope):
+            raise Forbidden(f"This needs a token with the scope '{scope}'.")
+        g.actor = Actor("token", str(token.id), token.name, request.remote_addr)
+        return
+    if not current_user.is_authenticated:
+        raise Unauthenticated(SENTENCES[401])
+    if scope is None:
+        raise Forbidden("Nobody may do this.")
+    if request.method not in SAFE_METHODS:
+        csrf.protect()
+    g.actor = Actor("admin", str(current_user.id), current_user.email, request.remote_addr)
+
+
+def allows(scopes: list[str], needed: str) -> bool:
+    """Given a token's scopes, return whether they cover the needed one: `admin` covers all, every one covers `read`."""
+    return needed in scopes or "admin" in scopes or needed == "read"
+
+
+def actor() -> Actor:
+    """Return who makes the current request."""
+    found: Actor = g.actor
+    return found

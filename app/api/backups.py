@@ -1,0 +1,93 @@
+"""/api/admin/backups."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from apiflask import APIBlueprint
+from flask import Response, send_file, url_for
+
+from app.api.auth import actor, protect, requires
+from app.api.schemas import BackupChange, BackupFilters, BackupOut, BackupPage, NewBackup
+from app.services import backups
+
+bp = APIBlueprint("api_backups", __name__, url_prefix="/api/admin/backups", tag="Backups")
+protect(bp)
+
+
+@bp.get("")
+@requires("read")
+@bp.input(BackupFilters, location="query")
+@bp.output(BackupPage)
+def list_backups(query_data: BackupFilters) -> BackupPage:
+    """List the backups, newest first."""
+    page = backups.list_backups(**query_data.model_dump())
+    return BackupPage.of(page)
+
+
+@bp.post("")
+@requires("backup")
+@bp.input(NewBackup)
+@bp.output(BackupOut, status_code=202)
+def create_backup(json_data: NewBackup) -> tuple[BackupOut, int, dict[str, str]]:
+    """Start a manual backup. A worker makes it: follow `status` at the address in Location."""
+    row = backups.start(actor(), note=json_data.note)
+    return BackupOut.of(row), 202, {"Location": url_for("api_backups.get_backup", backup_id=row.id)}
+
+
+@bp.get("/<uuid:backup_id>")
+@requires("read")
+@bp.output(BackupOut)
+def get_backup(backup_id: UUID) -> BackupOut:
+    """Show one backup."""
+    return BackupOut.of(backups.get(backup_id))
+
+
+@bp.patch("/<uuid:backup_id>")
+@requires("backup")
+@bp.input(BackupChange)
+@bp.output(BackupOut)
+def change_backup(backup_id: UUID, json_data: BackupChange) -> BackupOut:
+    """Pin, unpin or annotate a backup."""
+    note = json_data.note if "note" in json_data.model_fields_set else backups.UNCHANGED
+    return BackupOut.of(backups.update(actor(), backup_id, pinned=json_data.pinned, note=note))
+
+
+@bp.delete("/<uuid:backup_id>")
+@requires("admin")
+@bp.output({}, status_code=204)
+def delete_backup(backup_id: UUID) -> tuple[str, int]:
+    """Delete a backup and its archive."""
+    backups.delete(actor(), backup_id)
+    return "", 204
+
+
+@bp.get("/<uuid:backup_id>/download")
+@requires("backup")
+def download_backup(backup_id: UUID) -> Response:
+    """Send the archive. Takes Range, If-Range and If-None-Match; the ETag is the SHA-256."""
+    archive = backups.archive_file(backup_id)
+    return send_file(
+        archive.path,
+        mimetype="application/gzip",
+        as_attachment=True,
+        download_name=archive.filename,
+        conditional=True,
+        etag=archive.sha256,
+    )
+
+
+@bp.post("/<uuid:backup_id>/cancel")
+@requires("backup")
+@bp.output(BackupOut, status_code=202)
+def cancel_backup(backup_id: UUID) -> tuple[BackupOut, int]:
+    """Stop a queued or running backup."""
+    return BackupOut.of(backups.cancel(actor(), backup_id)), 202
+
+
+@bp.post("/<uuid:backup_id>/verify")
+@requires("backup")
+@bp.output(BackupOut, status_code=202)
+def verify_backup(backup_id: UUID) -> tuple[BackupOut, int]:
+    """Have a worker read the archive back: `verified_at` or `error` says how it went."""
+    return BackupOut.of(backups.verify(actor(), backup_id)), 202

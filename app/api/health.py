@@ -1,0 +1,30 @@
+"""Health, for monitors: no login, no secrets."""
+
+from __future__ import annotations
+
+from apiflask import APIBlueprint
+
+from app.api.schemas import CheckOut, HealthOut
+from app.services import health
+
+bp = APIBlueprint("health", __name__, tag="Health")
+
+
+@bp.get("/healthz")
+@bp.output(HealthOut)
+def healthz() -> HealthOut:
+    """Always 200 while this process serves; `status` says whether everything is fine."""
+    return _out(health.checks())
+
+
+@bp.get("/readyz")
+@bp.output(HealthOut)
+def readyz() -> tuple[HealthOut, int]:
+    """503 while PostgreSQL or Redis can't be reached."""
+    found = _out(health.ready())
+    return found, 200 if found.status == "ok" else 503
+
+
+def _out(checks: list[health.Check]) -> HealthOut:
+    fine = all(check.ok for check in checks)
+    return HealthOut(status="ok" if fine else "degraded", checks=[CheckOut.model_validate(check) for check in checks])

@@ -1,0 +1,130 @@
+"""The JSON of the API, as pydantic models."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.models import BackupHistory
+from app.services.backups import NOTE_LENGTH, ProgressView, progress
+from app.services.paging import LARGEST_PAGE, Page
+
+Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
+Kind = Literal["manual", "scheduled", "safety", "uploaded"]
+
+
+class Strict(BaseModel):
+    """Input: a misspelt name is an error, not a silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class BackupFilters(Strict):
+    """The query of the list."""
+
+    page: int = Field(1, ge=1, le=1_000_000)
+    page_size: int = Field(50, ge=1, le=LARGEST_PAGE)
+    status: Status | None = None
+    kind: Kind | None = None
+    schedule_id: UUID | None = None
+
+
+class NewBackup(Strict):
+    """The body of a new backup."""
+
+    note: str | None = Field(None, max_length=NOTE_LENGTH)
+
+
+class BackupChange(Strict):
+    """The body of a change: what is not named stays."""
+
+    pinned: bool | None = None
+    note: str | None = Field(None, max_length=NOTE_LENGTH)
+
+
+class ProgressOut(BaseModel):
+    """How far the present phase is."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    percent: float | None
+    rate_bytes_per_second: float | None
+    seconds_left: float | None
+
+
+class BackupOut(BaseModel):
+    """One backup."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    filename: str | None
+    kind: Kind
+    status: Status
+    phase: str | None
+    bytes_done: int
+    bytes_total: int | None
+    progress: ProgressOut
+    schedule_id: UUID | None
+    scheduled_for: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    size_bytes: int | None
+    sha256: str | None
+    summary: dict[str, Any]
+    categories: list[str]
+    expires_at: datetime | None
+    pinned: bool
+    note: str | None
+    warnings: list[str]
+    error: str | None
+    verified_at: datetime | None
+    verify_requested_at: datetime | None
+    restore_tested_at: datetime | None
+    cancel_requested_at: datetime | None
+    requested_by: str | None
+    attempt: int
+
+    @classmethod
+    def of(cls, row: BackupHistory) -> BackupOut:
+        """Given a row, return its JSON."""
+        view: ProgressView = progress(row)
+        names = [name for name in cls.model_fields if name not in ("progress", "phase")]
+        values = {name: getattr(row, name) for name in names}
+        return cls(**values, phase=view.phase, progress=ProgressOut.model_validate(view))
+
+
+class BackupPage(BaseModel):
+    """A page of the list."""
+
+    items: list[BackupOut]
+    page: int
+    page_size: int
+    total: int
+
+    @classmethod
+    def of(cls, page: Page[BackupHistory]) -> BackupPage:
+        """Given a page of rows, return its JSON."""
+        items = [BackupOut.of(row) for row in page.items]
+        return cls(items=items, page=page.page, page_size=page.page_size, total=page.total)
+
+
+class CheckOut(BaseModel):
+    """One health check."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class HealthOut(BaseModel):
+    """Whether everything is fine, and each check."""
+
+    status: Literal["ok", "degraded"]
+    checks: list[CheckOut]

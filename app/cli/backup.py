@@ -1,0 +1,111 @@
+"""`flask backup`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import click
+from flask.cli import AppGroup
+
+from app import queue
+from app.cli.common import actor, checked, stop
+from app.cli.text import describe, line, progress_line
+from app.models import BackupHistory
+from app.models.backup_history import KINDS, LIVE, STATUSES
+from app.services import backups
+
+backup = AppGroup("backup", help="Make, list and check backups.")
+POLL_SECONDS = 0.5
+NO_WORKER = "No worker is running, so nothing happens yet. Start one with `flask worker`."
+
+
+@backup.command()
+@click.option("--wait", is_flag=True, help="Show the progress; end with an error if the backup fails.")
+@click.option("--note", help="A note to keep with it.")
+@checked
+def create(wait: bool, note: str | None) -> None:
+    """Start a backup; a worker makes it."""
+    row = backups.start(actor(), note=note)
+    click.echo(f"Backup {row.id} is queued.")
+    if not queue.has_worker(queue.BACKUPS):
+        click.echo(NO_WORKER, err=True)
+    if wait:
+        _wait_for_backup(row.id)
+
+
+@backup.command("list")
+@click.option("--page", default=1, type=click.IntRange(1), show_default=True)
+@click.option("--page-size", default=20, type=click.IntRange(1, 100), show_default=True)
+@click.option("--status", type=click.Choice(STATUSES))
+@click.option("--kind", type=click.Choice(KINDS))
+@checked
+def list_(page: int, page_size: int, status: str | None, kind: str | None) -> None:
+    """List the backups, newest first."""
+    found = backups.list_backups(page, page_size, status=status, kind=kind)
+    for row in found.items:
+        click.echo(line(row))
+    click.echo(f"Page {found.page} of {found.pages}, {found.total} in all.")
+
+
+@backup.command()
+@click.argument("backup_id", type=click.UUID)
+@checked
+def show(backup_id: UUID) -> None:
+    """Show all that is known about one backup."""
+    click.echo(describe(backups.get(backup_id)))
+
+
+@backup.command()
+@click.argument("backup_id", type=click.UUID)
+@checked
+def verify(backup_id: UUID) -> None:
+    """Have a worker read the archive back, and wait for the result."""
+    backups.verify(actor(), backup_id)
+    if not queue.has_worker(queue.BACKUPS):
+        click.echo(NO_WORKER, err=True)
+    row = _follow(backup_id, lambda row: row.verify_requested_at is not None)
+    if row.verified_at is None:
+        stop(row.error or "The verification was cut short. Try again.")
+    click.echo(f"{row.filename} matches its manifest (verified at {row.verified_at:%Y-%m-%d %H:%M:%S} UTC).")
+
+
+@backup.command()
+@checked
+def rescan() -> None:
+    """List again what lies in the storage folder, from the archives themselves."""
+    report = backups.rescan(actor(), progress=lambda name: click.echo(f"Reading {name} …"))
+    for finding in report.findings:
+        click.echo(f"{finding.outcome:<9} {finding.filename}{'  ' + finding.detail if finding.detail else ''}")
+    added, trouble = report.of("added"), report.of("foreign", "corrupt", "missing")
+    click.echo(f"{len(added)} added (pinned), {len(report.of('known'))} known, {len(trouble)} to look at.")
+    sys.exit(1 if trouble else 0)
+
+
+def _wait_for_backup(backup_id: UUID) -> None:
+    row = _follow(backup_id, lambda row: row.status in LIVE)
+    if row.status == "cancelled":
+        stop("The backup was cancelled.")
+    if row.status != "completed":
+        stop(f"The backup failed: {row.error}")
+    click.echo(describe(row))
+
+
+def _follow(backup_id: UUID, unfinished: Callable[[BackupHistory], bool]) -> BackupHistory:
+    """Show the progress until the row has what we wait for, and return it."""
+    terminal = sys.stdout.isatty()
+    shown = ""
+    while unfinished(row := backups.get(backup_id)):
+        text = progress_line(row)
+        if terminal:
+            click.echo(f"\r\033[K{text}", nl=False)
+        elif text.split(" ", 1)[0] != shown:
+            shown = text.split(" ", 1)[0]
+            click.echo(text)
+        backups.rest()
+        time.sleep(POLL_SECONDS)
+    if terminal:
+        click.echo("\r\033[K", nl=False)
+    return row

@@ -1,0 +1,32 @@
+"""`flask worker` and `flask scheduler`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from app import queue
+from app import scheduler as scheduling
+from app import worker as working
+from app.cli.common import application, checked, settings
+
+
+@click.command()
+@click.option("--queue", "queues", multiple=True, type=click.Choice(queue.QUEUES), help="Serve this queue; repeatable.")
+@click.option("--burst", is_flag=True, help="End when the queues are empty.")
+@checked
+def worker(queues: tuple[str, ...], burst: bool) -> None:
+    """Make backups. Without --queue: a process for each queue, so that short jobs never wait behind a long backup."""
+    working.follow_parent()
+    if queues or burst:
+        working.serve(application(), queues or queue.QUEUES, burst)
+    else:
+        sys.exit(working.supervise(queue.QUEUES))
+
+
+@click.command()
+@checked
+def scheduler() -> None:
+    """Tick: every minute a job that mends lost runs and starts what is due."""
+    scheduling.run(settings())

@@ -1,0 +1,72 @@
+"""Backups as lines of text."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from app.models import BackupHistory
+from app.services.backups import progress
+
+
+def size(size_bytes: float | None) -> str:
+    """Given bytes, return them in decimal units, "-" for None."""
+    if size_bytes is None:
+        return "-"
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 999.5:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} TB"
+
+
+def moment(when: datetime | None) -> str:
+    """Given an aware UTC time, return it to the second, "-" for None."""
+    return f"{when:%Y-%m-%d %H:%M:%S} UTC" if when else "-"
+
+
+def line(row: BackupHistory) -> str:
+    """Given a backup, return it as one line."""
+    marks = (" pinned" if row.pinned else "") + (f" {len(row.warnings)} warnings" if row.warnings else "")
+    name = row.filename or (row.error or "")[:80]
+    return (
+        f"{row.id}  {moment(row.created_at)}  {row.kind:<9} {row.status:<11} {size(row.size_bytes):>8}  {name}{marks}"
+    )
+
+
+def describe(row: BackupHistory) -> str:
+    """Given a backup, return all that is known about it, a line each."""
+    facts = {
+        "id": row.id,
+        "status": row.status,
+        "kind": row.kind,
+        "file": row.filename,
+        "size": f"{size(row.size_bytes)} ({row.size_bytes} bytes)" if row.size_bytes is not None else None,
+        "sha256": row.sha256,
+        "created": moment(row.created_at),
+        "started": moment(row.started_at),
+        "finished": moment(row.finished_at),
+        "verified": moment(row.verified_at),
+        "contents": _contents(row),
+        "pinned": "yes" if row.pinned else "no",
+        "note": row.note,
+        "requested by": row.requested_by,
+        "error": row.error,
+    }
+    lines = [f"{name + ':':<14}{value}" for name, value in facts.items() if value is not None]
+    return "\n".join(lines + [f"{'warning:':<14}{warning}" for warning in row.warnings])
+
+
+def progress_line(row: BackupHistory) -> str:
+    """Given a backup that is not finished, return how far it is; its first word is the phase."""
+    view = progress(row)
+    percent = f" {view.percent:.0f} %" if view.percent is not None else ""
+    rate = f", {size(view.rate_bytes_per_second)}/s" if view.rate_bytes_per_second else ""
+    left = f", {view.seconds_left:.0f} s left" if view.seconds_left is not None else ""
+    return f"{view.phase or row.status}{percent} {size(view.bytes_done)}{rate}{left}"
+
+
+def _contents(row: BackupHistory) -> str | None:
+    if not row.summary:
+        return None
+    counts = row.summary
+    return f"{counts['tables']} tables, {counts['rows']} rows, {counts['documents']} documents"

@@ -1,0 +1,200 @@
+"""The environment, read once into one frozen `Settings`. Every problem is collected and named by its setting."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+NAMES = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "SECRET_KEY",
+    "BACKUP_SIGNING_KEY",
+    "BACKUP_SOURCE_URL",
+    "BACKUP_DOCUMENTS_DIR",
+    "BACKUP_STORAGE_DIR",
+    "BACKUP_APP_NAME",
+    "PG_BIN_DIR",
+    "SMTP_URL",
+    "MAIL_FROM",
+    "PUBLIC_URL",
+    "ADMIN_EMAIL",
+    "ADMIN_PASSWORD",
+    "TRUSTED_PROXY_HOPS",
+)
+REQUIRED = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "BACKUP_SOURCE_URL", "BACKUP_DOCUMENTS_DIR")
+SECRET_LENGTH = 16
+PASSWORD_LENGTH = 10
+
+
+class ConfigError(Exception):
+    """The settings can't be used. `problems` holds one line for each, beginning with the setting's name."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says. Secrets are left out of its repr."""
+
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    signing_key_text: str = field(repr=False)
+    source_url: str = field(repr=False)
+    documents_dir: Path
+    storage_dir: Path = Path("data/backups")
+    app_name: str = "motovaultpro"
+    pg_bin_dir: Path | None = None
+    smtp_url: str | None = field(default=None, repr=False)
+    mail_from: str | None = None
+    public_url: str | None = None
+    admin_email: str | None = None
+    admin_password: str | None = field(default=None, repr=False)
+    trusted_proxy_hops: int = 0
+
+    @property
+    def signing_key(self) -> bytes:
+        """The key of the archives' HMAC: the bytes of the text that BACKUP_SIGNING_KEY takes."""
+        return self.signing_key_text.encode()
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """DATABASE_URL with psycopg 3 named as its driver."""
+        return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql+psycopg://", self.database_url)
+
+    @property
+    def metadata_dsn(self) -> str:
+        """DATABASE_URL as libpq reads it."""
+        return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", self.database_url)
+
+    @property
+    def https(self) -> bool:
+        """Whether browsers reach the pages by HTTPS."""
+        return (self.public_url or "").startswith("https://")
+
+    def secrets(self) -> list[str]:
+        """Return every value that must not appear in a log, an error or a page, longest first."""
+        urls = [self.database_url, self.redis_url, self.source_url, self.smtp_url or ""]
+        passwords = [unquote(urlsplit(url).password or "") for url in urls]
+        quoted = [urlsplit(url).password or "" for url in urls]
+        found = {self.secret_key, self.signing_key_text, self.admin_password or "", *passwords, *quoted}
+        return sorted((secret for secret in found if len(secret) >= 4), key=len, reverse=True)
+
+    def redact(self, text: str) -> str:
+        """Given a text, return it with every secret replaced by `***`."""
+        for secret in self.secrets():
+            text = text.replace(secret, "***")
+        return text
+
+
+def derive_signing_key(secret_key: str) -> str:
+    """Given SECRET_KEY, return the signing key that belongs to it, as 64 hexadecimal digits."""
+    kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"motovaultpro-backup archive signing key, version 1")
+    return kdf.derive(secret_key.encode()).hex()
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Given an environment (default: the process's own), return the settings.
+
+    Raise ConfigError with one line per problem, all of them at once.
+    """
+    values, problems = _read_values(os.environ if environ is None else environ)
+    problems += [f"{name} is missing. Set it, or {name}_FILE." for name in REQUIRED if not values.get(name)]
+    problems += _check_urls(values)
+    problems += _check_rest(values)
+    if problems:
+        raise ConfigError(problems)
+    return Settings(
+        database_url=values["DATABASE_URL"],
+        redis_url=values["REDIS_URL"],
+        secret_key=values["SECRET_KEY"],
+        signing_key_text=values.get("BACKUP_SIGNING_KEY") or derive_signing_key(values["SECRET_KEY"]),
+        source_url=values["BACKUP_SOURCE_URL"],
+        documents_dir=Path(values["BACKUP_DOCUMENTS_DIR"]).absolute(),
+        storage_dir=Path(values.get("BACKUP_STORAGE_DIR", "data/backups")).absolute(),
+        app_name=values.get("BACKUP_APP_NAME", "motovaultpro"),
+        pg_bin_dir=Path(values["PG_BIN_DIR"]).absolute() if "PG_BIN_DIR" in values else None,
+        smtp_url=values.get("SMTP_URL"),
+        mail_from=values.get("MAIL_FROM"),
+        public_url=values.get("PUBLIC_URL"),
+        admin_email=values.get("ADMIN_EMAIL"),
+        admin_password=values.get("ADMIN_PASSWORD"),
+        trusted_proxy_hops=int(values.get("TRUSTED_PROXY_HOPS", "0")),
+    )
+
+
+def _read_values(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    values: dict[str, str] = {}
+    problems: list[str] = []
+    for name in NAMES:
+        file_name = environ.get(f"{name}_FILE", "")
+        if environ.get(name):
+            values[name] = environ[name]
+            if file_name:
+                problems.append(f"{name} and {name}_FILE are both set. Remove one of them.")
+        elif file_name:
+            try:
+                values[name] = Path(file_name).read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+                problems.append(f"{name}_FILE can't be read: {file_name}: {reason}.")
+    return {name: value for name, value in values.items() if value}, problems
+
+
+def _check_urls(values: dict[str, str]) -> list[str]:
+    problems = []
+    for name in ("DATABASE_URL", "BACKUP_SOURCE_URL"):
+        if name in values and not _is_postgresql_url(values[name]):
+            problems.append(f"{name} must look like postgresql://user:password@host:5432/database.")
+    if "REDIS_URL" in values and not re.match(r"^(rediss?|unix)://", values["REDIS_URL"]):
+        problems.append("REDIS_URL must begin with redis://, rediss:// or unix://.")
+    if "SMTP_URL" in values and not re.match(r"^smtps?://[^/]", values["SMTP_URL"]):
+        problems.append("SMTP_URL must look like smtp://user:password@host:587 (or smtps://).")
+    if "PUBLIC_URL" in values and not re.match(r"^https?://[^/]", values["PUBLIC_URL"]):
+        problems.append("PUBLIC_URL must begin with http:// or https://, as people type it into the browser.")
+    same = values.get("DATABASE_URL") and values.get("DATABASE_URL") == values.get("BACKUP_SOURCE_URL")
+    return problems + ([SAME_DATABASE] if same else [])
+
+
+SAME_DATABASE = (
+    "DATABASE_URL and BACKUP_SOURCE_URL are the same database. "
+    "Give the backup's own tables a database of their own, or a restore would overwrite its own history."
+)
+
+
+def _is_postgresql_url(url: str) -> bool:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return False
+    return parsed.drivername.split("+")[0] in ("postgresql", "postgres") and bool(parsed.database)
+
+
+def _check_rest(values: dict[str, str]) -> list[str]:
+    problems = []
+    for name in ("SECRET_KEY", "BACKUP_SIGNING_KEY"):
+        if name in values and len(values[name]) < SECRET_LENGTH:
+            problems.append(f"{name} is too short: use at least {SECRET_LENGTH} random characters.")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,49}", values.get("BACKUP_APP_NAME", "a")):
+        problems.append("BACKUP_APP_NAME may hold lower-case letters, digits, '-' and '_' only, at most 50.")
+    if "PG_BIN_DIR" in values and not Path(values["PG_BIN_DIR"]).is_dir():
+        problems.append("PG_BIN_DIR is no folder. Point it at the folder that holds pg_dump, or leave it out.")
+    if "ADMIN_EMAIL" in values and "@" not in values["ADMIN_EMAIL"]:
+        problems.append("ADMIN_EMAIL is no email address.")
+    if "ADMIN_PASSWORD" in values and len(values["ADMIN_PASSWORD"]) < PASSWORD_LENGTH:
+        problems.append(f"ADMIN_PASSWORD is too short: use at least {PASSWORD_LENGTH} characters.")
+    if not values.get("TRUSTED_PROXY_HOPS", "0").isdigit():
+        problems.append("TRUSTED_PROXY_HOPS must be the number of reverse proxies in front of the web process.")
+    return problems

@@ -1,0 +1,169 @@
+"""What can go wrong for a caller, as types; and the one place that turns them into a page or problem+json."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from apiflask.exceptions import HTTPError
+from flask import Flask, Response, current_app, make_response, render_template, request
+from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import HTTPException
+
+logger = structlog.get_logger(__name__)
+
+
+class DomainError(Exception):
+    """A refusal that the caller can understand: str() is a sentence that says what to do."""
+
+    status = 400
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+
+class NotFound(DomainError):
+    """There is no such thing."""
+
+    status = 404
+
+
+class Conflict(DomainError):
+    """The present state forbids it. `extra` may name the `id` of what stands in the way."""
+
+    status = 409
+
+
+class Unauthenticated(DomainError):
+    """Nobody has signed in, and no valid token was sent."""
+
+    status = 401
+
+
+class InvalidCredentials(Unauthenticated):
+    """The email or the password is wrong; which of the two is not said."""
+
+
+class Forbidden(DomainError):
+    """Whoever it is may not do this."""
+
+    status = 403
+
+
+class InvalidInput(DomainError):
+    """The input breaks a rule. `fields` maps a field's name to the message to show at it."""
+
+    status = 422
+
+    def __init__(self, fields: dict[str, str], detail: str | None = None) -> None:
+        text = "; ".join(f"{name}: {message}" for name, message in fields.items())
+        super().__init__(detail or f"Please correct: {text}", errors=fields)
+        self.fields = fields
+
+
+class Throttled(DomainError):
+    """Too many tries. `retry_after` is the number of seconds to wait."""
+
+    status = 429
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.retry_after = retry_after
+
+
+class Unavailable(DomainError):
+    """Something that we depend on can't be reached."""
+
+    status = 503
+
+
+SENTENCES = {
+    400: "The request could not be understood.",
+    401: "Sign in, or send an API token as 'Authorization: Bearer …'.",
+    404: "There is nothing at this address.",
+    405: "This address does not take that method.",
+    413: "What was sent is too large.",
+    415: "Send the body as application/json.",
+    416: "The archive does not have the bytes that were asked for.",
+    429: "Too many requests. Wait a moment and try again.",
+}
+INTERNAL = "Something went wrong on our side. The log of the web process says what, under the id of this request."
+
+
+def wants_json() -> bool:
+    """Return whether the client of the current request is a program rather than a browser."""
+    if request.path.startswith("/api/") or request.path in ("/healthz", "/readyz", "/metrics"):
+        return True
+    best = request.accept_mimetypes.best_match(["text/html", "application/problem+json", "application/json"])
+    return best is not None and best != "text/html"
+
+
+def problem(status: int, detail: str, extra: dict[str, Any] | None = None) -> Response:
+    """Given a status, a sentence and more members, return the answer: problem+json (RFC 9457) or the error page."""
+    title = HTTPStatus(status).phrase
+    extra = extra or {}
+    if wants_json():
+        body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **extra}
+        response = make_response(json.dumps(body, default=str), status)
+        response.mimetype = "application/problem+json"
+    else:
+        response = make_response(
+            render_template("errors/error.html", status=status, title=title, detail=detail), status
+        )
+    if "retry_after" in extra:
+        response.headers["Retry-After"] = str(extra["retry_after"])
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def register(app: Flask) -> None:
+    """Given the app, map every error to its answer."""
+    app.register_error_handler(DomainError, _domain_error)
+    app.register_error_handler(HTTPError, _validation_error)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(OperationalError, _database_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _domain_error(error: DomainError) -> Response:
+    return problem(error.status, error.detail, error.extra)
+
+
+def _validation_error(error: HTTPError) -> Response:
+    """APIFlask reports what a pydantic model refused as {location: {field: [message]}}."""
+    fields: dict[str, str] = {}
+    if isinstance(error.detail, dict):
+        for messages_by_field in error.detail.values():
+            if isinstance(messages_by_field, dict):
+                fields |= {name: "; ".join(messages) for name, messages in messages_by_field.items()}
+    if fields:
+        return _domain_error(InvalidInput(fields))
+    return problem(error.status_code, SENTENCES.get(error.status_code, error.message))
+
+
+def _http_exception(error: HTTPException) -> Response:
+    if error.response is not None or error.code is None or error.code < 400:
+        return make_response(error.get_response())
+    ours = SENTENCES.get(error.code)
+    response = problem(error.code, ours or error.description or error.name)
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _database_error(error: OperationalError) -> Response:
+    logger.error("database unreachable", error=str(error.orig))
+    return problem(503, "The metadata database (DATABASE_URL) can't be reached. Check that the server is running.")
+
+
+def _unexpected(error: Exception) -> Response:
+    if current_app.testing and current_app.config.get("PROPAGATE_EXCEPTIONS"):
+        raise error
+    logger.exception("unexpected error", path=request.path)
+    return problem(500, INTERNAL)

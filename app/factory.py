@@ -1,0 +1,89 @@
+"""The application, put together."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from apiflask import APIFlask
+from flask_talisman import Talisman
+from redis import Redis
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from app import api, cli, errors, logs, web
+from app.api.request import Request
+from app.config import Settings, read_settings
+from app.extensions import csrf, db, login_manager, migrate
+from app.services import admins
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTENT_SECURITY_POLICY = {
+    "default-src": "'self'",
+    "img-src": ["'self'", "data:"],
+    "object-src": "'none'",
+    "base-uri": "'none'",
+    "form-action": "'self'",
+    "frame-ancestors": "'none'",
+}
+
+
+def build(settings: Settings | None = None) -> APIFlask:
+    """Given settings (default: the environment's), return the application. Raise ConfigError. Connects to nothing."""
+    settings = settings or read_settings()
+    logs.configure(settings)
+    app = APIFlask(
+        "app",
+        title="MotoVaultPro Backup",
+        json_errors=False,
+        enable_openapi=False,
+        static_folder=str(ROOT / "static"),
+        template_folder=str(ROOT / "templates"),
+    )
+    app.request_class = Request
+    app.config.update(_flask_config(settings))
+    app.extensions["redis"] = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=5)
+    if settings.trusted_proxy_hops:
+        hops = settings.trusted_proxy_hops
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    db.init_app(app)
+    migrate.init_app(app, db, directory=str(ROOT / "migrations"))
+    csrf.init_app(app)
+    login_manager.init_app(app)
+    login_manager.user_loader(admins.by_session)
+    login_manager.login_view = "web.auth.login"
+    Talisman(
+        app,
+        force_https=False,
+        content_security_policy=CONTENT_SECURITY_POLICY,
+        session_cookie_secure=settings.https,
+        strict_transport_security=settings.https,
+        frame_options="DENY",
+    )
+    errors.register(app)
+    api.init_app(app)
+    web.init_app(app)
+    cli.init_app(app)
+    return app
+
+
+def _flask_config(settings: Settings) -> dict[str, object]:
+    return {
+        "SETTINGS": settings,
+        "SECRET_KEY": settings.secret_key,
+        "SQLALCHEMY_DATABASE_URI": settings.sqlalchemy_url,
+        "SQLALCHEMY_ENGINE_OPTIONS": {
+            "pool_pre_ping": True,
+            "connect_args": {"connect_timeout": 5, "options": "-c timezone=UTC"},
+        },
+        # A cookie with this prefix is refused by browsers unless it came over HTTPS and for this very host.
+        "SESSION_COOKIE_NAME": "__Host-session" if settings.https else "session",
+        "SESSION_COOKIE_SECURE": settings.https,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "PERMANENT_SESSION_LIFETIME": timedelta(hours=12),
+        "WTF_CSRF_TIME_LIMIT": None,
+        "MAX_FORM_MEMORY_SIZE": 500_000,
+        "MAX_CONTENT_LENGTH": 1_000_000,
+        "BOOTSTRAP_SERVE_LOCAL": True,
+        "JSON_SORT_KEYS": False,
+    }

@@ -1,0 +1,48 @@
+"""Read one archive back."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import structlog
+from flask import current_app
+
+from app import engine, ledger, locks
+from app.config import Settings
+from app.errors import DomainError
+from app.jobs.heartbeat import Heartbeat
+from app.models import utcnow
+from app.services import backups
+
+logger = structlog.get_logger(__name__)
+
+
+def run(backup_id: str) -> None:
+    """Given a completed backup's id, compare its archive with its manifest and its row, and write what was found."""
+    row_id = UUID(backup_id)
+    with locks.holding(locks.archive_name(row_id), shared=True) as lock:
+        if lock is None:
+            return
+        try:
+            problem = _problem(row_id)
+        except ledger.Lost:
+            return
+        if problem:
+            logger.error("archive does not verify", backup_id=backup_id, problem=problem)
+        ledger.verified(row_id, None if problem else utcnow(), problem)
+
+
+def _problem(row_id: UUID) -> str | None:
+    """Return what is wrong with the archive as a sentence, or None."""
+    settings: Settings = current_app.config["SETTINGS"]
+    try:
+        archive = backups.archive_file(row_id)
+    except DomainError as error:
+        return error.detail
+    heartbeat = Heartbeat(lambda _phase, done, total: ledger.verifying(row_id, done, total))
+    report = engine.verify_archive(archive.path, settings.signing_key, heartbeat)
+    if not report.ok:
+        return "The archive is damaged: " + "; ".join(report.problems)
+    if report.sha256 != archive.sha256:
+        return "The archive is whole, but it is not the file that this backup made: its SHA-256 differs."
+    return None

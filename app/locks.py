@@ -1,0 +1,109 @@
+"""PostgreSQL advisory locks, each on a connection of its own to the metadata database: when the process that holds one
+dies, the server sees its connection end and frees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from uuid import UUID
+
+import psycopg
+from flask import current_app
+from sqlalchemy import text
+
+from app.extensions import db
+
+# Held while an archive is written: one backup at a time.
+WRITER = "backup:writer"
+# Held while lost runs are closed: one container at a time.
+RECONCILE = "backup:reconcile"
+# Taken for the moment between looking for a running manual backup and inserting one.
+START = "backup:start"
+# Taken for the moment between looking for an admin and making the first one.
+FIRST_ADMIN = "admins:first"
+
+KEEPALIVE = {"keepalives": 1, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+
+
+def run_name(backup_id: UUID) -> str:
+    """Given a backup, return the name of the lock that its worker holds while it lives."""
+    return f"backup:run:{backup_id}"
+
+
+def archive_name(backup_id: UUID) -> str:
+    """Given a backup, return the name of its archive's lock: shared by readers, exclusive for deleting."""
+    return f"backup:archive:{backup_id}"
+
+
+def key(name: str) -> int:
+    """Given a lock's name, return the signed 64-bit number that PostgreSQL knows it by."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
+class LockLost(Exception):
+    """The connection that held the lock broke, and another process has the lock now."""
+
+
+class Lock:
+    """An advisory lock that is held, until `release` or the end of the process."""
+
+    def __init__(self, name: str, connection: psycopg.Connection, shared: bool) -> None:
+        self.name = name
+        self._connection = connection
+        self._shared = shared
+
+    def ensure(self) -> None:
+        """Make sure that the lock is still held, taking it again if its connection broke. Raise LockLost if another
+        process has it by now, or psycopg.Error if the server can't be reached."""
+        try:
+            self._connection.execute("SELECT 1")
+        except psycopg.Error:
+            self._connection.close()
+            again = acquire(self.name, shared=self._shared)
+            if again is None:
+                raise LockLost(f"The lock {self.name} was lost to another process.") from None
+            self._connection = again._connection
+
+    def release(self) -> None:
+        """Give the lock back. Its connection is closed."""
+        with suppress(psycopg.Error):
+            self._connection.close()
+
+
+def acquire(name: str, shared: bool = False) -> Lock | None:
+    """Given a lock's name, take it without waiting and return it, or None if another has it.
+
+    Raise psycopg.OperationalError if the metadata database can't be reached.
+    """
+    settings = current_app.config["SETTINGS"]
+    connection = psycopg.connect(
+        settings.metadata_dsn, autocommit=True, connect_timeout=5, application_name=f"lock {name}"[:63], **KEEPALIVE
+    )
+    function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
+    try:
+        row = connection.execute(f"SELECT {function}(%s)", [key(name)]).fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    if row is not None and row[0]:
+        return Lock(name, connection, shared)
+    connection.close()
+    return None
+
+
+@contextmanager
+def holding(name: str, shared: bool = False) -> Iterator[Lock | None]:
+    """Given a lock's name, hold it for the block; the block gets None if another has it."""
+    lock = acquire(name, shared)
+    try:
+        yield lock
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def in_transaction(name: str) -> None:
+    """Given a lock's name, wait for it and keep it until the session's transaction ends."""
+    db.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key(name)})

@@ -1,0 +1,22 @@
+"""The tables of the metadata database, one a file: columns and constraints only."""
+
+from app.models.admins import Admin
+from app.models.api_tokens import ApiToken
+from app.models.audit_log import AuditEntry
+from app.models.backup_history import BackupHistory
+from app.models.backup_schedules import BackupSchedule
+from app.models.backup_settings import BackupSettings
+from app.models.base import Base, utcnow
+from app.models.ticks import Tick
+
+__all__ = [
+    "Admin",
+    "ApiToken",
+    "AuditEntry",
+    "BackupHistory",
+    "BackupSchedule",
+    "BackupSettings",
+    "Base",
+    "Tick",
+    "utcnow",
+]

@@ -1,0 +1,87 @@
+"""One row for every backup: asked for, running, done, failed, cancelled or found again."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, desc, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base, HasId, utcnow
+
+KINDS = ("manual", "scheduled", "safety", "uploaded")
+STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled")
+LIVE = ("queued", "in_progress")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+class BackupHistory(HasId, Base):
+    """A backup. `attempt` and `status` together fence it: see app.ledger, the only writer of both.
+
+    `size_bytes`, `bytes_done` and `bytes_total` are bytes; `phase` is the engine's, or "waiting" while queued behind
+    another backup. `summary` holds the manifest's figures: tables, rows, documents, documents_bytes, server_version.
+    `verify_requested_at` is set while a verification is asked for or running.
+    """
+
+    __tablename__ = "backup_history"
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", KINDS), name="kind"),
+        CheckConstraint(_one_of("status", STATUSES), name="status"),
+        CheckConstraint(
+            "status <> 'completed' OR (filename IS NOT NULL AND size_bytes > 0 AND sha256 IS NOT NULL"
+            " AND started_at IS NOT NULL AND finished_at IS NOT NULL)",
+            name="completed_has_archive",
+        ),
+        CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="failed_has_reason"),
+        UniqueConstraint("schedule_id", "scheduled_for"),
+        UniqueConstraint("filename"),
+        Index("ix_backup_history_created_at_id", desc("created_at"), desc("id")),
+        Index("ix_backup_history_status_created_at", "status", desc("created_at"), desc("id")),
+        Index("ix_backup_history_kind_created_at", "kind", desc("created_at"), desc("id")),
+        Index("ix_backup_history_schedule_id_created_at", "schedule_id", desc("created_at"), desc("id")),
+        Index("ix_backup_history_sha256", "sha256"),
+        Index("ix_backup_history_live", "status", postgresql_where=text(_one_of("status", LIVE))),
+    )
+
+    kind: Mapped[str]
+    status: Mapped[str] = mapped_column(default="queued")
+    phase: Mapped[str | None]
+    bytes_done: Mapped[int] = mapped_column(default=0)
+    bytes_total: Mapped[int | None]
+    phase_started_at: Mapped[datetime | None]
+
+    schedule_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("backup_schedules.id"))
+    scheduled_for: Mapped[datetime | None]
+
+    filename: Mapped[str | None]
+    size_bytes: Mapped[int | None]
+    sha256: Mapped[str | None]
+    summary: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    warnings: Mapped[list[str]] = mapped_column(default=list)
+    error: Mapped[str | None]
+
+    categories: Mapped[list[str]] = mapped_column(default=list)
+    expires_at: Mapped[datetime | None]
+    pinned: Mapped[bool] = mapped_column(default=False)
+    note: Mapped[str | None]
+
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    verified_at: Mapped[datetime | None]
+    restore_tested_at: Mapped[datetime | None]
+    verify_requested_at: Mapped[datetime | None]
+
+    attempt: Mapped[int] = mapped_column(default=0)
+    heartbeat_at: Mapped[datetime | None]
+    enqueued_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    requested_by: Mapped[str | None]
+    job_id: Mapped[str | None]
+    host: Mapped[str | None]
+    worker: Mapped[str | None]

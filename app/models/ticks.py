@@ -1,0 +1,18 @@
+"""When each periodic tick last ran: a scheduler that went silent, and a missed cleanup, are seen here."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base
+
+
+class Tick(Base):
+    """One row for each entry of app.scheduler."""
+
+    __tablename__ = "ticks"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    last_ran_at: Mapped[datetime]

@@ -1,0 +1,115 @@
+"""The belt: names of the queues, and how a job gets onto one. A job is a dotted path and an id, nothing more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from flask import current_app
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, Worker
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
+
+# Long work, one at a time; and short work that must not wait behind it.
+BACKUPS = "backups"
+TICKS = "ticks"
+QUEUES = (BACKUPS, TICKS)
+
+# The jobs, as dotted paths: nothing on this side of the belt imports them.
+BACKUP_JOB = "app.jobs.backup.run"
+VERIFY_JOB = "app.jobs.verify.run"
+TICK_JOB = "app.jobs.tick.run"
+
+NO_TIMEOUT = -1
+KEEP_RESULT_SECONDS = 3600
+KEEP_FAILURE_SECONDS = 7 * 24 * 3600
+# A running job's worker renews its heartbeat at least this often, with room to spare.
+HEARTBEAT_GRACE = timedelta(seconds=120)
+
+
+class QueueUnavailable(Exception):
+    """Redis can't be reached."""
+
+
+@dataclass(frozen=True)
+class WorkerSummary:
+    """A worker that is alive: its name and the queues that it serves."""
+
+    name: str
+    queues: tuple[str, ...]
+
+
+def connection() -> Redis:
+    """Return the app's Redis client."""
+    return cast(Redis, current_app.extensions["redis"])
+
+
+def enqueue(queue_name: str, path: str, subject_id: object, job_id: str) -> None:
+    """Given a queue, a function's dotted path and the id that it works on, put the job there.
+
+    Raise QueueUnavailable. The job id must not hold ':'.
+    """
+    try:
+        Queue(queue_name, connection=connection()).enqueue_call(
+            func=path,
+            args=(str(subject_id),),
+            job_id=job_id,
+            timeout=NO_TIMEOUT,
+            result_ttl=KEEP_RESULT_SECONDS,
+            failure_ttl=KEEP_FAILURE_SECONDS,
+        )
+    except RedisError as error:
+        raise QueueUnavailable(
+            "The queue (REDIS_URL) can't be reached. Check that Redis or Valkey is running."
+        ) from error
+
+
+def tick_id(name: str) -> str:
+    """Given a periodic job's name, return the id of its entry."""
+    return f"tick-{name}"
+
+
+def knows(queue_name: str, job_id: str) -> bool:
+    """Given a job, return whether it is in line on that queue, or running on a worker that is alive."""
+    redis = connection()
+    try:
+        job = Job.fetch(job_id, connection=redis)
+    except NoSuchJobError:
+        return False
+    if job.get_status() == JobStatus.STARTED and job.last_heartbeat:
+        beat = job.last_heartbeat
+        return datetime.now(UTC) - (beat if beat.tzinfo else beat.replace(tzinfo=UTC)) < HEARTBEAT_GRACE
+    return Queue(queue_name, connection=redis).get_job_position(job_id) is not None
+
+
+def forget(queue_name: str, job_id: str) -> None:
+    """Given a job that need not run any more, take it out of line. Silent where Redis can't be reached: a job whose
+    row is closed does nothing."""
+    try:
+        Queue(queue_name, connection=connection()).remove(job_id)
+    except RedisError:
+        return
+
+
+def drop_repeats(queue_name: str, job_id: str) -> None:
+    """Given a periodic job, take all its entries out of line: those that piled up while no worker ran."""
+    queue = Queue(queue_name, connection=connection())
+    connection().lrem(queue.key, 0, job_id)
+
+
+def workers() -> list[WorkerSummary]:
+    """Return the workers that are alive. Raise redis.RedisError."""
+    alive = []
+    for worker in Worker.all(connection=connection()):
+        beat = worker.last_heartbeat
+        if beat is None or datetime.now(UTC) - (beat if beat.tzinfo else beat.replace(tzinfo=UTC)) < HEARTBEAT_GRACE:
+            alive.append(WorkerSummary(worker.name, tuple(worker.queue_names())))
+    return alive
+
+
+def has_worker(queue_name: str) -> bool:
+    """Given a queue, return whether a worker that is alive serves it. Raise redis.RedisError."""
+    return any(queue_name in worker.queues for worker in workers())

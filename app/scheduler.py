@@ -1,0 +1,99 @@
+"""`flask scheduler`: rq-scheduler's entries as data. They are only ticks; what is due is decided from the database."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+from rq.exceptions import NoSuchJobError
+from rq.job import Job
+from rq_scheduler import Scheduler
+
+from app import queue
+from app.config import Settings
+from app.services import ticks
+
+logger = structlog.get_logger(__name__)
+
+POLL_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A periodic job: its name, when it is due (cron, UTC), and the function that gets its name."""
+
+    name: str
+    cron: str
+    path: str
+
+    @property
+    def id(self) -> str:
+        """The entry's id in Redis."""
+        return queue.tick_id(self.name)
+
+
+ENTRIES = (Entry(ticks.CHECK, "* * * * *", queue.TICK_JOB),)
+
+
+class TickScheduler(Scheduler):  # type: ignore[misc]
+    """rq-scheduler that looks after its own entries at every poll: they survive a flushed Redis, a crash at the wrong
+    moment and a changed version."""
+
+    def enqueue_jobs(self) -> Iterable[Job]:
+        """Put the entries right, then enqueue what is due."""
+        reconcile_entries(self)
+        due: Iterable[Job] = super().enqueue_jobs()
+        return due
+
+
+def reconcile_entries(scheduler: Scheduler, entries: Iterable[Entry] = ENTRIES) -> None:
+    """Given a scheduler, add the entries that it misses or has otherwise, and remove those that are no longer ours.
+
+    An entry that is right is left alone: registering it again would drop a tick that is overdue.
+    """
+    wanted = {entry.id: entry for entry in entries}
+    for job_id in _registered(scheduler):
+        if job_id.startswith(queue.tick_id("")) and job_id not in wanted:
+            scheduler.cancel(job_id)
+    for entry in wanted.values():
+        if entry.id not in scheduler or not _is_right(scheduler.connection, entry):
+            logger.info("periodic entry registered", name=entry.name, cron=entry.cron)
+            scheduler.cron(
+                entry.cron, entry.path, args=[entry.name], id=entry.id, queue_name=queue.TICKS, timeout=queue.NO_TIMEOUT
+            )
+
+
+def run(settings: Settings) -> None:
+    """Given the settings, schedule until told to stop. A Redis that goes away is waited for."""
+    # rq-scheduler reckons cron in the process's own zone.
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
+    while True:
+        try:
+            TickScheduler(queue_name=queue.TICKS, connection=redis, interval=POLL_SECONDS).run()
+        except RedisError as error:
+            logger.error("Redis can't be reached, trying again", error=str(error))
+            time.sleep(POLL_SECONDS)
+
+
+def _registered(scheduler: Scheduler) -> list[str]:
+    return [raw.decode() for raw in scheduler.connection.zrange(scheduler.scheduled_jobs_key, 0, -1)]
+
+
+def _is_right(redis: Redis, entry: Entry) -> bool:
+    try:
+        job = Job.fetch(entry.id, connection=redis)
+        return bool(
+            job.meta.get("cron_string") == entry.cron
+            and job.func_name == entry.path
+            and list(job.args) == [entry.name]
+            and job.origin == queue.TICKS
+        )
+    except NoSuchJobError:
+        return False

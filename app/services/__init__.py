@@ -1,0 +1,1 @@
+"""The rules: check, change rows, commit, enqueue. Web, api, cli and ticks meet here and nowhere else."""

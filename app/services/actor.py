@@ -1,0 +1,21 @@
+"""Who does something, for the audit log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Actor:
+    """`kind` says how they came in, `id` is the admin's or token's UUID as text, `address` the client's IP."""
+
+    kind: Literal["admin", "token", "system", "cli"]
+    id: str | None
+    name: str
+    address: str | None = None
+
+    @classmethod
+    def system(cls, name: str) -> Actor:
+        """Given the name of one of our own jobs, return it as an actor."""
+        return cls("system", None, name)

@@ -1,0 +1,259 @@
+"""The rules of backups: who may start, stop, change and delete which, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from uuid import UUID
+
+from flask import current_app
+from sqlalchemy import func, select
+
+from app import engine, ledger, locks, queue
+from app.config import Settings
+from app.errors import Conflict, InvalidInput, NotFound, Unavailable
+from app.extensions import db
+from app.models import BackupHistory, utcnow
+from app.models.backup_history import KINDS, LIVE, STATUSES
+from app.services import audit
+from app.services.actor import Actor
+from app.services.paging import LARGEST_PAGE, Page
+from app.services.progress import ProgressView, progress
+from app.services.reconcile import enqueue_waiting, reconcile
+from app.services.rescan import RescanReport, rescan
+
+__all__ = [
+    "UNCHANGED",
+    "ArchiveFile",
+    "BackupHistory",
+    "ProgressView",
+    "RescanReport",
+    "archive_file",
+    "cancel",
+    "delete",
+    "enqueue_waiting",
+    "get",
+    "list_backups",
+    "progress",
+    "reconcile",
+    "rescan",
+    "rest",
+    "source",
+    "start",
+    "update",
+    "verify",
+]
+
+NOTE_LENGTH = 2000
+
+
+class Unchanged(Enum):
+    """The mark of a value that was not given, where None means "empty"."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED = Unchanged.UNCHANGED
+
+
+@dataclass(frozen=True)
+class ArchiveFile:
+    """A completed backup's file as it can be sent: its size in bytes, its SHA-256 in hexadecimal."""
+
+    path: Path
+    filename: str
+    size_bytes: int
+    sha256: str
+
+
+def list_backups(
+    page: int = 1,
+    page_size: int = 50,
+    status: str | None = None,
+    kind: str | None = None,
+    schedule_id: UUID | None = None,
+) -> Page[BackupHistory]:
+    """Given a page number from 1, its size up to 100 and filters, return the backups, newest first.
+
+    Raise InvalidInput.
+    """
+    _check_filters(page, page_size, status, kind)
+    chosen = select(BackupHistory)
+    for column, value in ((BackupHistory.status, status), (BackupHistory.kind, kind)):
+        if value is not None:
+            chosen = chosen.where(column == value)
+    if schedule_id is not None:
+        chosen = chosen.where(BackupHistory.schedule_id == schedule_id)
+    total = db.session.scalar(select(func.count()).select_from(chosen.subquery())) or 0
+    newest = chosen.order_by(BackupHistory.created_at.desc(), BackupHistory.id.desc())
+    items = list(db.session.scalars(newest.limit(page_size).offset((page - 1) * page_size)))
+    return Page(items, page, page_size, total)
+
+
+def get(backup_id: UUID) -> BackupHistory:
+    """Given an id, return the backup as the database has it now. Raise NotFound."""
+    row = db.session.get(BackupHistory, backup_id, populate_existing=True)
+    if row is None:
+        raise NotFound("There is no such backup. It may have been deleted.")
+    return row
+
+
+def start(actor: Actor, note: str | None = None) -> BackupHistory:
+    """Given who asks and a note, queue a manual backup and return its row.
+
+    Raise InvalidInput; Conflict with the `id` of a manual backup that is queued or running; Unavailable.
+    """
+    note = _checked_note(note)
+    locks.in_transaction(locks.START)
+    running = db.session.scalar(
+        select(BackupHistory).where(BackupHistory.kind == "manual", BackupHistory.status.in_(LIVE)).limit(1)
+    )
+    if running is not None:
+        word = "queued" if running.status == "queued" else "running"
+        db.session.rollback()
+        raise Conflict(
+            f"A manual backup is already {word}. Wait until it has finished, or cancel it.", id=str(running.id)
+        )
+    row = ledger.open_backup("manual", requested_by=actor.name, note=note)
+    audit.record(actor, "backup.started", "backup", row.id, {"note": note} if note else None)
+    db.session.commit()
+    try:
+        queue.enqueue(queue.BACKUPS, queue.BACKUP_JOB, row.id, ledger.job_id(row.id))
+    except queue.QueueUnavailable as error:
+        ledger.fail_queued(row.id, str(error))
+        raise Unavailable(str(error), id=str(row.id)) from error
+    ledger.mark_enqueued(row.id)
+    return get(row.id)
+
+
+def cancel(actor: Actor, backup_id: UUID) -> BackupHistory:
+    """Given a queued or running backup, stop it and return its row: a running one stops at its next heartbeat.
+
+    Raise NotFound or Conflict.
+    """
+    row = get(backup_id)
+    if ledger.cancel_queued(backup_id):
+        queue.forget(queue.BACKUPS, ledger.job_id(backup_id))
+    elif not ledger.request_cancel(backup_id):
+        raise Conflict(f"This backup is {get(backup_id).status}: there is nothing to cancel.", id=str(row.id))
+    audit.record(actor, "backup.cancelled", "backup", backup_id)
+    db.session.commit()
+    return get(backup_id)
+
+
+def update(
+    actor: Actor, backup_id: UUID, *, pinned: bool | None = None, note: str | Unchanged | None = UNCHANGED
+) -> BackupHistory:
+    """Given a backup, pin or unpin it (None: leave it), or change its note (None: no note). Return its row.
+
+    Raise NotFound or InvalidInput.
+    """
+    row = get(backup_id)
+    changes: dict[str, bool | str | None] = {}
+    if pinned is not None and pinned != row.pinned:
+        row.pinned = changes["pinned"] = pinned
+    if not isinstance(note, Unchanged) and (checked := _checked_note(note)) != row.note:
+        row.note = changes["note"] = checked
+    if changes:
+        audit.record(actor, "backup.changed", "backup", row.id, changes)
+    db.session.commit()
+    return row
+
+
+def delete(actor: Actor, backup_id: UUID) -> None:
+    """Given a backup that is neither queued nor running nor being read, remove its file, then its row.
+
+    Raise NotFound, or Conflict with the reason; then the row stays.
+    """
+    row = get(backup_id)
+    if row.status in LIVE:
+        raise Conflict("This backup has not finished. Cancel it first.", id=str(row.id))
+    with locks.holding(locks.archive_name(backup_id)) as lock:
+        if lock is None:
+            raise Conflict("This archive is being read just now. Try again when that has finished.", id=str(row.id))
+        try:
+            if row.filename:
+                _path(row.filename).unlink(missing_ok=True)
+            engine.remove_partials(_settings().storage_dir, backup_id)
+        except OSError as error:
+            row.error = f"The archive could not be deleted: {error.strerror}."
+            db.session.commit()
+            raise Conflict(f"{row.error} Check the rights of BACKUP_STORAGE_DIR.", id=str(row.id)) from error
+        audit.record(actor, "backup.deleted", "backup", row.id, {"filename": row.filename, "status": row.status})
+        db.session.delete(row)
+        db.session.commit()
+
+
+def verify(actor: Actor, backup_id: UUID) -> BackupHistory:
+    """Given a completed backup, have a worker read its archive back, and return its row.
+
+    Raise NotFound, Conflict or Unavailable.
+    """
+    row = get(backup_id)
+    if row.status != "completed":
+        raise Conflict(f"This backup is {row.status}: there is no archive to verify.", id=str(row.id))
+    if row.verify_requested_at is not None:
+        raise Conflict("This backup is being verified already.", id=str(row.id))
+    row.verify_requested_at = utcnow()
+    row.bytes_done, row.bytes_total = 0, row.size_bytes
+    audit.record(actor, "backup.verify", "backup", row.id)
+    db.session.commit()
+    try:
+        queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, row.id, f"verify-{row.id}")
+    except queue.QueueUnavailable as error:
+        row.verify_requested_at = None
+        db.session.commit()
+        raise Unavailable(str(error)) from error
+    return row
+
+
+def archive_file(backup_id: UUID) -> ArchiveFile:
+    """Given a completed backup, return its file. Raise NotFound or Conflict."""
+    row = get(backup_id)
+    if row.status != "completed" or not row.filename or row.size_bytes is None or row.sha256 is None:
+        raise Conflict(f"This backup is {row.status}: there is no archive to download.", id=str(row.id))
+    path = _path(row.filename)
+    if not path.is_file():
+        raise NotFound(f"{row.filename} is no longer in the storage folder. Put it back, or delete this entry.")
+    return ArchiveFile(path, row.filename, row.size_bytes, row.sha256)
+
+
+def rest() -> None:
+    """Give the session's connection back: for those who poll."""
+    db.session.rollback()
+
+
+def source(settings: Settings) -> engine.Source:
+    """Given the settings, return what is backed up, as the engine knows it."""
+    return engine.Source(settings.source_url, settings.documents_dir, settings.app_name, settings.pg_bin_dir)
+
+
+def _settings() -> Settings:
+    settings: Settings = current_app.config["SETTINGS"]
+    return settings
+
+
+def _path(filename: str) -> Path:
+    return _settings().storage_dir / Path(filename).name
+
+
+def _checked_note(note: str | None) -> str | None:
+    note = (note or "").strip()
+    if len(note) > NOTE_LENGTH:
+        raise InvalidInput({"note": f"Use at most {NOTE_LENGTH} characters."})
+    return note or None
+
+
+def _check_filters(page: int, page_size: int, status: str | None, kind: str | None) -> None:
+    problems = {}
+    if page < 1:
+        problems["page"] = "Pages count from 1."
+    if not 1 <= page_size <= LARGEST_PAGE:
+        problems["page_size"] = f"Choose from 1 to {LARGEST_PAGE}."
+    if status is not None and status not in STATUSES:
+        problems["status"] = f"Choose from {', '.join(STATUSES)}."
+    if kind is not None and kind not in KINDS:
+        problems["kind"] = f"Choose from {', '.join(KINDS)}."
+    if problems:
+        raise InvalidInput(problems)

@@ -1,0 +1,108 @@
+"""Is everything fine? Cheap enough for every page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from flask import current_app
+from redis.exceptions import RedisError
+from sqlalchemy import select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import queue
+from app.config import Settings
+from app.extensions import db
+from app.models import BackupHistory, Tick, utcnow
+from app.services import ticks
+
+SCHEDULER_SILENT = timedelta(minutes=3)
+DISK_LOW_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: a short name, whether it is fine, and a sentence for people. Holds no secret."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def checks() -> list[Check]:
+    """Return every check. Raises nothing: what can't be looked at is not fine."""
+    database = _guarded("postgresql", _database, "DATABASE_URL can't be reached. Check that PostgreSQL is running.")
+    redis = _guarded("redis", _redis, "REDIS_URL can't be reached. Check that Redis or Valkey is running.")
+    found = [database, redis]
+    if redis.ok:
+        found.append(_guarded("worker", _worker, "The workers can't be listed."))
+    if database.ok:
+        found.append(_guarded("scheduler", _scheduler, "The scheduler's last tick can't be read."))
+        found.append(_guarded("last_backup", _last_backup, "The history can't be read."))
+    found.append(_guarded("disk", _disk, "BACKUP_STORAGE_DIR can't be read. Check that the folder is mounted."))
+    return found
+
+
+def ready() -> list[Check]:
+    """Return the checks without which no request can be served."""
+    return [
+        _guarded("postgresql", _database, "DATABASE_URL can't be reached."),
+        _guarded("redis", _redis, "REDIS_URL can't be reached."),
+    ]
+
+
+def _guarded(name: str, look: Callable[[], tuple[bool, str]], trouble: str) -> Check:
+    try:
+        ok, detail = look()
+    except (SQLAlchemyError, RedisError, OSError):
+        db.session.rollback()
+        return Check(name, False, trouble)
+    return Check(name, ok, detail)
+
+
+def _database() -> tuple[bool, str]:
+    db.session.execute(text("SELECT 1"))
+    return True, "PostgreSQL answers."
+
+
+def _redis() -> tuple[bool, str]:
+    queue.connection().ping()
+    return True, "Redis answers."
+
+
+def _worker() -> tuple[bool, str]:
+    served = {name for worker in queue.workers() for name in worker.queues}
+    missing = [name for name in queue.QUEUES if name not in served]
+    if missing:
+        return False, "No worker is running, so backups stay queued. Start one with `flask worker`."
+    return True, "A worker is running."
+
+
+def _scheduler() -> tuple[bool, str]:
+    last = db.session.scalar(select(Tick.last_ran_at).where(Tick.name == ticks.CHECK))
+    if last is None:
+        return False, "The scheduler has not ticked yet. Start it with `flask scheduler`; it takes a minute."
+    if utcnow() - last > SCHEDULER_SILENT:
+        return False, f"The scheduler has been silent since {last:%Y-%m-%d %H:%M} UTC. Start it with `flask scheduler`."
+    return True, "The scheduler ticks."
+
+
+def _last_backup() -> tuple[bool, str]:
+    closed = select(BackupHistory).where(BackupHistory.status.in_(("completed", "failed")))
+    row = db.session.scalar(closed.order_by(BackupHistory.created_at.desc()).limit(1))
+    if row is None:
+        return True, "No backup has been made yet."
+    if row.status == "failed":
+        return False, "The last backup failed. Its page says why."
+    return True, "The last backup completed."
+
+
+def _disk() -> tuple[bool, str]:
+    settings: Settings = current_app.config["SETTINGS"]
+    folder = settings.storage_dir
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    return free >= DISK_LOW_BYTES, f"{free / 1e9:.1f} GB are free where the backups are stored."

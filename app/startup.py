@@ -1,0 +1,32 @@
+"""What web, worker, scheduler and commands make sure of before they start."""
+
+from __future__ import annotations
+
+import structlog
+from flask import Flask
+from sqlalchemy import inspect
+
+from app.config import ConfigError, Settings
+from app.extensions import db
+from app.services import admins
+from app.services.source import source_problem
+
+logger = structlog.get_logger(__name__)
+
+
+def check_start(app: Flask) -> None:
+    """Given the app, make sure that its databases are two and the metadata one is usable; make the first admin.
+
+    Raise ConfigError with a line that names the setting. An unreachable source is only logged: the pages must be there
+    on the day when the source is broken, and each backup checks it again.
+    """
+    settings: Settings = app.config["SETTINGS"]
+    problem = source_problem(settings)
+    if problem:
+        logger.warning("the source database can't be reached", detail=problem)
+    with app.app_context():
+        if not inspect(db.engine).has_table("backup_history"):
+            raise ConfigError(["DATABASE_URL: the tables are missing. Run `flask db upgrade` first."])
+        admins.ensure_first_admin(settings)
+        db.session.remove()
+        db.engine.dispose()

@@ -1,0 +1,119 @@
+"""`flask worker`: rq workers on our queues."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+from uuid import UUID
+
+import structlog
+from flask import Flask
+from redis import Redis
+from rq import Queue, Worker
+from rq.job import Job
+
+from app import ledger, queue
+from app.extensions import db
+from app.services import backups
+from app.services.reconcile import recover
+
+logger = structlog.get_logger(__name__)
+
+WORKER_TTL_SECONDS = 60
+MONITOR_SECONDS = 15
+PR_SET_PDEATHSIG = 1
+
+
+class BackupWorker(Worker):
+    """An rq worker whose jobs run in the app's context, and which cleans up at once after a killed horse."""
+
+    app: Flask
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        """Run in the forked child: connections of the parent must not be used by both."""
+        with self.app.app_context():
+            db.engine.dispose(close=False)
+            super().main_work_horse(job, queue)
+
+    def handle_work_horse_killed(self, job: Job, retpid: Any, ret_val: Any, rusage: Any) -> None:
+        """Close the row of a job that was killed: no code of its own could."""
+        with self.app.app_context():
+            try:
+                if job.func_name == queue.BACKUP_JOB:
+                    recover(UUID(job.args[0]))
+                elif job.func_name == queue.VERIFY_JOB:
+                    ledger.give_up_verifying(UUID(job.args[0]))
+            except Exception:
+                # The minute tick tries again; the worker must live on.
+                logger.exception("a killed job could not be closed at once")
+            finally:
+                # Nothing may be open when the next horse is forked.
+                db.session.remove()
+                db.engine.dispose()
+
+
+def serve(app: Flask, queue_names: Sequence[str], burst: bool = False) -> None:
+    """Given the app and queues in order of importance, work until told to stop (burst: until they are empty)."""
+    settings = app.config["SETTINGS"]
+    with app.app_context():
+        try:
+            backups.reconcile()
+        finally:
+            db.session.remove()
+            db.engine.dispose()
+    # Its own client: a worker blocks on Redis for longer than the web's timeouts allow.
+    redis = Redis.from_url(settings.redis_url, socket_keepalive=True, health_check_interval=30)
+    worker = BackupWorker(
+        [Queue(name, connection=redis) for name in queue_names],
+        connection=redis,
+        worker_ttl=WORKER_TTL_SECONDS,
+        job_monitoring_interval=MONITOR_SECONDS,
+    )
+    worker.app = app
+    worker.work(burst=burst, logging_level="WARNING")
+
+
+def supervise(queue_names: Sequence[str]) -> int:
+    """Given queues, run a worker process for each, so that ticks never wait behind a long backup. When one ends, or we
+    are told to stop, stop all of them and return the exit code."""
+    command = [sys.executable, "-m", "flask", "worker", "--queue"]
+    parent = os.getpid()
+    children = [subprocess.Popen([*command, name], env={**os.environ, PARENT: str(parent)}) for name in queue_names]
+    stopping = False
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    while all(child.poll() is None for child in children):
+        time.sleep(0.2)
+    if not stopping:
+        logger.error("a worker process ended by itself; stopping the others")
+        stop(signal.SIGTERM, None)
+    codes = [child.wait() for child in children]
+    return 0 if stopping else max(1, *codes)
+
+
+PARENT = "BACKUP_WORKER_PARENT"
+
+
+def follow_parent() -> None:
+    """Stop gracefully when the supervising process dies, however it dies (Linux)."""
+    parent = os.environ.get(PARENT)
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != int(parent):
+        raise SystemExit("The process that started this worker is gone.")

@@ -1,0 +1,20 @@
+"""The application for gunicorn and for the `flask` command."""
+
+import os
+import sys
+
+from app import create_app
+from app.config import ConfigError
+from app.startup import check_start
+
+# Gunicorn takes this exit code as "can't boot" and stops, instead of starting the worker again for ever.
+CANNOT_BOOT = 3
+
+try:
+    app = create_app()
+    # The commands check for themselves: `flask doctor` and `flask db upgrade` have to run where this would stop.
+    if os.environ.get("FLASK_RUN_FROM_CLI") != "true":
+        check_start(app)
+except ConfigError as error:
+    print(error, file=sys.stderr)
+    raise SystemExit(CANNOT_BOOT) from None
