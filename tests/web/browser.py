@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import html5lib
@@ -27,6 +28,28 @@ class Page:
         for attribute in ("aria-describedby", "aria-labelledby", "for"):
             dangling = {name for value in self._all(attribute) for name in value.split()} - set(self._all("id"))
             assert not dangling, f"{attribute} points at nothing: {dangling}"
+        self._check_policy()
+        self._check_names()
+        if not fragment:
+            assert len(self.select("h1")) == 1, "a page has one <h1>"
+
+    def _check_policy(self) -> None:
+        """Nothing that the Content-Security-Policy would stop, nothing from elsewhere."""
+        for element in self.root.iter():
+            inline = [name for name in element.attrib if name == "style" or name.startswith("on")]
+            assert not inline, f"inline {inline} on {element.tag}"
+        assert not self.select("style"), "inline <style>"
+        loaded = [element.get("src", "") for element in self.select("script") + self.select("img")]
+        loaded += [element.get("href", "") for element in self.select("link")]
+        assert all(source.startswith("/") and not source.startswith("//") for source in loaded), loaded
+
+    def _check_names(self) -> None:
+        """Every field has a label, every button and link a name."""
+        labelled = set(self._all("for"))
+        for field in self.select("input") + self.select("select") + self.select("textarea"):
+            assert field.get("type") == "hidden" or field.get("id") in labelled, f"no label: {field.attrib}"
+        for control in self.select("button") + self.select("a") + self.select("summary"):
+            assert _text(control) or control.get("aria-label"), f"no name: {control.attrib}"
 
     def _all(self, attribute: str) -> list[str]:
         return [element.get(attribute, "") for element in self.root.iter() if element.get(attribute)]
@@ -69,22 +92,27 @@ class Browser:
 
     client: FlaskClient
 
+    def open(self, method: str, path: str, headers: dict[str, str] | None = None, **options: Any) -> TestResponse:
+        """Given a request, return its answer. Each has a context of its own, as on a real server."""
+        with self.client.application.app_context():
+            return self.client.open(path, method=method, headers={"Accept": "text/html"} | (headers or {}), **options)
+
     def get(self, path: str, status: int = 200, fragment: bool = False) -> Page:
         """Given a path, return its page. Raise AssertionError for another status or a broken page."""
-        response = self.client.get(path, headers={"Accept": "text/html"})
+        response = self.open("GET", path)
         assert response.status_code == status, (response.status_code, response.location, response.text[:500])
         return Page(response, fragment)
 
     def redirected(self, path: str) -> str:
         """Given a path, return where it redirects to."""
-        response = self.client.get(path, headers={"Accept": "text/html"})
+        response = self.open("GET", path)
         assert response.status_code == 302, response.status_code
         return response.location or ""
 
     def submit(self, page: Page | str, action: str, status: int = 302, **values: str) -> TestResponse:
         """Given a page (or its path) and a form's action, fill the form in and send it. Return the answer."""
         page = self.get(page) if isinstance(page, str) else page
-        response = self.client.post(action, data=page.form(action) | values, headers={"Accept": "text/html"})
+        response = self.open("POST", action, data=page.form(action) | values)
         assert response.status_code == status, (response.status_code, response.text[:500])
         return response
 

@@ -115,15 +115,15 @@ def test_a_verification_is_queued_once(admin: Browser, make_row: Make) -> None:
 
 def test_the_download_names_the_file_and_goes_on_where_it_stopped(admin: Browser, make_row: Make) -> None:
     row = make_row()
-    whole = admin.client.get(f"/backups/{row.id}/download")
+    whole = admin.open("GET", f"/backups/{row.id}/download")
     assert whole.data == b"the archive's bytes"
     assert row.filename in whole.headers["Content-Disposition"]
     assert whole.headers["ETag"] == f'"{row.sha256}"'
-    part = admin.client.get(
-        f"/backups/{row.id}/download", headers={"Range": "bytes=4-", "If-Range": whole.headers["ETag"]}
+    part = admin.open(
+        "GET", f"/backups/{row.id}/download", headers={"Range": "bytes=4-", "If-Range": whole.headers["ETag"]}
     )
     assert (part.status_code, part.data) == (206, b"archive's bytes")
-    assert admin.client.get(f"/backups/{row.id}/download", headers={"Range": "bytes=99-"}).status_code == 416
+    assert admin.open("GET", f"/backups/{row.id}/download", headers={"Range": "bytes=99-"}).status_code == 416
 
 
 def test_deleting_says_first_what_goes_and_what_remains(admin: Browser, make_row: Make) -> None:
@@ -154,7 +154,7 @@ def test_a_running_backup_is_not_deleted(admin: Browser, make_row: Make) -> None
 @pytest.mark.parametrize("action", ["note", "pin", "cancel", "verify", "delete"])
 def test_nothing_changes_without_the_page_s_token(admin: Browser, make_row: Make, action: str) -> None:
     row = make_row(note="mine")
-    answer = admin.client.post(f"/backups/{row.id}/{action}", data={"note": "theirs", "pinned": "yes"})
+    answer = admin.open("POST", f"/backups/{row.id}/{action}", data={"note": "theirs", "pinned": "yes"})
     assert answer.status_code == 400
     after = backups.get(row.id)
     assert (after.note, after.pinned, after.verify_requested_at) == ("mine", False, None)

@@ -80,7 +80,7 @@ def test_after_logging_out_the_pages_ask_for_a_login(admin: Browser) -> None:
 
 
 def test_a_login_without_its_token_is_refused(visitor: Browser) -> None:
-    answer = visitor.client.post("/login", data={"email": EMAIL, "password": PASSWORD}, headers={"Accept": "text/html"})
+    answer = visitor.open("POST", "/login", data={"email": EMAIL, "password": PASSWORD})
     assert answer.status_code == 400
     assert "Bad request" in Page(answer).text
 
