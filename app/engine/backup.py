@@ -1,0 +1,242 @@
+"""One backup, from the preflight to the published archive. Needs no Flask, no Redis and no metadata database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+
+from . import dump, postgres, preflight, storage
+from .archive_end import manifest_member
+from .archive_writer import ArchiveFile, MemberPipeline
+from .database_writer import DatabaseWriter, WrittenDump, database_path
+from .documents import measure
+from .documents_writer import DocumentsWriter
+from .errors import ArchiveError, DumpError
+from .gzip_members import footer
+from .manifest import DatabasePart, DocumentsPart, Manifest, serialise
+from .parallel_dump import parallel_dump
+from .postgres import Client, Snapshot
+from .preflight import Source
+from .progress import Meter, Progress
+from .verify import VerifyReport, verify_archive
+
+DISK_RESERVE = 256 * 1024 * 1024
+WARNINGS_KEPT = 1000
+
+
+@dataclass(frozen=True)
+class BackupRequest:
+    """What to back up, where to, and as which run. `disk_reserve` is in bytes; `threads` None: one for each core."""
+
+    source: Source
+    storage_dir: Path
+    signing_key: bytes
+    backup_id: UUID
+    kind: str = "manual"
+    attempt: int = 1
+    labels: dict[str, str] = field(default_factory=dict)
+    disk_reserve: int = DISK_RESERVE
+    stall_seconds: float = 600.0
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class BackupResult:
+    """A published archive. Times are aware UTC."""
+
+    path: Path
+    filename: str
+    size_bytes: int
+    sha256: str
+    warnings: list[str]
+    manifest: Manifest
+    started_at: datetime
+    finished_at: datetime
+    verified_at: datetime
+
+
+class Warnings:
+    """The warnings of a run: the first ones in full, the others counted."""
+
+    def __init__(self) -> None:
+        self._kept: list[str] = []
+        self._left_out = 0
+
+    def __call__(self, text: str) -> None:
+        if len(self._kept) < WARNINGS_KEPT:
+            self._kept.append(text)
+        else:
+            self._left_out += 1
+
+    def all(self) -> list[str]:
+        return self._kept + ([f"… and {self._left_out} more warnings."] if self._left_out else [])
+
+
+def make_backup(
+    request: BackupRequest,
+    progress: Progress | None = None,
+    before_publish: Callable[[], None] | None = None,
+) -> BackupResult:
+    """Given a request, write, verify and publish an archive.
+
+    `before_publish` is called when all is verified and only the name is missing; what it raises stops the publication, as
+    does whatever `progress` raises at any time. Raise EngineError otherwise. Unless the archive was published, nothing of
+    it stays behind.
+    """
+    started_at = datetime.now(UTC)
+    meter = Meter(progress, request.stall_seconds)
+    meter.phase("preflight")
+    preflight.check_storage(request.storage_dir)
+    preflight.check_documents(request.source.documents_dir)
+    preflight.check_nesting(request.source, request.storage_dir)
+    partial = storage.partial_path(request.storage_dir, request.backup_id, request.attempt)
+    try:
+        _write(request, partial, started_at, meter)
+        report = _verify(request, partial, progress)
+        meter.phase("publish")
+        if before_publish is not None:
+            before_publish()
+        path = storage.publish(partial, request.source.app_name, started_at)
+    finally:
+        partial.unlink(missing_ok=True)
+    assert report.manifest is not None
+    return BackupResult(
+        path=path,
+        filename=path.name,
+        size_bytes=report.size_bytes,
+        sha256=report.sha256,
+        warnings=report.manifest.warnings,
+        manifest=report.manifest,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        verified_at=report.verified_at,
+    )
+
+
+def _verify(request: BackupRequest, partial: Path, progress: Progress | None) -> VerifyReport:
+    report = verify_archive(partial, request.signing_key, progress, request.stall_seconds, request.threads)
+    if not report.ok:
+        raise ArchiveError(
+            f"What was read back differs from what was written ({report.problems[0]}); check the disk and the memory of "
+            "this machine before you trust it with another backup."
+        )
+    return report
+
+
+def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: Meter) -> None:
+    source = request.source
+    warn = Warnings()
+    with postgres.connect(source.database_url, f"backup {request.backup_id}") as connection:
+        client = postgres.find_client(connection.info.server_version // 10000, source.pg_bin_dir)
+        try:
+            with postgres.snapshot(connection) as snapshot:
+                documents_size = measure(source.documents_dir)
+                tables_bytes = sum(table.size_bytes for table in snapshot.tables)
+                preflight.check_room(request.storage_dir, tables_bytes, documents_size, request.disk_reserve)
+                file = ArchiveFile(partial, request.disk_reserve)
+                pipeline = MemberPipeline(file, meter, threads_of(request))
+                try:
+                    meter.phase("database", tables_bytes)
+                    written = _write_database(request, client, snapshot, pipeline, meter, started_at, warn)
+                    connection.execute("COMMIT")  # the tables' locks are not needed for the documents
+                    meter.phase("documents", documents_size.bytes)
+                    documents = _write_documents(request, pipeline, meter, warn)
+                    database = _database_part(source, client, snapshot, written)
+                    _write_end(request, file, started_at, written.head, database, documents, warn)
+                    file.sync()
+                finally:
+                    pipeline.close()
+                    file.close()
+        except psycopg.Error as error:
+            raise DumpError(f"The database connection was lost: {postgres.one_line(error)}") from error
+
+
+def threads_of(request: BackupRequest) -> int:
+    """Return how many threads build members: as asked for, else one for each core this process may use."""
+    if request.threads is not None:
+        return max(1, request.threads)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write_database(
+    request: BackupRequest,
+    client: Client,
+    snapshot: Snapshot,
+    pipeline: MemberPipeline,
+    meter: Meter,
+    started_at: datetime,
+    warn: Warnings,
+) -> WrittenDump:
+    writer = DatabaseWriter(pipeline, meter, request.source.app_name, int(started_at.timestamp()))
+    order = dump.DumpOrder(client, request.source.database_url, snapshot.id, request.backup_id)
+    for warning in parallel_dump(order, snapshot.tables, threads_of(request), meter, writer):
+        warn(warning)
+    return writer.finish()
+
+
+def _write_documents(request: BackupRequest, pipeline: MemberPipeline, meter: Meter, warn: Warnings) -> DocumentsPart:
+    writer = DocumentsWriter(pipeline, meter, warn, request.storage_dir)
+    try:
+        return writer.write(request.source.documents_dir)
+    finally:
+        writer.close()
+
+
+def _database_part(source: Source, client: Client, snapshot: Snapshot, written: WrittenDump) -> DatabasePart:
+    facts = dict(snapshot.facts)
+    return DatabasePart(
+        path=database_path(source.app_name),
+        size_bytes=written.size_bytes,
+        sha256=written.sha256,
+        sql_bytes=written.sql_bytes,
+        snapshot_lsn=facts.pop("lsn"),
+        facts=facts,
+        pg_dump_version=client.full_version,
+        segments=written.segments,
+    )
+
+
+def _write_end(
+    request: BackupRequest,
+    file: ArchiveFile,
+    started_at: datetime,
+    head: bytes,
+    database: DatabasePart,
+    documents: DocumentsPart,
+    warn: Warnings,
+) -> None:
+    manifest = Manifest(
+        backup_id=request.backup_id,
+        app=request.source.app_name,
+        kind=request.kind,
+        attempt=request.attempt,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        tool_version=tool_version(),
+        labels=request.labels,
+        database=database,
+        documents=documents,
+        warnings=warn.all(),
+        header_bytes=len(head),
+        raw_sha256=file.digest_with(head),
+    )
+    text = serialise(manifest.as_json(), request.signing_key)
+    offset, length = file.write(manifest_member(text, int(started_at.timestamp())), hashed=False)
+    file.write([footer(offset, length)], hashed=False)
+
+
+def tool_version() -> str:
+    """Return this program's version."""
+    try:
+        return metadata.version("motovaultpro-backup")
+    except metadata.PackageNotFoundError:
+        return "0.1.0"
+
+

@@ -1,0 +1,164 @@
+"""Cuts the passing text of a plain dump at its COPY borders, without being fooled by names, comments or values.
+
+Only the statement scanner decides where a COPY begins, and only a line of its own that is `\\.` ends one, as in psql.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .errors import DumpError
+from .sql_scanner import StatementScanner
+
+_NAME = rb'(?:"(?:[^"]|"")*"|[^\s"(.]+)'
+_COPY = re.compile(
+    rb"COPY (?:(?P<schema>" + _NAME + rb")\.)?(?P<table>" + _NAME + rb")\s*(?P<columns>\(.*\))?\s+FROM stdin;",
+    re.DOTALL,
+)
+_END_LINE = b"\\.\n"
+_END_MARK = b"\n" + _END_LINE
+LONGEST_SQL = 1024 * 1024
+"""Text between COPY data is passed on in parts of about this many bytes."""
+
+DUMP_COMPLETE = b"-- PostgreSQL database dump complete\n"
+
+
+@dataclass(frozen=True)
+class CopyBegin:
+    """A COPY statement has ended: rows of that table follow. Names are unquoted."""
+
+    schema: str
+    table: str
+    statement: str
+
+
+@dataclass(frozen=True)
+class Sql:
+    """Text outside of any COPY data."""
+
+    text: bytes
+
+
+@dataclass(frozen=True)
+class Rows:
+    """COPY data, cut anywhere; `count` is the number of rows that end in it."""
+
+    text: memoryview
+    count: int
+
+
+@dataclass(frozen=True)
+class CopyEnd:
+    """The table's data is complete; its `\\.` line follows as Sql."""
+
+
+Event = CopyBegin | Sql | Rows | CopyEnd
+
+
+def _unquoted(name: bytes | None) -> str:
+    if name is None:
+        return ""
+    if name.startswith(b'"'):
+        name = name[1:-1].replace(b'""', b'"')
+    return name.decode("utf-8", "surrogateescape")
+
+
+def parse_copy(statement: bytes) -> CopyBegin | None:
+    """Given a statement, return what it copies if its data follows in the stream, else None."""
+    match = _COPY.fullmatch(statement)
+    if match is None:
+        return None
+    text = statement.decode("utf-8", "surrogateescape")
+    return CopyBegin(_unquoted(match["schema"]), _unquoted(match["table"]), text)
+
+
+class DumpSplitter:
+    """Fed with the chunks of a dump, returns its events in order; the Sql and Rows texts joined are the dump again."""
+
+    def __init__(self) -> None:
+        self._begin_sql(b"")
+        self._held = b""
+        self._in_copy = False
+        self._newline_due = False
+        self._tail = b""
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Given the next chunk, return what it completes. Raise DumpError if this is no pg_dump output."""
+        events: list[Event] = []
+        rest: bytes | None = chunk
+        while rest is not None:
+            rest = self._copy_data(rest, events) if self._in_copy else self._sql(rest, events, final=False)
+        return events
+
+    def finish(self) -> list[Event]:
+        """Return what is left. Raise DumpError if the dump does not end as pg_dump ends one."""
+        if self._in_copy:
+            raise DumpError("The dump broke off inside a table's data; see the database server's log.")
+        events: list[Event] = []
+        self._sql(b"", events, final=True)
+        self._pass_on(events, self._pending)
+        if self._in_copy or self._scanner.unfinished:
+            raise DumpError("The dump broke off inside a statement; see the database server's log.")
+        if DUMP_COMPLETE not in self._tail:
+            raise DumpError("The dump lacks pg_dump's last line, so it is not complete; see the database server's log.")
+        return events
+
+    def _begin_sql(self, pending: bytes) -> None:
+        self._scanner = StatementScanner()
+        self._pending = pending
+        self._pending_starts_at = -len(pending)
+
+    def _pass_on(self, events: list[Event], text: bytes) -> None:
+        if text:
+            events.append(Sql(text))
+            self._tail = (self._tail + text)[-4096:]
+
+    def _sql(self, chunk: bytes, events: list[Event], final: bool) -> bytes | None:
+        self._scanner.feed(chunk)
+        self._pending += chunk
+        for statement in self._scanner.statements(final):
+            copy = parse_copy(statement.text)
+            if copy is not None:
+                end = statement.end - self._pending_starts_at
+                self._pass_on(events, self._pending[:end] + b"\n")
+                events.append(copy)
+                self._in_copy = self._newline_due = True
+                return self._pending[end:]
+        if len(self._pending) >= LONGEST_SQL:
+            self._pass_on(events, self._pending)
+            self._pending_starts_at += len(self._pending)
+            self._pending = b""
+        return None
+
+    def _copy_data(self, chunk: bytes, events: list[Event]) -> bytes | None:
+        data = self._held + chunk if self._held else chunk
+        self._held = b""
+        if self._newline_due and data:
+            if not data.startswith(b"\n"):
+                raise DumpError("Unexpected text behind a COPY statement in the dump.")
+            self._newline_due = False
+            if data.startswith(_END_LINE, 1):
+                return self._leave_copy(data[1:], events)
+            if _END_MARK.startswith(data):
+                self._held, self._newline_due = data, True
+                return None
+            data = data[1:]
+        found = data.find(_END_MARK)
+        if found >= 0:
+            self._add_rows(data, found + 1, events)
+            return self._leave_copy(data[found + 1 :], events)
+        held = next((n for n in (3, 2, 1) if data.endswith(_END_MARK[:n])), 0)
+        self._add_rows(data, len(data) - held, events)
+        self._held = data[len(data) - held :]
+        return None
+
+    def _add_rows(self, data: bytes, end: int, events: list[Event]) -> None:
+        if end:
+            events.append(Rows(memoryview(data)[:end], data.count(b"\n", 0, end)))
+
+    def _leave_copy(self, rest: bytes, events: list[Event]) -> bytes:
+        events.append(CopyEnd())
+        self._in_copy = False
+        self._begin_sql(_END_LINE)
+        return rest[len(_END_LINE) :]

@@ -1,0 +1,48 @@
+"""What can go wrong in the engine. Every message is one sentence for a person and says what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class EngineError(Exception):
+    """The root of all errors that the engine raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that stands in the way, with the environment setting that mends it."""
+
+    setting: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.detail}"
+
+
+class SourceError(EngineError):
+    """The database, the documents folder or a tool can't be used as it is configured."""
+
+    def __init__(self, setting: str, detail: str) -> None:
+        super().__init__(f"{setting}: {detail}")
+        self.problem = Problem(setting, detail)
+
+
+class DumpError(EngineError):
+    """pg_dump or its server failed, or what came out is not a whole dump."""
+
+
+class DiskFullError(EngineError):
+    """There is, or there would be, too little room for the archive."""
+
+
+class StalledError(EngineError):
+    """Nothing has moved for longer than the stall time."""
+
+
+class ArchiveError(EngineError):
+    """The file is no archive that this version reads, or it is damaged."""
+
+
+class PublishError(EngineError):
+    """The finished archive could not be given its name."""

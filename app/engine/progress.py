@@ -1,0 +1,60 @@
+"""Counting the bytes of a long run, telling the caller, and noticing when nothing moves any more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from .errors import StalledError
+
+Progress = Callable[[str, int, int | None], None]
+"""Receives (phase, bytes done, bytes in total or None). What it raises ends the run."""
+
+REPORT_EVERY_SECONDS = 0.5
+
+
+class Meter:
+    """Counts bytes per phase and reports at most every half second, also while nothing moves.
+
+    `tick` must be called at least once a second by whoever waits. It raises StalledError when no byte was counted for
+    `stall_seconds`, and passes on whatever the caller's progress function raises.
+    """
+
+    def __init__(self, report: Progress | None = None, stall_seconds: float = 600.0) -> None:
+        self._report = report
+        self._stall_seconds = stall_seconds
+        self._phase = ""
+        self._done = 0
+        self._total: int | None = None
+        self._last_report = self._last_move = time.monotonic()
+
+    def phase(self, name: str, total: int | None = None) -> None:
+        """Begin a phase whose size in bytes is `total`, as far as it is known."""
+        self._phase, self._done, self._total = name, 0, total
+        self._last_move = time.monotonic()
+        self._tell()
+
+    def add(self, count: int) -> None:
+        """Count `count` more bytes of this phase."""
+        if count:
+            self._done += count
+            self._last_move = time.monotonic()
+        self.tick()
+
+    def tick(self) -> None:
+        """Report if it is time to, and raise StalledError if nothing moved for too long."""
+        now = time.monotonic()
+        if now - self._last_move > self._stall_seconds:
+            minutes = self._stall_seconds / 60
+            raise StalledError(
+                f"No byte moved for {minutes:.0f} minutes in phase {self._phase!r}, so the run was ended; "
+                "look for a lock or a hanging disk on the database server and the documents folder."
+            )
+        if now - self._last_report >= REPORT_EVERY_SECONDS:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._last_report = time.monotonic()
+        if self._report is not None:
+            total = None if self._total is None else max(self._total, self._done)
+            self._report(self._phase, self._done, total)
