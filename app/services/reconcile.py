@@ -68,8 +68,8 @@ def close_lost_run(backup_id: UUID, attempt: int) -> None:
     if row is None or row.status != "in_progress" or row.attempt != attempt:
         return
     if _complete_published(settings, row):
-        return
-    if row.cancel_requested_at is not None:
+        closed = True
+    elif row.cancel_requested_at is not None:
         closed = ledger.cancel_running(backup_id, attempt)
     else:
         closed = ledger.fail(backup_id, attempt, LOST)
@@ -85,11 +85,7 @@ def remove_stray_partials() -> None:
         return
     for partial in engine.list_partials(storage):
         row = db.session.get(BackupHistory, partial.backup_id, populate_existing=True)
-        if row is None:
-            stray = _idle_seconds(partial.path) > FOREIGN_PARTIAL_SECONDS
-        else:
-            stray = row.status not in LIVE
-        if stray:
+        if _idle_seconds(partial.path) > FOREIGN_PARTIAL_SECONDS if row is None else row.status not in LIVE:
             logger.warning("partial file removed", path=partial.path.name)
             engine.remove_partials(storage, partial.backup_id)
 

@@ -1,0 +1,199 @@
+"""What must stay true of the code as a whole, whoever adds to it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from apiflask import APIFlask
+from werkzeug.routing import Rule
+
+from app import queue, scheduler
+from app.api.auth import allows
+from app.extensions import db
+from app.models import Base
+from app.models.api_tokens import SCOPES
+from app.services import admins
+from tests.house.fixtures import EMAIL, PASSWORD, TESTER, app, environment, settings, token
+
+__all__ = ["app", "environment", "settings", "token"]
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = {
+    "web": "door", "api": "door", "cli": "door", "scheduler": "door", "worker": "door",
+    "startup": "door", "factory": "door", "jobs": "jobs", "services": "services", "engine": "engine",
+    "ledger": "ledger", "queue": "queue", "locks": "ledger", "models": "models",
+    "extensions": "ground", "config": "ground", "errors": "ground", "logs": "ground",
+}  # fmt: skip
+MAY_IMPORT = {
+    "door": {"door", "services", "engine", "ledger", "queue", "models", "ground"},
+    "jobs": {"jobs", "services", "ledger", "engine", "queue", "models", "ground"},
+    "services": {"services", "engine", "ledger", "queue", "models", "ground"},
+    "ledger": {"ledger", "models", "ground"},
+    "queue": {"ground"},
+    "models": {"models"},
+    "ground": {"ground", "models"},
+    "engine": {"engine"},
+}
+# Open to everybody: pages to sign in with, files of the pages, health for monitors.
+# `web.start` only leads on to the list, which asks.
+PUBLIC = {"web.auth.login", "web.start", "static", "bootstrap.static", "health.healthz", "health.readyz"}
+
+
+def room_of(path: Path) -> str:
+    """Given a file below app/, return its room's kind."""
+    name = path.relative_to(ROOT / "app").parts[0].removesuffix(".py")
+    return ROOMS[name]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Given a file, yield the rooms of app that it imports anything from."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            first, *rest = node.module.split(".")
+            if first == "app":
+                yield from rest[:1] or [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            yield from (parts[1] for parts in names if parts[0] == "app" and len(parts) > 1)
+
+
+def source_files() -> list[Path]:
+    """Return the files of the rooms: the embedded stack is a house of its own."""
+    files = sorted((ROOT / "app").rglob("*.py"))
+    return [path for path in files if path.parts[len(ROOT.parts) + 1] not in ("demo", "demo.py", "__init__.py")]
+
+
+def test_every_file_imports_only_from_the_rooms_it_may() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports app.{name}"
+        for path in source_files()
+        for name in imported(path)
+        if ROOMS.get(name) not in MAY_IMPORT[room_of(path)]
+    ]
+    assert not wrong
+
+
+def test_the_rule_would_notice_a_service_that_imports_a_job(tmp_path: Path) -> None:
+    module = tmp_path / "bad.py"
+    module.write_text("from app.jobs import backup\nimport app.web.auth\nfrom app import ledger\n")
+    assert list(imported(module)) == ["jobs", "web", "ledger"]
+    assert "jobs" not in MAY_IMPORT["services"]
+
+
+def test_the_engine_loads_without_flask_sqlalchemy_or_redis() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, app.engine; print([m for m in ('flask', 'sqlalchemy', 'redis', 'rq') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_file_is_longer_than_it_should_be() -> None:
+    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in source_files()}
+    assert not {name: lines for name, lines in long.items() if lines > 330}
+
+
+def url_of(rule: Rule) -> str:
+    """Given a route, return an address that leads to it."""
+    return re.sub(r"<(?:(\w+):)?(\w+)>", lambda found: str(uuid.uuid4()) if found[1] == "uuid" else "x", rule.rule)
+
+
+def routes(app: APIFlask) -> list[tuple[Rule, str]]:
+    """Return each route with each of its methods."""
+    methods = ("GET", "POST", "PUT", "PATCH", "DELETE")
+    return [(rule, method) for rule in app.url_map.iter_rules() for method in methods if method in (rule.methods or ())]
+
+
+def test_nobody_gets_anywhere_without_signing_in(app: APIFlask) -> None:
+    client = app.test_client()
+    for rule, method in routes(app):
+        if rule.endpoint in PUBLIC:
+            continue
+        answer = client.open(url_of(rule), method=method)
+        refused = answer.status_code == 401 or (
+            answer.status_code == 302 and answer.location.partition("?")[0].endswith("/login")
+        )
+        # A page's form is refused for its missing CSRF token before anybody asks who sends it.
+        refused = refused or (answer.status_code == 400 and rule.endpoint.startswith("web."))
+        assert refused, f"{method} {rule.rule} answered {answer.status_code} to nobody"
+
+
+def test_every_route_of_the_api_names_its_scope(app: APIFlask) -> None:
+    for rule, _ in routes(app):
+        if rule.rule.startswith("/api/"):
+            assert getattr(app.view_functions[rule.endpoint], "required_scope", None) in SCOPES, rule.rule
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_token_opens_the_routes_of_its_scope_and_no_others(
+    app: APIFlask, token: Callable[..., dict[str, str]], scope: str
+) -> None:
+    client, header = app.test_client(), token(scope)
+    for rule, method in routes(app):
+        if rule.rule.startswith("/api/"):
+            answer = client.open(url_of(rule), method=method, headers=header)
+            needed = app.view_functions[rule.endpoint].required_scope  # type: ignore[attr-defined]
+            allowed = allows([scope], needed)
+            assert (answer.status_code in (401, 403)) is not allowed, f"{method} {rule.rule}: {answer.status_code}"
+            assert answer.status_code < 500
+        elif rule.endpoint not in PUBLIC:
+            answer = client.open(url_of(rule), method=method, headers=header)
+            assert answer.status_code in (302, 400, 401), f"a token opened the page {rule.rule}"
+
+
+def test_an_admins_session_opens_every_get_route_and_no_write_without_the_csrf_token(app: APIFlask) -> None:
+    admins.create(TESTER, EMAIL, PASSWORD)
+    app.config["WTF_CSRF_ENABLED"] = False
+    client = app.test_client()
+    assert client.post("/login", data={"email": EMAIL, "password": PASSWORD}).status_code == 302
+    app.config["WTF_CSRF_ENABLED"] = True
+    for rule, method in routes(app):
+        if rule.endpoint in PUBLIC:
+            continue
+        status = client.open(url_of(rule), method=method).status_code
+        expected = (200, 302, 404) if method == "GET" else (400,)
+        assert status in expected, f"{method} {rule.rule} answered {status}"
+
+
+def test_every_queue_that_a_job_goes_to_is_served_by_the_worker() -> None:
+    calls = [
+        ast.unparse(node.args[0])
+        for path in source_files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("queue.enqueue")
+    ]
+    assert calls, "no job is enqueued anywhere?"
+    served = {f"queue.{name}" for name, value in vars(queue).items() if value in queue.QUEUES}
+    assert set(calls) <= served
+
+
+def test_every_job_that_is_named_by_its_path_is_there() -> None:
+    from rq.utils import import_attribute
+
+    paths = {value for name, value in vars(queue).items() if name.endswith("_JOB")}
+    paths |= {entry.path for entry in scheduler.ENTRIES}
+    assert len(paths) >= 3
+    assert all(callable(import_attribute(path)) for path in paths)
+
+
+def test_the_migrations_are_numbered_in_one_line() -> None:
+    script = ScriptDirectory(str(ROOT / "migrations"))
+    assert len(script.get_heads()) == 1
+    names = sorted(path.name for path in (ROOT / "migrations" / "versions").glob("*.py"))
+    assert [name[:5] for name in names] == [f"{number:04}_" for number in range(1, len(names) + 1)]
+    assert [revision.revision for revision in reversed(list(script.walk_revisions()))] == [name[:4] for name in names]
+
+
+def test_the_migrations_make_exactly_the_models(app: APIFlask) -> None:
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
