@@ -8,6 +8,8 @@ from pathlib import Path
 from apiflask import APIFlask
 from flask_talisman import Talisman
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import api, cli, errors, logs, web
@@ -41,7 +43,11 @@ def build(settings: Settings | None = None) -> APIFlask:
     )
     app.request_class = Request
     app.config.update(_flask_config(settings))
-    app.extensions["redis"] = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=5)
+    # One more try finds a restarted server; more of them would only make a page without Redis slow.
+    retry = Retry(NoBackoff(), 1)
+    app.extensions["redis"] = Redis.from_url(
+        settings.redis_url, socket_connect_timeout=3, socket_timeout=5, retry=retry
+    )
     if settings.trusted_proxy_hops:
         hops = settings.trusted_proxy_hops
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

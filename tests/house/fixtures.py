@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from apiflask import APIFlask
+from flask.testing import FlaskClient
 from flask_migrate import upgrade
 
 from app import create_app
@@ -58,10 +60,19 @@ def settings(environment: dict[str, str]) -> Settings:
     return read_settings(environment)
 
 
+class Client(FlaskClient):
+    """A client whose requests do not see the test's own app context: what one leaves in `g`, the next must not find."""
+
+    def open(self, *args: Any, **options: Any) -> Any:
+        """Given a request, return the answer, as a server of its own would give it."""
+        return contextvars.Context().run(super().open, *args, **options)
+
+
 @pytest.fixture
 def app(settings: Settings) -> Iterator[APIFlask]:
     """The app with migrated tables, inside its context."""
     app = create_app(settings)
+    app.test_client_class = Client
     with app.app_context():
         upgrade()
         yield app

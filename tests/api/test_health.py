@@ -1,0 +1,59 @@
+"""/healthz and /readyz."""
+
+from __future__ import annotations
+
+import psycopg
+import redis
+from apiflask import APIFlask
+
+from app.config import Settings
+from app.extensions import db
+from app.services import ticks
+from tests.support.databases import SourceDatabase
+
+
+def test_health_is_always_200_and_names_what_is_missing(app: APIFlask) -> None:
+    answer = app.test_client().get("/healthz")
+    assert answer.status_code == 200
+    body = answer.get_json()
+    assert body["status"] == "degraded"
+    found = {check["name"]: check for check in body["checks"]}
+    assert found["postgresql"]["ok"]
+    assert found["redis"]["ok"]
+    assert not found["worker"]["ok"]
+    assert "flask worker" in found["worker"]["detail"]
+    assert "flask scheduler" in found["scheduler"]["detail"]
+
+
+def test_a_tick_is_seen(app: APIFlask) -> None:
+    ticks.ran(ticks.CHECK)
+    checks = app.test_client().get("/healthz").get_json()["checks"]
+    assert {check["name"]: check["ok"] for check in checks}["scheduler"]
+
+
+def test_ready_needs_postgresql_and_redis(app: APIFlask, metadata_url: str, source_db: SourceDatabase) -> None:
+    client = app.test_client()
+    assert client.get("/readyz").status_code == 200
+    app.extensions["redis"] = redis.Redis(port=1, socket_connect_timeout=1)
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert {check["name"]: check["ok"] for check in answer.get_json()["checks"]} == {"postgresql": True, "redis": False}
+    assert client.get("/healthz").status_code == 200
+
+
+def test_health_survives_a_lost_database(app: APIFlask, settings: Settings, source_db: SourceDatabase) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(settings.metadata_dsn)["dbname"]
+    db.session.remove()
+    db.engine.dispose()
+    with psycopg.connect(source_db.server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
+        try:
+            answer = app.test_client().get("/healthz")
+            page = app.test_client().get("/api/admin/backups", headers={"Authorization": "Bearer x"})
+        finally:
+            connection.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+    assert answer.status_code == 200
+    assert "DATABASE_URL" in answer.get_data(as_text=True)
+    assert settings.secret_key not in answer.get_data(as_text=True)
+    assert page.status_code == 503
+    assert "DATABASE_URL" in page.get_json()["detail"]
