@@ -25,7 +25,7 @@ KINDS = {"manual": "Manual", "scheduled": "Scheduled", "safety": "Safety", "uplo
 
 def init_app(app: Flask) -> None:
     """Given the application, make this module's functions and words known to its templates."""
-    for function in (filesize, count, utc, utc_day, iso, ago, duration, rate, phase_name):
+    for function in (filesize, count, utc, utc_day, iso, ago, duration, time_left, rate, phase_name):
         app.add_template_filter(function)
     app.jinja_env.globals.update(PHASES=PHASES, STATUSES=STATUSES, KINDS=KINDS)
 
@@ -89,6 +89,13 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def time_left(seconds: float) -> str:
+    """Given an estimate in seconds, return it without false precision: "a moment left", "about 9 s left"."""
+    if seconds < 2:
+        return "a moment left"
+    return f"about {round(seconds)} s left" if seconds < 60 else f"about {duration(seconds)} left"
 
 
 def rate(bytes_per_second: float | None) -> str:

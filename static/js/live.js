@@ -9,11 +9,16 @@
   };
   const parse = (html) => new DOMParser().parseFromString(html, "text/html");
 
-  // The finished run changes more than its progress: take the new state of every region that says it depends on it.
+  // A run that began or ended changes more than its progress: renew every region that says it depends on it.
   async function refreshPage() {
-    const answer = await fetch(location.href, { redirect: "manual" });
-    if (!answer.ok) return location.reload();
-    const fresh = parse(await answer.text());
+    let fresh;
+    try {
+      const answer = await fetch(location.href, { redirect: "manual" });
+      if (!answer.ok) return location.reload();
+      fresh = parse(await answer.text());
+    } catch {
+      return setTimeout(refreshPage, 2 * EVERY_MS);
+    }
     document.querySelectorAll("[data-refresh]").forEach((region) => {
       const replacement = fresh.getElementById(region.id);
       const hadFocus = region.contains(document.activeElement);
@@ -27,6 +32,7 @@
 
   function watch(element) {
     let wait = EVERY_MS;
+    const state = element.dataset.state;
     let phase = element.dataset.phase;
     element.dataset.watched = "yes";
 
@@ -52,7 +58,7 @@
         phase = element.dataset.phase;
         announce(phase);
       }
-      if (element.dataset.live) setTimeout(tick, wait);
+      if (element.dataset.live && element.dataset.state === state) setTimeout(tick, wait);
       else refreshPage();
     }
 

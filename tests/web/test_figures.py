@@ -75,6 +75,14 @@ def test_a_duration_is_shown_as_people_say_it(seconds: float | None, words: str)
     assert filters.duration(seconds) == words
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.0, "a moment left"), (9.5, "about 10 s left"), (59.4, "about 59 s left"), (100, "about 1 min 40 s left")],
+)
+def test_an_estimate_claims_no_tenths(seconds: float, words: str) -> None:
+    assert filters.time_left(seconds) == words
+
+
 def test_a_phase_without_words_of_its_own_is_shown_as_it_is() -> None:
     assert filters.phase_name("database") == "Reading the database"
     assert filters.phase_name("warming_up") == "Warming up"
