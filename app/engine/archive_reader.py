@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from isal import isal_zlib
 
@@ -19,6 +19,7 @@ from .gzip_members import FOOTER_SIZE, parse_footer
 from .manifest import Manifest, Segment, parse
 
 GZIP = 31
+IsalError = cast("type[Exception]", isal_zlib.error)
 LONGEST_MANIFEST = 512 * 1024 * 1024
 
 
@@ -67,7 +68,7 @@ def inflate(data: bytes) -> bytes:
     unpacker = isal_zlib.decompressobj(GZIP)
     try:
         content: bytes = unpacker.decompress(data)
-    except isal_zlib.error as error:
+    except IsalError as error:
         raise ArchiveError(f"A part of the archive can't be unpacked ({error}); it is damaged.") from error
     if not unpacker.eof or unpacker.unused_data:
         raise ArchiveError("A part of the archive is cut short; it is damaged.")
@@ -127,7 +128,7 @@ class ArchiveReader:
             while data:
                 try:
                     content = unpacker.decompress(data, chunk)
-                except isal_zlib.error as error:
+                except IsalError as error:
                     raise ArchiveError(f"A part of the archive can't be unpacked ({error}); it is damaged.") from error
                 if content:
                     yield content

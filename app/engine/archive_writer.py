@@ -39,7 +39,7 @@ class Mark:
     """A position to which an archive can be taken back."""
 
     offset: int
-    digest: "hashlib._Hash"
+    digest: hashlib._Hash
 
 
 class ArchiveFile:

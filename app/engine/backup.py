@@ -238,5 +238,3 @@ def tool_version() -> str:
         return metadata.version("motovaultpro-backup")
     except metadata.PackageNotFoundError:
         return "0.1.0"
-
-

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from . import tar_headers
 from .archive_writer import Built, MemberPipeline
-from .dump_splitter import CopyBegin, CopyEnd, Event, Rows, Sql
+from .dump_splitter import END_LINE, CopyBegin, CopyEnd, Event, Rows, Sql
 from .gzip_members import Buffer, deflated_member, stored_member
 from .manifest import Segment
 from .progress import Meter
@@ -76,11 +76,13 @@ class DatabaseWriter:
             if self._parts_size >= PIECE_BYTES:
                 self._cut()
         elif isinstance(event, CopyBegin):
+            self._add(event.statement + b"\n")
             self._cut()
             self._current = self._new_segment("copy", event)
         elif isinstance(event, CopyEnd):
             self._cut()
             self._current = self._new_segment("sql", None)
+            self._add(END_LINE)
 
     def _add(self, buffer: Buffer) -> None:
         self._parts.append(buffer)
@@ -180,6 +182,6 @@ def _as_segment(open_segment: _Open) -> Segment:
         rows=open_segment.rows,
         schema=begin.schema if begin else "",
         table=begin.table if begin else "",
-        statement=begin.statement if begin else "",
+        statement=begin.statement.decode("utf-8", "surrogateescape") if begin else "",
         continued=open_segment.continued,
     )

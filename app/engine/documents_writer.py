@@ -70,7 +70,7 @@ class DocumentsWriter:
         self._pipeline = pipeline
         self._meter = meter
         self._warn = warn
-        self._index = tempfile.SpooledTemporaryFile(INDEX_IN_MEMORY, dir=spool_folder)
+        self._index = tempfile.SpooledTemporaryFile(INDEX_IN_MEMORY, dir=str(spool_folder))  # noqa: SIM115
         self._index_digest = hashlib.sha256()
         self._index_size = 0
         self._counts = {"file": 0, "folder": 0, "symlink": 0}

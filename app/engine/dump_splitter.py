@@ -16,21 +16,23 @@ _COPY = re.compile(
     rb"COPY (?:(?P<schema>" + _NAME + rb")\.)?(?P<table>" + _NAME + rb")\s*(?P<columns>\(.*\))?\s+FROM stdin;",
     re.DOTALL,
 )
-_END_LINE = b"\\.\n"
-_END_MARK = b"\n" + _END_LINE
+END_LINE = b"\\.\n"
+"""Ends a table's data."""
+
+_END_MARK = b"\n" + END_LINE
 LONGEST_SQL = 1024 * 1024
-"""Text between COPY data is passed on in parts of about this many bytes."""
+"""Text between COPY data is passed on in parts of at least this many bytes, each the end of a statement."""
 
 DUMP_COMPLETE = b"-- PostgreSQL database dump complete\n"
 
 
 @dataclass(frozen=True)
 class CopyBegin:
-    """A COPY statement has ended: rows of that table follow. Names are unquoted."""
+    """A COPY statement, whose rows follow. Names are unquoted; `statement` is its text without the line end."""
 
     schema: str
     table: str
-    statement: str
+    statement: bytes
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class CopyEnd:
-    """The table's data is complete; its `\\.` line follows as Sql."""
+    """The table's data is complete: here stands its END_LINE."""
 
 
 Event = CopyBegin | Sql | Rows | CopyEnd
@@ -69,15 +71,14 @@ def parse_copy(statement: bytes) -> CopyBegin | None:
     match = _COPY.fullmatch(statement)
     if match is None:
         return None
-    text = statement.decode("utf-8", "surrogateescape")
-    return CopyBegin(_unquoted(match["schema"]), _unquoted(match["table"]), text)
+    return CopyBegin(_unquoted(match["schema"]), _unquoted(match["table"]), statement)
 
 
 class DumpSplitter:
-    """Fed with the chunks of a dump, returns its events in order; the Sql and Rows texts joined are the dump again."""
+    """Fed with the chunks of a dump, returns its events in order; their texts and line ends joined are the dump again."""
 
     def __init__(self) -> None:
-        self._begin_sql(b"")
+        self._begin_sql()
         self._held = b""
         self._in_copy = False
         self._newline_due = False
@@ -104,10 +105,10 @@ class DumpSplitter:
             raise DumpError("The dump lacks pg_dump's last line, so it is not complete; see the database server's log.")
         return events
 
-    def _begin_sql(self, pending: bytes) -> None:
+    def _begin_sql(self) -> None:
         self._scanner = StatementScanner()
-        self._pending = pending
-        self._pending_starts_at = -len(pending)
+        self._pending = b""
+        self._pending_starts_at = 0
 
     def _pass_on(self, events: list[Event], text: bytes) -> None:
         if text:
@@ -117,18 +118,19 @@ class DumpSplitter:
     def _sql(self, chunk: bytes, events: list[Event], final: bool) -> bytes | None:
         self._scanner.feed(chunk)
         self._pending += chunk
+        last_end = 0
         for statement in self._scanner.statements(final):
+            last_end = statement.end - self._pending_starts_at
             copy = parse_copy(statement.text)
             if copy is not None:
-                end = statement.end - self._pending_starts_at
-                self._pass_on(events, self._pending[:end] + b"\n")
+                self._pass_on(events, self._pending[: last_end - len(statement.text)])
                 events.append(copy)
                 self._in_copy = self._newline_due = True
-                return self._pending[end:]
-        if len(self._pending) >= LONGEST_SQL:
-            self._pass_on(events, self._pending)
-            self._pending_starts_at += len(self._pending)
-            self._pending = b""
+                return self._pending[last_end:]
+        if last_end >= LONGEST_SQL:
+            self._pass_on(events, self._pending[:last_end])
+            self._pending_starts_at += last_end
+            self._pending = self._pending[last_end:]
         return None
 
     def _copy_data(self, chunk: bytes, events: list[Event]) -> bytes | None:
@@ -138,7 +140,7 @@ class DumpSplitter:
             if not data.startswith(b"\n"):
                 raise DumpError("Unexpected text behind a COPY statement in the dump.")
             self._newline_due = False
-            if data.startswith(_END_LINE, 1):
+            if data.startswith(END_LINE, 1):
                 return self._leave_copy(data[1:], events)
             if _END_MARK.startswith(data):
                 self._held, self._newline_due = data, True
@@ -160,5 +162,5 @@ class DumpSplitter:
     def _leave_copy(self, rest: bytes, events: list[Event]) -> bytes:
         events.append(CopyEnd())
         self._in_copy = False
-        self._begin_sql(_END_LINE)
-        return rest[len(_END_LINE) :]
+        self._begin_sql()
+        return rest[len(END_LINE) :]

@@ -24,7 +24,12 @@ CONNECT_SECONDS = 10
 LOCK_SECONDS = 60
 SNAPSHOT_ATTEMPTS = 5
 _SETTING = "BACKUP_SOURCE_URL"
-_CLIENT_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/pgsql/bin")
+_CLIENT_PLACES = (
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/opt/homebrew/opt/postgresql@*/bin",
+    "/usr/local/pgsql/bin",
+)
 
 
 @dataclass(frozen=True)
@@ -240,4 +245,15 @@ def client_environment(url: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield conninfo.make_conninfo("", **parameters), environment
 
 
-_INHERITED = {"PATH", "HOME", "TZ", "LD_LIBRARY_PATH", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSFILE", "KRB5CCNAME"}
+_INHERITED = {
+    "PATH",
+    "HOME",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "PGHOST",
+    "PGPORT",
+    "PGUSER",
+    "PGDATABASE",
+    "PGPASSFILE",
+    "KRB5CCNAME",
+}

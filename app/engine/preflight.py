@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +34,12 @@ def check_source(source: Source, storage_dir: Path) -> list[Problem]:
             postgres.find_client(connection.info.server_version // 10000, source.pg_bin_dir)
     except SourceError as error:
         problems.append(error.problem)
-    for check in (
+    checks: list[Callable[[], None]] = [
         lambda: check_documents(source.documents_dir),
         lambda: check_storage(storage_dir),
         lambda: check_nesting(source, storage_dir),
-    ):
+    ]
+    for check in checks:
         try:
             check()
         except SourceError as error:
@@ -48,7 +50,9 @@ def check_source(source: Source, storage_dir: Path) -> list[Problem]:
 def check_documents(folder: Path) -> None:
     """Given the documents folder, raise SourceError if it is missing or can't be read."""
     if not folder.is_dir():
-        raise SourceError("BACKUP_DOCUMENTS_DIR", f"{folder} is not a folder; create it or point the setting at the documents")
+        raise SourceError(
+            "BACKUP_DOCUMENTS_DIR", f"{folder} is not a folder; create it or point the setting at the documents"
+        )
     if not os.access(folder, os.R_OK | os.X_OK):
         raise SourceError("BACKUP_DOCUMENTS_DIR", f"{folder} can't be read by this user; give it read permission")
 
@@ -76,6 +80,6 @@ def check_room(storage_dir: Path, tables_bytes: int, documents_size: FolderSize,
     free = shutil.disk_usage(storage_dir).free
     if free < expected // 2 + reserve:
         raise DiskFullError(
-            f"The archive may need {expected // 1_000_000 + 1} MB and {reserve // 1_000_000} MB are kept free, but the disk of "
+            f"The archive may need {expected // 1_000_000 + 1} MB and {reserve // 1_000_000} MB stay free, but the disk of "
             f"{storage_dir} has only {free // 1_000_000} MB left; free some room or move BACKUP_STORAGE_DIR."
         )

@@ -88,7 +88,7 @@ def running(command: Sequence[str], environment: Mapping[str, str], run_id: UUID
     Raise DumpError if the command can't be started.
     """
     parent = os.getpid()
-    messages = tempfile.TemporaryFile()
+    messages = tempfile.TemporaryFile()  # noqa: SIM115
     try:
         process = subprocess.Popen(
             command,

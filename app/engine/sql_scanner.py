@@ -87,9 +87,9 @@ class StatementScanner:
             if match is None:
                 return None
             kind, token = match.lastgroup, match.group()
-            if not final and kind != "mark":
-                if match.end() == len(buffer) or (token == b"$" and _TAG_BEGUN.match(buffer, match.start())):
-                    return None
+            cut = match.end() == len(buffer) or (token == b"$" and _TAG_BEGUN.match(buffer, match.start()))
+            if cut and not final and kind != "mark":
+                return None
             after = self._step(match, final)
             if after is None:
                 return None
@@ -158,9 +158,7 @@ class StatementScanner:
         words = [w for w in self._first_words if w not in (b"or", b"replace")]
         if words[:1] != [b"create"] or len(words) < 2 or words[1] not in (b"function", b"procedure"):
             return
-        if word == b"begin":
-            self._bodies += 1
-        elif word == b"case" and self._bodies:
+        if word == b"begin" or (word == b"case" and self._bodies):
             self._bodies += 1
         elif word == b"end" and self._bodies:
             self._bodies -= 1

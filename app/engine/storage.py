@@ -82,7 +82,9 @@ def publish(partial: Path, app_name: str, moment: datetime) -> Path:
             ) from error
         sync_folder(partial.parent)
         return final
-    raise PublishError(f"Every name for an archive of {moment:%Y-%m-%d %H:%M} is taken in {partial.parent}; clear that folder.")
+    raise PublishError(
+        f"Every name for an archive of {moment:%Y-%m-%d %H:%M} is taken in {partial.parent}; clear that folder."
+    )
 
 
 def _rename_without_replacing(source: Path, target: Path) -> None:

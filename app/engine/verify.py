@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import tar_headers
-from .archive_reader import ArchiveReader, IndexLine, inflate, parse_index_line
 from .archive_end import manifest_member
+from .archive_reader import ArchiveReader, IndexLine, inflate, parse_index_line
 from .database_writer import front
 from .documents import shown
 from .documents_writer import INDEX_NAME, LARGE_FILE
@@ -182,20 +182,23 @@ class _Verification:
 
     def _check_dump(self) -> None:
         database = self._manifest.database
-        digest = hashlib.sha256()
-        offset, size, text_bytes = self._manifest.header_bytes, 0, 0
-        for segment in database.segments:
+        total, sums = _Sum(), [_Sum() for _ in database.segments]
+        digest, offset = hashlib.sha256(), self._manifest.header_bytes
+        for segment, found in zip(database.segments, sums, strict=True):
             if segment.pieces and segment.offset != offset:
                 raise ArchiveError("The parts of the dump do not follow each other; the archive is damaged.")
-            rows = _Sum()
             for length in segment.pieces:
-                self._submit(_DumpPiece(self._reader, offset, length, segment), rows.add(digest))
+                self._submit(_DumpPiece(self._reader, offset, length, segment), _adder(found, total, digest))
                 offset += length
-            self._drain_if_last(segment)
-            size, text_bytes = size + rows.dump_bytes, text_bytes + rows.text_bytes
-            if segment.kind == "copy" and rows.rows != segment.rows:
-                self._problem(f"table {segment.schema}.{segment.table} has {rows.rows} rows, not {segment.rows}")
-        if digest.hexdigest() != database.sha256 or size != database.size_bytes or text_bytes != database.sql_bytes:
+        self._drain()
+        for segment, found in zip(database.segments, sums, strict=True):
+            if segment.kind == "copy" and found.rows != segment.rows:
+                self._problem(f"table {segment.schema}.{segment.table} has {found.rows} rows, not {segment.rows}")
+        if (digest.hexdigest(), total.dump_bytes, total.text_bytes) != (
+            database.sha256,
+            database.size_bytes,
+            database.sql_bytes,
+        ):
             self._problem("the dump is not the one that the manifest describes")
         tail = tar_headers.padding(database.size_bytes)
         expected = b"".join(stored_member(tail)) if tail else b""
@@ -204,15 +207,12 @@ class _Verification:
         if offset + len(expected) != self._manifest.documents.first_member:
             self._problem("the documents do not begin where the manifest says")
 
-    def _drain_if_last(self, segment: Segment) -> None:
-        self._drain()
-
     def _check_documents(self) -> None:
         documents = self._manifest.documents
         counts, size = {"file": 0, "folder": 0, "symlink": 0}, 0
         end = documents.first_member
         for start, end, lines in self._groups():
-            if start != documents.first_member and start < documents.first_member:
+            if start < documents.first_member:
                 raise ArchiveError("The documents' index points outside the documents; the archive is damaged.")
             for line in lines:
                 counts[line.entry.kind] += 1
@@ -261,20 +261,25 @@ class _Verification:
 
 @dataclass
 class _Sum:
-    """Adds up what the pieces of one segment showed, in their order."""
+    """What the pieces of the dump, or of one segment of it, showed together."""
 
     rows: int = 0
     dump_bytes: int = 0
     text_bytes: int = 0
 
-    def add(self, digest: "hashlib._Hash") -> Callable[[_Check], None]:
-        def done(check: _Check) -> None:
-            self.rows += check.rows
-            self.dump_bytes += len(check.dump)
-            self.text_bytes += check.text_bytes
-            digest.update(check.dump)
+    def add(self, check: _Check) -> None:
+        self.rows += check.rows
+        self.dump_bytes += len(check.dump)
+        self.text_bytes += check.text_bytes
 
-        return done
+
+def _adder(found: _Sum, total: _Sum, digest: hashlib._Hash) -> Callable[[_Check], None]:
+    def add(check: _Check) -> None:
+        found.add(check)
+        total.add(check)
+        digest.update(check.dump)
+
+    return add
 
 
 def _caught(work: Callable[[], _Check]) -> _Check:

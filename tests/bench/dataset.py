@@ -41,14 +41,14 @@ CREATE INDEX fuel_logs_vehicle ON fuel_logs (vehicle_id, logged_at);
 CREATE INDEX maintenance_vehicle ON maintenance_records (vehicle_id, performed_at);
 CREATE INDEX documents_vehicle ON documents (vehicle_id);
 """
-WORDS = (
-    "oil filter changed brake pads front rear inspected replaced rotors tire rotation alignment coolant flush "
-    "transmission fluid battery tested terminal cleaned spark plugs ignition coil air cabin wiper blades headlight "
-    "bulb customer reported noise when turning left test drive ok no codes stored next service due at miles torque "
-    "checked belt tensioner water pump gasket leak minor seepage monitor warranty invoice paid cash card receipt "
-    "highway city mileage trip vacation commute premium station pump price rounding full tank partial fill cold start "
-    "synthetic 5W-30 0W-20 OEM aftermarket bracket hose clamp sensor oxygen catalytic converter exhaust muffler seat"
-).split()
+WORDS = """
+oil filter changed brake pads front rear inspected replaced rotors tire rotation alignment coolant flush transmission fluid
+battery tested terminal cleaned spark plugs ignition coil air cabin wiper blades headlight bulb customer reported noise when
+turning left test drive ok no codes stored next service due at miles torque checked belt tensioner water pump gasket leak
+minor seepage monitor warranty invoice paid cash card receipt highway city mileage trip vacation commute premium station
+price rounding full tank partial fill cold start synthetic 5W-30 0W-20 OEM aftermarket bracket hose clamp sensor oxygen
+catalytic converter exhaust muffler seat
+""".split()  # noqa: SIM905
 MODELS = [
     (make, model)
     for make, models in {
@@ -83,8 +83,9 @@ def _fuel_rows(rng: random.Random, count: int, vehicles: int) -> Iterator[bytes]
         odometer[vehicle] += 50 + int(choices() * 500)
         volume, price = 5 + choices() * 60, 2.4 + choices() * 2.5
         notes = sentence(rng, 2, 9) if number % 3 == 0 else "\\N"
+        fuel = fuels[int(choices() * 8)]
         yield (
-            f"{number}\t{vehicle}\t{_moment(rng).isoformat(' ')}\t{odometer[vehicle]}\t{fuels[int(choices() * 8)]}\t{volume:.3f}\t"
+            f"{number}\t{vehicle}\t{_moment(rng).isoformat(' ')}\t{odometer[vehicle]}\t{fuel}\t{volume:.3f}\t"
             f"{price:.3f}\t{volume * price:.2f}\t{25 + choices() * 24:.6f}\t{-124 + choices() * 57:.6f}\t"
             f"{STATIONS[int(choices() * 10)]} #{int(choices() * 9000)}\t{notes}\n"
         ).encode()
@@ -127,7 +128,8 @@ def fill_database(connection: psycopg.Connection, scale: float, seed: int = 2026
         load("fuel_logs", _fuel_rows(rng, max(400, int(4_100_000 * scale)), vehicles))
         load("maintenance_records", _maintenance_rows(rng, max(100, int(750_000 * scale)), vehicles))
         load("documents", (
-            f"{_uuid(rng)}\t{rng.randint(1, users)}\t\\N\t{sentence(rng, 2, 6)}\tdocuments/{n}\t{rng.randrange(10**6)}\t\\N\n".encode()
+            f"{_uuid(rng)}\t{rng.randint(1, users)}\t\\N\t{sentence(rng, 2, 6)}\t"
+            f"documents/{n}\t{rng.randrange(10**6)}\t\\N\n".encode()
             for n in range(max(20, int(20_000 * scale)))))  # fmt: skip
         cursor.execute(INDEXES)
     connection.commit()
@@ -144,7 +146,10 @@ def _pdf(rng: random.Random, size: int) -> bytes:
     while written < size:
         stream = rng.randbytes(min(size, rng.randint(4_000, 60_000)))
         text = sentence(rng, 40, 400).encode()
-        parts.append(b"%d 0 obj\n<< /Type /Page /Contents (%s) /Filter /FlateDecode /Length %d >>\nstream\n" % (number, text, len(stream)))
+        parts.append(
+            b"%d 0 obj\n<< /Type /Page /Contents (%s) /Filter /FlateDecode /Length %d >>\nstream\n"
+            % (number, text, len(stream))
+        )
         parts += [stream, b"\nendstream\nendobj\n"]
         written += len(stream) + len(text)
         number += 1
@@ -154,7 +159,8 @@ def _pdf(rng: random.Random, size: int) -> bytes:
 def _export(rng: random.Random, size: int) -> bytes:
     lines, written = [], 0
     while written < size:
-        line = f"{_moment(rng).isoformat()},{rng.randrange(300000)},{rng.random() * 90:.3f},{rng.choice(STATIONS)},{sentence(rng, 3, 15)}\n"
+        facts = f"{_moment(rng).isoformat()},{rng.randrange(300000)},{rng.random() * 90:.3f},{rng.choice(STATIONS)}"
+        line = f"{facts},{sentence(rng, 3, 15)}\n"
         lines.append(line)
         written += len(line)
     return "".join(lines).encode()

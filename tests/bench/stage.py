@@ -1,0 +1,100 @@
+"""The bench's PostgreSQL and documents, made once for each scale and kept; and timing of whole processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from app.demo.servers import EmbeddedPostgres, postgres_bin_dir
+from tests.bench.dataset import fill_database, fill_documents
+
+POSTGRES_VERSION = 18
+DATABASE = "motovaultpro"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A finished process: wall-clock seconds, peak resident bytes of its largest process, and what it printed."""
+
+    seconds: float
+    peak_bytes: int
+    output: str
+
+
+class Stage:
+    """Given a folder and a scale, a running server with the bench's database, and its documents."""
+
+    def __init__(self, folder: Path, scale: float) -> None:
+        self._folder = folder / f"scale-{scale:g}"
+        self._scale = scale
+        self.documents = self._folder / "app" / "documents"
+        self.output = self._folder / "output"
+        self.bin_dir = postgres_bin_dir(POSTGRES_VERSION)
+        self._server = EmbeddedPostgres(POSTGRES_VERSION, self._folder / "postgres")
+
+    def __enter__(self) -> Stage:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._server.start()
+        self._fill()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.output, ignore_errors=True)
+        self._server.stop()
+
+    @property
+    def url(self) -> str:
+        return self._server.url(DATABASE)
+
+    def _fill(self) -> None:
+        ready = self._folder / "ready"
+        if ready.exists():
+            return
+        print(f"Making the data (scale {self._scale:g}) ...", flush=True)
+        shutil.rmtree(self.documents, ignore_errors=True)
+        with psycopg.connect(self._server.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
+            connection.execute(f"CREATE DATABASE {DATABASE}")
+        with psycopg.connect(self.url) as connection:
+            fill_database(connection, self._scale)
+        fill_documents(self.documents, self._scale)
+        ready.touch()
+
+    def fresh_output(self) -> Path:
+        """Return an empty folder for one contender's result."""
+        shutil.rmtree(self.output, ignore_errors=True)
+        self.output.mkdir(parents=True)
+        return self.output
+
+    def warm(self) -> None:
+        """Read the data once, so that no contender pays for cold caches that the next one finds warm."""
+        subprocess.run(f'"{self.bin_dir}/pg_dump" "{self.url}" > /dev/null', shell=True, check=True)  # noqa: S602
+        subprocess.run(["tar", "cf", "-", "-C", self.documents.parent, "documents"], stdout=subprocess.DEVNULL, check=True)
+
+
+def timed(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Timing:
+    """Given a command, run it to its end and return what it took. Raise CalledProcessError if it fails."""
+    os.sync()
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, output)
+    return Timing(seconds, usage.ru_maxrss * 1024, output)
+
+
+def size_of(folder: Path) -> int:
+    """Given a folder, return the bytes of all files below it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
