@@ -152,7 +152,7 @@ def show_index(form: StartForm, status: int = 200) -> ResponseReturnValue:
         "kind": request.args.get("kind") if request.args.get("kind") in KINDS else None,
     }
     number = max(1, request.args.get("page", 1, type=int))
-    page = backups.list_backups(number, PAGE_SIZE, **filters)
+    page = backups.list_backups(number, PAGE_SIZE, status=filters["status"], kind=filters["kind"])
     return render_template("backups/index.html", form=form, page=page, filters=filters, overview=overview()), status
 
 

@@ -78,9 +78,11 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Given seconds, return "0.4 s", "42 s", "3 min 12 s" or "1 h 4 min", "–" for None."""
+    """Given seconds, return "< 0.1 s", "0.4 s", "42 s", "3 min 12 s" or "1 h 4 min", "–" for None."""
     if seconds is None:
         return "–"
+    if seconds < 0.05:
+        return "< 0.1 s"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

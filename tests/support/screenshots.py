@@ -24,7 +24,7 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-WIDTH, HEIGHT = 1200, 800
+WIDTH, HEIGHT = 1200, 920
 
 
 def main() -> None:

@@ -119,9 +119,7 @@ def test_the_download_names_the_file_and_goes_on_where_it_stopped(admin: Browser
     assert whole.data == b"the archive's bytes"
     assert row.filename in whole.headers["Content-Disposition"]
     assert whole.headers["ETag"] == f'"{row.sha256}"'
-    part = admin.open(
-        "GET", f"/backups/{row.id}/download", headers={"Range": "bytes=4-", "If-Range": whole.headers["ETag"]}
-    )
+    part = admin.open("GET", f"/backups/{row.id}/download", headers={"Range": "bytes=4-", "If-Range": whole.headers["ETag"]})
     assert (part.status_code, part.data) == (206, b"archive's bytes")
     assert admin.open("GET", f"/backups/{row.id}/download", headers={"Range": "bytes=99-"}).status_code == 416
 

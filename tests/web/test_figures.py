@@ -63,6 +63,7 @@ def test_times_are_shown_in_utc_whatever_zone_they_come_in() -> None:
     ("seconds", "words"),
     [
         (None, "–"),
+        (0.01, "< 0.1 s"),
         (0.42, "0.4 s"),
         (9.96, "10 s"),
         (42, "42 s"),

@@ -28,9 +28,7 @@ def test_one_is_not_sent_on_to_another_site(visitor: Browser, target: str) -> No
 
 
 @pytest.mark.parametrize(("email", "password"), [(EMAIL, "not the password"), ("nobody@example.com", PASSWORD)])
-def test_a_wrong_password_and_an_unknown_account_get_the_same_answer(
-    visitor: Browser, email: str, password: str
-) -> None:
+def test_a_wrong_password_and_an_unknown_account_get_the_same_answer(visitor: Browser, email: str, password: str) -> None:
     page = Page(visitor.submit("/login", "/login", 401, email=email, password=password))
     assert page.by_id("error-summary") == "Email or password is wrong."
     assert page.select("input", id="email")[0].get("value") == email
