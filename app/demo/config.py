@@ -119,9 +119,7 @@ def load_or_make_secrets(place: Place) -> Secrets:
         return Secrets(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         if (place.postgres / "cluster").exists():
-            raise StackError(
-                f"{path} is gone, so nobody can log in: remove {place.data_dir} to start afresh."
-            ) from None
+            raise StackError(f"{path} is gone, so nobody can log in: remove {place.data_dir} to start afresh.") from None
     except (OSError, ValueError, TypeError) as error:
         raise StackError(f"{path} can't be read ({error}): restore it, or remove {place.data_dir}.") from None
     made = Secrets(

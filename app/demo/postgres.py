@@ -21,6 +21,7 @@ SUPERUSER = "postgres"
 INSTALLATIONS = {16: "pginstall", 18: "pginstall18"}
 READY_SECONDS = 60.0
 PID_FILE_SECONDS = 15.0
+START_ATTEMPTS = 8
 COMMON_SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "timezone": "UTC",
@@ -118,12 +119,19 @@ class EmbeddedPostgres:
             self._initdb(user)
         self._check_version()
         self._clear_stale_pid_file()
-        for attempts_left in (4, 3, 2, 1, 0):
+        for _ in range(START_ATTEMPTS):
             if self._run_server(user):
+                # Clients know the port now: a restart must keep it.
+                self._fixed_port = True
                 return self
-            if self._fixed_port or attempts_left == 0 or "Address already in use" not in last_lines(self.log_file, 8):
+            reason = last_lines(self.log_file, 8)
+            if "Address already in use" in reason and not self._fixed_port:
+                self.port = free_port()
+            elif "shared memory block" in reason:
+                # Sessions of a killed server take a moment to notice.
+                time.sleep(0.5)
+            else:
                 break
-            self.port = free_port()
         raise StackError(f"PostgreSQL did not start: {last_lines(self.log_file)} (see {self.log_file}).")
 
     def stop(self) -> None:
@@ -182,9 +190,7 @@ class EmbeddedPostgres:
                     break
         finally:
             password_file.unlink(missing_ok=True)
-        raise StackError(
-            f"A PostgreSQL cluster could not be created: {last_lines(self.log_file)} (see {self.log_file})."
-        )
+        raise StackError(f"A PostgreSQL cluster could not be created: {last_lines(self.log_file)} (see {self.log_file}).")
 
     def _run_initdb(self, user: tuple[int, int] | None, password_file: Path, locale: str) -> int:
         command: list[str | Path] = [self.bin_dir / "initdb", "-D", self.cluster_dir, "-U", SUPERUSER]
@@ -193,9 +199,7 @@ class EmbeddedPostgres:
         if not self.durable:
             command.append("--no-sync")
         with self.log_file.open("wb") as log:
-            process = launch(
-                command, env=self._environment(), output=log, user=user, needs=self._needs(), cwd=self.data_dir
-            )
+            process = launch(command, env=self._environment(), output=log, user=user, needs=self._needs(), cwd=self.data_dir)
             try:
                 return process.wait(120)
             finally:
@@ -214,9 +218,7 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + PID_FILE_SECONDS
         while (pid := _pid_in(pid_file)) is not None and _works_in(pid, self.cluster_dir):
             if time.monotonic() > deadline:
-                raise StackError(
-                    f"A PostgreSQL server (process {pid}) already runs on {self.cluster_dir}: stop it first."
-                )
+                raise StackError(f"A PostgreSQL server (process {pid}) already runs on {self.cluster_dir}: stop it first.")
             time.sleep(0.1)
         pid_file.unlink(missing_ok=True)
 

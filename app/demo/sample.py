@@ -90,9 +90,7 @@ def fill_sample(database_url: str, documents_dir: Path, size: SampleSize | None 
     return True
 
 
-def _fill_logs(
-    connection: psycopg.Connection, chance: random.Random, vehicles: Sequence[Vehicle], size: SampleSize
-) -> None:
+def _fill_logs(connection: psycopg.Connection, chance: random.Random, vehicles: Sequence[Vehicle], size: SampleSize) -> None:
     fuel: list[tuple[object, ...]] = []
     maintenance: list[tuple[object, ...]] = []
     for vehicle in vehicles:

@@ -165,6 +165,7 @@ class Stack:
                 if server.pid is None:
                     self.say(f"{name} ended unexpectedly; starting it again.")
                     server.start()
+                    self.say(f"{name} runs again.")
             for child in self.children:
                 self._keep_running(child)
             time.sleep(0.5)
@@ -190,8 +191,7 @@ class Stack:
             child.process = None
             child.start_again_at = now + child.pause
             self.say(
-                f"The {child.name} ended with code {code}; it starts again in {child.pause:.0f} s "
-                f"(see {self._log(child)})."
+                f"The {child.name} ended with code {code}; it starts again in {child.pause:.0f} s (see {self._log(child)})."
             )
             child.pause = min(child.pause * 2, LONGEST_PAUSE)
         if child.process is None and now >= child.start_again_at:

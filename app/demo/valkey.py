@@ -16,6 +16,7 @@ from app.demo.processes import StackError, end, free_port, last_lines, launch, p
 
 READY_SECONDS = 30.0
 DATABASES = 64
+START_ATTEMPTS = 5
 
 
 def valkey_program() -> Path:
@@ -59,10 +60,12 @@ class EmbeddedValkey:
         if self.pid is not None:
             return self
         private_folder(self.data_dir)
-        for attempts_left in (4, 3, 2, 1, 0):
+        for _ in range(START_ATTEMPTS):
             if self._run_server():
+                # Clients know the port now: a restart must keep it.
+                self._fixed_port = True
                 return self
-            if self._fixed_port or attempts_left == 0 or "in use" not in last_lines(self.log_file, 8):
+            if self._fixed_port or "in use" not in last_lines(self.log_file, 8):
                 break
             self.port = free_port()
         raise StackError(f"Valkey did not start: {last_lines(self.log_file)} (see {self.log_file}).")
@@ -94,6 +97,8 @@ class EmbeddedValkey:
             f"databases {DATABASES}",
             f'dir "{self.data_dir}"',
             "daemonize no",
+            # A title written over the environment would hide whose process it is.
+            "set-proc-title no",
             "protected-mode yes",
             'save ""',
             f"appendonly {'yes' if self.persist else 'no'}",

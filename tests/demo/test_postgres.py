@@ -75,9 +75,7 @@ def test_stale_pid_file_of_another_program_is_no_obstacle(tmp_path: Path) -> Non
         assert server.pid is not None
 
 
-def test_second_server_on_a_cluster_is_refused_with_the_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_server_on_a_cluster_is_refused_with_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.demo.postgres.PID_FILE_SECONDS", 0.2)
     with EmbeddedPostgres(18, tmp_path / "data", durable=False) as server:
         with pytest.raises(StackError, match=f"process {server.pid}"):
