@@ -19,7 +19,7 @@ LEVEL = 3
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 FINAL_EMPTY_BLOCK = b"\x03\x00"
 STORED_LIMIT = 65535
-PROBE_BYTES = 32 * 1024
+PROBE_BYTES = 8 * 1024
 WORTH_DEFLATING = 0.95
 """Deflate what shrinks below this share of its size in the probe."""
 

@@ -13,7 +13,8 @@ from tests.bench.stage import Stage, size_of, timed
 MB = 1_000_000
 COMMAND_LINES = {
     "pg_dump | gzip  +  tar czf": (
-        'set -o pipefail; "$BIN/pg_dump" "$URL" | gzip > "$OUT/db.sql.gz" && tar czf "$OUT/docs.tar.gz" -C "$DOCS" documents',
+        'set -o pipefail; "$BIN/pg_dump" "$URL" | gzip > "$OUT/db.sql.gz" && '
+        'tar czf "$OUT/docs.tar.gz" -C "$DOCS" documents',
         ("gzip", "tar"),
         10.0,
     ),
@@ -23,7 +24,8 @@ COMMAND_LINES = {
         3.5,
     ),
     "pg_dump | pigz  +  tar -I pigz": (
-        'set -o pipefail; "$BIN/pg_dump" "$URL" | pigz > "$OUT/db.sql.gz" && tar -I pigz -cf "$OUT/docs.tar.gz" -C "$DOCS" documents',
+        'set -o pipefail; "$BIN/pg_dump" "$URL" | pigz > "$OUT/db.sql.gz" && '
+        'tar -I pigz -cf "$OUT/docs.tar.gz" -C "$DOCS" documents',
         ("pigz", "tar"),
         2.0,
     ),

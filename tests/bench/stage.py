@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import time
@@ -37,10 +38,10 @@ class Stage:
         self.documents = self._folder / "app" / "documents"
         self.output = self._folder / "output"
         self.bin_dir = postgres_bin_dir(POSTGRES_VERSION)
-        self._server = EmbeddedPostgres(POSTGRES_VERSION, self._folder / "postgres")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._server = EmbeddedPostgres(POSTGRES_VERSION, self._folder / "postgres", password=self._password())
 
     def __enter__(self) -> Stage:
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._server.start()
         self._fill()
         return self
@@ -52,6 +53,14 @@ class Stage:
     @property
     def url(self) -> str:
         return self._server.url(DATABASE)
+
+    def _password(self) -> str:
+        """Return the superuser's password, which the cluster keeps from its first start."""
+        file = self._folder / "password"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_urlsafe(24))
+        return file.read_text()
 
     def _fill(self) -> None:
         ready = self._folder / "ready"
