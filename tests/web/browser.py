@@ -93,9 +93,8 @@ class Browser:
     client: FlaskClient
 
     def open(self, method: str, path: str, headers: dict[str, str] | None = None, **options: Any) -> TestResponse:
-        """Given a request, return its answer. Each has a context of its own, as on a real server."""
-        with self.client.application.app_context():
-            return self.client.open(path, method=method, headers={"Accept": "text/html"} | (headers or {}), **options)
+        """Given a request, return its answer. `client` gives each a context of its own, as a real server does."""
+        return self.client.open(path, method=method, headers={"Accept": "text/html"} | (headers or {}), **options)
 
     def get(self, path: str, status: int = 200, fragment: bool = False) -> Page:
         """Given a path, return its page. Raise AssertionError for another status or a broken page."""

@@ -2,54 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from apiflask import APIFlask
-from flask_migrate import upgrade
 
-from app import create_app
-from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.services import admins
-from app.services.actor import Actor
-from tests.support.databases import SourceDatabase
+from tests.house.fixtures import EMAIL, PASSWORD, TESTER, app, environment, settings
 from tests.web.browser import Browser
 
-EMAIL = "admin@example.com"
-PASSWORD = "a long enough password"
-
-
-@pytest.fixture
-def app(
-    metadata_url: str, redis_url: str, source_db: SourceDatabase, documents_dir: Path, storage_dir: Path
-) -> Iterator[APIFlask]:
-    """The application with migrated tables and one admin, inside its context."""
-    settings = Settings(
-        database_url=metadata_url,
-        redis_url=redis_url,
-        secret_key="a secret key for tests",
-        signing_key_text="a signing key for tests",
-        source_url=source_db.url,
-        documents_dir=documents_dir,
-        storage_dir=storage_dir,
-    )
-    app = create_app(settings)
-    with app.app_context():
-        upgrade()
-        admins.create(Actor.system("tests"), EMAIL, PASSWORD)
-        yield app
-        db.session.remove()
-        db.engine.dispose()
+__all__ = ["EMAIL", "PASSWORD", "admin", "app", "environment", "make_row", "settings", "visitor"]
 
 
 @pytest.fixture
 def visitor(app: APIFlask) -> Browser:
-    """Somebody who has not logged in."""
+    """Somebody who has not logged in, where there is one admin."""
+    admins.create(TESTER, EMAIL, PASSWORD)
     return Browser(app.test_client())
 
 
