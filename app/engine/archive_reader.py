@@ -16,7 +16,7 @@ from . import tar_headers
 from .documents import Document
 from .errors import ArchiveError
 from .gzip_members import FOOTER_SIZE, parse_footer
-from .manifest import Manifest, Segment, parse
+from .manifest import Manifest, Segment, checked, parse
 
 GZIP = 31
 IsalError = cast("type[Exception]", isal_zlib.error)
@@ -48,18 +48,13 @@ def parse_index_line(line: bytes) -> IndexLine:
     """Given a line of the index, return what it says. Raise ArchiveError if it is none."""
     try:
         facts: dict[str, Any] = json.loads(line)
-        entry = Document(
-            path=facts["path"],
-            kind=facts["kind"],
-            size=facts.get("size", 0),
-            mode=facts["mode"],
-            mtime_ns=facts["mtime_ns"],
-            uid=facts["uid"],
-            gid=facts["gid"],
-            target=facts.get("target", ""),
-        )
-        return IndexLine(entry, facts.get("sha256", ""), facts["user"], facts["group"], facts["member"], facts["skip"])
-    except (ValueError, KeyError, TypeError) as error:
+        shared = {name: facts.pop(name) for name in ("user", "group", "member", "skip")}
+        shared["sha256"] = facts.pop("sha256", "")
+        entry = checked(Document, {"size": 0, **facts, "folder": None})
+        if entry.kind not in tar_headers.KINDS:
+            raise ValueError(entry.kind)
+        return checked(IndexLine, {"entry": entry, **shared})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArchiveError("A line of documents.index.jsonl can't be read; the archive is damaged.") from error
 
 
@@ -87,14 +82,14 @@ class ArchiveReader:
             self.size = os.fstat(self._fd).st_size
             self.manifest_offset, self.manifest_length = self._find_manifest()
             self.manifest_raw = self.read(self.manifest_offset, self.manifest_length)
-            self.manifest_text = _manifest_text(inflate(self.manifest_raw))
+            self.manifest_text = _manifest_text(self.manifest_raw)
             self.manifest: Manifest = parse(self.manifest_text, key)
         except BaseException:
             os.close(self._fd)
             raise
 
     def _find_manifest(self) -> tuple[int, int]:
-        found = parse_footer(os.pread(self._fd, FOOTER_SIZE, max(0, self.size - FOOTER_SIZE)))
+        found = parse_footer(self.read(max(0, self.size - FOOTER_SIZE), min(FOOTER_SIZE, self.size)))
         if found is None:
             raise ArchiveError(
                 "The archive has no footer of ours at its end: it was cut short, damaged, or made by another program."
@@ -105,10 +100,15 @@ class ArchiveReader:
         return offset, length
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return `length` raw bytes at `offset`. Raise ArchiveError if there are fewer."""
+        """Return `length` raw bytes at `offset`. Raise ArchiveError if there are fewer, or the disk won't give them."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise ArchiveError("The archive's parts do not lie where its manifest says; it is damaged.")
         parts: list[bytes] = []
         while length:
-            part = os.pread(self._fd, length, offset)
+            try:
+                part = os.pread(self._fd, length, offset)
+            except OSError as error:
+                raise ArchiveError(f"The archive can't be read ({error.strerror}); check its disk.") from error
             if not part:
                 raise ArchiveError("The archive is shorter than its manifest says; it is damaged.")
             parts.append(part)
@@ -140,6 +140,12 @@ class ArchiveReader:
 
     def index_lines(self) -> Iterator[bytes]:
         """Yield the lines of documents.index.jsonl."""
+        try:
+            yield from self._index_lines()
+        except ArchiveError as error:
+            raise ArchiveError(f"documents.index.jsonl: {error}") from error
+
+    def _index_lines(self) -> Iterator[bytes]:
         documents = self.manifest.documents
         lead = len(tar_headers.header("documents.index.jsonl", "file", size=documents.index_bytes))
         left, rest = documents.index_bytes, b""
@@ -152,7 +158,7 @@ class ArchiveReader:
             *lines, rest = (rest + content).split(b"\n")
             yield from lines
         if left or rest:
-            raise ArchiveError("documents.index.jsonl is cut short; the archive is damaged.")
+            raise ArchiveError("It is shorter than the manifest says; the archive is damaged.")
 
     def segment_text(self, segment: Segment) -> Iterator[bytes]:
         """Given a segment of the dump, yield its text piece by piece."""
@@ -171,10 +177,13 @@ class ArchiveReader:
         self.close()
 
 
-def _manifest_text(content: bytes) -> bytes:
-    """Given the manifest member's content, return manifest.json's bytes."""
+def _manifest_text(member: bytes) -> bytes:
+    """Given the manifest's gzip member, return manifest.json's bytes."""
     try:
+        content = inflate(member)
         size = int(content[124:135], 8)
+    except ArchiveError as error:
+        raise ArchiveError(f"manifest.json: {error}") from error
     except ValueError as error:
         raise ArchiveError("The manifest's tar header can't be read; the archive is damaged.") from error
     return content[tar_headers.BLOCK : tar_headers.BLOCK + size]

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 from .errors import ArchiveError
 
 FORMAT = 1
 SIGNATURE_CONTEXT = b"backup archive manifest, format 1\0"
+LARGEST_NUMBER = 2**62
+
+Part = TypeVar("Part")
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(get_type_hints)
+
+
+def checked(kind: type[Part], values: dict[str, Any]) -> Part:
+    """Given a dataclass and values for its fields, return one. Raise TypeError unless each value has its field's type."""
+    part = kind(**values)
+    for name, hint in _hints(kind).items():
+        if not _fits(getattr(part, name), hint):
+            raise TypeError(f"{name} has the wrong type")
+    return part
+
+
+def _fits(value: object, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_fits(item, get_args(hint)[1]) for item in value.values())
+    if hint is int:
+        return type(value) is int and abs(value) < LARGEST_NUMBER
+    return isinstance(value, hint)
 
 
 @dataclass(frozen=True)
@@ -54,7 +81,7 @@ class Segment:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Segment:
         values = dict(data)
-        return cls(size_bytes=values.pop("bytes"), **values)
+        return checked(cls, {"size_bytes": values.pop("bytes"), **values})
 
 
 @dataclass(frozen=True)
@@ -200,16 +227,19 @@ def parse(data: bytes, key: bytes | None = None) -> Manifest:
             raise ArchiveError("The manifest is not as it was written; the archive is damaged.")
         signature = values.pop("signature")
         database, documents = values["database"], values["documents"]
-        manifest = Manifest(
-            backup_id=UUID(values["backup_id"]),
-            started_at=datetime.fromisoformat(values["started_at"]),
-            finished_at=datetime.fromisoformat(values["finished_at"]),
-            database=DatabasePart(**{**database, "segments": [Segment.from_json(s) for s in database["segments"]]}),
-            documents=DocumentsPart(**documents),
-            signature=signature,
-            signed=None if key is None else hmac.compare_digest(signature, sign(values, key)),
-            **{name: values[name] for name in _PLAIN_FIELDS},
-        )
+        segments = [Segment.from_json(segment) for segment in database["segments"]]
+        fields = {
+            "backup_id": UUID(values["backup_id"]),
+            "started_at": datetime.fromisoformat(values["started_at"]),
+            "finished_at": datetime.fromisoformat(values["finished_at"]),
+            "database": checked(DatabasePart, {**database, "segments": segments}),
+            "documents": checked(DocumentsPart, documents),
+            "signature": signature,
+            "signed": None if key is None else hmac.compare_digest(signature, sign(values, key)),
+        }
+        manifest = checked(Manifest, fields | {name: values[name] for name in _PLAIN_FIELDS})
+        if manifest.as_json() != values or "server_version" not in manifest.database.facts:
+            raise ArchiveError("The manifest contradicts itself; the archive is damaged or forged.")
     except ArchiveError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from . import tar_headers
 from .archive_end import manifest_member
@@ -149,7 +150,7 @@ class _Verification:
         raw.update(first)
         return whole.hexdigest(), raw.hexdigest()
 
-    def _submit(self, work: Callable[[], _Check], done: Callable[[_Check], None]) -> None:
+    def _submit(self, work: _Part, done: Callable[[_Check], None]) -> None:
         while len(self._pending) >= self._limit:
             self._finish_first()
         self._pending.append((self._executor.submit(_caught, work), done))
@@ -174,7 +175,10 @@ class _Verification:
     def _check_ends(self) -> None:
         manifest, reader = self._manifest, self._reader
         mtime = int(manifest.started_at.timestamp())
-        head = b"".join(front(manifest.app, manifest.database.size_bytes, mtime))
+        try:
+            head = b"".join(front(manifest.app, manifest.database.size_bytes, mtime))
+        except ValueError as error:
+            raise ArchiveError("The manifest's app name can't be a file's; the archive is damaged or forged.") from error
         if reader.read(0, manifest.header_bytes) != head:
             self._problem("the tar header of the dump is damaged")
         if reader.manifest_raw != b"".join(manifest_member(reader.manifest_text, mtime)):
@@ -282,11 +286,20 @@ def _adder(found: _Sum, total: _Sum, digest: hashlib._Hash) -> Callable[[_Check]
     return add
 
 
-def _caught(work: Callable[[], _Check]) -> _Check:
+class _Part(Protocol):
+    """A part of the archive that is checked in a thread."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self) -> _Check: ...
+
+
+def _caught(part: _Part) -> _Check:
     try:
-        return work()
-    except ArchiveError as error:
-        return _Check(0, [str(error)])
+        return part()
+    except (ArchiveError, ValueError) as error:  # ValueError: an index that asks for tar headers which can't be
+        return _Check(0, [f"{part.name}: {error}"])
 
 
 @dataclass(frozen=True)
@@ -295,6 +308,11 @@ class _DumpPiece:
     offset: int
     length: int
     segment: Segment
+
+    @property
+    def name(self) -> str:
+        table = shown(f"{self.segment.schema}.{self.segment.table}")
+        return f"table {table}" if self.segment.kind == "copy" else "the dump's statements"
 
     def __call__(self) -> _Check:
         inner = self.reader.member(self.offset, self.length)
@@ -311,6 +329,11 @@ class _DocumentsMember:
     start: int
     end: int
     lines: list[IndexLine]
+
+    @property
+    def name(self) -> str:
+        first, last = (shown(line.entry.path) or "documents" for line in (self.lines[0], self.lines[-1]))
+        return first if len(self.lines) == 1 else f"{len(self.lines)} documents from {first} to {last}"
 
     def __call__(self) -> _Check:
         check = _Check(self.end - self.start)
