@@ -48,6 +48,7 @@ class StatementScanner:
         self._parentheses = 0
         self._bodies = 0
         self._first_words: list[bytes] = []
+        self._last_word = b""
 
     @property
     def unfinished(self) -> bytes:
@@ -117,9 +118,12 @@ class StatementScanner:
             if token in (b"E", b"e") and self._buffer.startswith(b"'", after):
                 return self._end_of_escaped_string(after + 1, final)
             self._count_body(token.lower())
+            self._last_word = token.lower()
             return after
         if kind == "comment":
             return self._end_of(b"\n", after, final) if token == b"--" else self._end_of_block(after, final)
+        if token.strip():
+            self._last_word = b""
         if kind == "dollar" or token in (b"'", b'"'):
             # A doubled quote ends one string and begins the next at once, which comes to the same.
             return self._end_of(token, after, final)
@@ -152,13 +156,17 @@ class StatementScanner:
         return len(self._buffer) if final else None
 
     def _count_body(self, word: bytes) -> None:
-        """Follow BEGIN … END inside CREATE FUNCTION and PROCEDURE, where a semicolon does not end the statement."""
+        """Follow BEGIN ATOMIC … END in CREATE FUNCTION and PROCEDURE, where a semicolon does not end the statement.
+
+        BEGIN alone may be the name of a parameter or a column, which pg_dump leaves unquoted; END and CASE are reserved.
+        """
         if len(self._first_words) < 4:
             self._first_words.append(word)
         words = [w for w in self._first_words if w not in (b"or", b"replace")]
         if words[:1] != [b"create"] or len(words) < 2 or words[1] not in (b"function", b"procedure"):
             return
-        if word == b"begin" or (word == b"case" and self._bodies):
+        opens_body = word == b"atomic" and self._last_word == b"begin" and not self._bodies and not self._parentheses
+        if opens_body or (word == b"case" and self._bodies):
             self._bodies += 1
         elif word == b"end" and self._bodies:
             self._bodies -= 1
