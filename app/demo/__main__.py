@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+import psycopg
+
 from app.demo.config import ADMIN_EMAIL, Place, load_or_make_secrets, write_environment_file
 from app.demo.launcher import PR_SET_PDEATHSIG, prctl
 from app.demo.processes import StackError
@@ -98,6 +100,9 @@ def main() -> int:
         return 0
     except StackError as error:
         print(error, file=sys.stderr)
+        return 1
+    except (OSError, psycopg.Error) as error:
+        print(f"The demo can't go on: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
 

@@ -15,6 +15,7 @@ import argparse
 import ctypes
 import os
 import sys
+from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1
 PR_SET_SECUREBITS = 28
@@ -25,6 +26,7 @@ CAP_VERSION_3 = 0x20080522
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
 EXIT_CANNOT_RUN = 126
+ORDINARY = "start it as an ordinary user"
 
 
 class CapHeader(ctypes.Structure):
@@ -35,7 +37,7 @@ class CapData(ctypes.Structure):
     _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     print(message, file=sys.stderr)
     sys.exit(EXIT_CANNOT_RUN)
 
@@ -91,14 +93,17 @@ def drop_but_pass_folders(libc: ctypes.CDLL, uid: int, gid: int) -> None:
 
 
 def change_user(uid: int, gid: int, needs: list[str]) -> None:
-    os.setgroups([gid])
-    blocked = first_unreachable(needs, uid, gid)
-    if blocked is None:
-        drop_to(uid, gid)
-        return
+    try:
+        os.setgroups([gid])
+        blocked = first_unreachable(needs, uid, gid)
+        if blocked is None:
+            drop_to(uid, gid)
+            return
+    except OSError as error:
+        fail(f"PostgreSQL does not run as root, and root may not become user {uid} here ({error.strerror}): {ORDINARY}.")
     advice = (
         f"PostgreSQL does not run as root, and user {uid} may not reach {blocked}: "
-        "start it as an ordinary user, or put the project and its data where every user may pass."
+        f"{ORDINARY}, or put the project and its data where every user may pass."
     )
     if not sys.platform.startswith("linux"):
         fail(advice)

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import secrets
+import shutil
 import signal
 import subprocess
 import time
@@ -84,6 +85,7 @@ class EmbeddedPostgres:
         self.bin_dir = postgres_bin_dir(version)
         self.data_dir = data_dir.absolute()
         self.cluster_dir = self.data_dir / "cluster"
+        self._new_cluster = self.data_dir / "cluster.new"
         self.log_file = self.data_dir / "postgres.log"
         self.port = port or free_port()
         self.password = password or secrets.token_urlsafe(24)
@@ -111,10 +113,19 @@ class EmbeddedPostgres:
         """Create the cluster if there is none, start the server, wait until it takes connections. Raise StackError."""
         if self.pid is not None:
             return self
-        user = self._user()
-        private_folder(self.data_dir, user)
-        if self.socket_dir is not None:
-            private_folder(self.socket_dir, user)
+        try:
+            self._prepare_and_run(self._user())
+        except OSError as error:
+            raise StackError(
+                f"PostgreSQL can't use {error.filename or self.data_dir} ({error.strerror}): "
+                "start it as an ordinary user who owns the data folder."
+            ) from None
+        return self
+
+    def _prepare_and_run(self, user: tuple[int, int] | None) -> None:
+        for folder in (self.data_dir, self.socket_dir):
+            if folder is not None:
+                private_folder(folder, user)
         if not (self.cluster_dir / "PG_VERSION").exists():
             self._initdb(user)
         self._check_version()
@@ -123,7 +134,7 @@ class EmbeddedPostgres:
             if self._run_server(user):
                 # Clients know the port now: a restart must keep it.
                 self._fixed_port = True
-                return self
+                return
             reason = last_lines(self.log_file, 8)
             if "Address already in use" in reason and not self._fixed_port:
                 self.port = free_port()
@@ -174,6 +185,8 @@ class EmbeddedPostgres:
         return [self.bin_dir / "postgres", self.data_dir, *([self.socket_dir] if self.socket_dir else [])]
 
     def _initdb(self, user: tuple[int, int] | None) -> None:
+        # Under another name until it is whole: a start that was cut off must not leave half a cluster.
+        shutil.rmtree(self._new_cluster, ignore_errors=True)
         password_file = self.data_dir / "password"
         descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -185,6 +198,7 @@ class EmbeddedPostgres:
             for locale in ("C.UTF-8", "C"):
                 code = self._run_initdb(user, password_file, locale)
                 if code == 0:
+                    self._new_cluster.rename(self.cluster_dir)
                     return
                 if "invalid locale" not in self.log_file.read_text(errors="replace"):
                     break
@@ -193,7 +207,7 @@ class EmbeddedPostgres:
         raise StackError(f"A PostgreSQL cluster could not be created: {last_lines(self.log_file)} (see {self.log_file}).")
 
     def _run_initdb(self, user: tuple[int, int] | None, password_file: Path, locale: str) -> int:
-        command: list[str | Path] = [self.bin_dir / "initdb", "-D", self.cluster_dir, "-U", SUPERUSER]
+        command: list[str | Path] = [self.bin_dir / "initdb", "-D", self._new_cluster, "-U", SUPERUSER]
         command += ["--encoding=UTF8", f"--locale={locale}", f"--pwfile={password_file}"]
         command += ["--auth-host=scram-sha-256", "--auth-local=trust", "--no-instructions"]
         if not self.durable:

@@ -82,6 +82,16 @@ def test_second_server_on_a_cluster_is_refused_with_the_process(tmp_path: Path, 
             EmbeddedPostgres(18, tmp_path / "data").start()
 
 
+def test_half_made_cluster_is_made_afresh(tmp_path: Path) -> None:
+    half = tmp_path / "data" / "cluster.new"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    with EmbeddedPostgres(18, tmp_path / "data", durable=False) as server:
+        with psycopg.connect(server.url()) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert not half.exists()
+
+
 def test_cluster_of_another_version_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with EmbeddedPostgres(16, tmp_path / "data", durable=False):
         pass
@@ -108,6 +118,27 @@ def test_root_may_keep_the_cluster_below_a_closed_folder() -> None:
                 assert connection.execute("SELECT 2").fetchone() == (2,)
         assert [path.stat().st_mode & 0o777 for path in (Path(closed), folder)] == [0o700, 0o700]
         assert os.stat(closed).st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: capabilities to give up")
+def test_closed_folder_without_the_capability_ends_in_plain_words() -> None:
+    code = (
+        "import ctypes, os, sys\n"
+        "for capability in (1, 2): ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)\n"
+        "os.execv(sys.executable, [sys.executable, '-c', sys.argv[1], *sys.argv[2:]])"
+    )
+    start = (
+        "import sys; from pathlib import Path; from app.demo.servers import EmbeddedPostgres, StackError\n"
+        "try: EmbeddedPostgres(18, Path(sys.argv[1]), durable=False).start()\n"
+        "except StackError as error: print(error)"
+    )
+    with tempfile.TemporaryDirectory(prefix="closed-") as closed:
+        data = f"{closed}/data"
+        done = subprocess.run([sys.executable, "-c", code, start, data], capture_output=True, text=True)
+    assert "start it as an ordinary user" in done.stdout
+    assert closed in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
 
 
 def test_server_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
