@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from apiflask.exceptions import HTTPError
 from flask import Flask, Response, current_app, make_response, render_template, request
+from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
@@ -91,7 +92,8 @@ SENTENCES = {
     416: "The archive does not have the bytes that were asked for.",
     429: "Too many requests. Wait a moment and try again.",
 }
-INTERNAL = "Something went wrong on our side. The log of the web process says what, under the id of this request."
+INTERNAL = "Something went wrong on our side. The log of the web process says what."
+CSRF = "The page's CSRF token is missing or has expired. Reload the page and try again; programs send it as X-CSRFToken."
 
 
 def wants_json() -> bool:
@@ -111,9 +113,7 @@ def problem(status: int, detail: str, extra: dict[str, Any] | None = None) -> Re
         response = make_response(json.dumps(body, default=str), status)
         response.mimetype = "application/problem+json"
     else:
-        response = make_response(
-            render_template("errors/error.html", status=status, title=title, detail=detail), status
-        )
+        response = make_response(render_template("errors/error.html", status=status, title=title, detail=detail), status)
     if "retry_after" in extra:
         response.headers["Retry-After"] = str(extra["retry_after"])
     if status == 401:
@@ -149,8 +149,8 @@ def _validation_error(error: HTTPError) -> Response:
 def _http_exception(error: HTTPException) -> Response:
     if error.response is not None or error.code is None or error.code < 400:
         return make_response(error.get_response())
-    ours = SENTENCES.get(error.code)
-    response = problem(error.code, ours or error.description or error.name)
+    detail = CSRF if isinstance(error, CSRFError) else SENTENCES.get(error.code)
+    response = problem(error.code, detail or error.description or error.name)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value

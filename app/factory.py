@@ -45,9 +45,7 @@ def build(settings: Settings | None = None) -> APIFlask:
     app.config.update(_flask_config(settings))
     # One more try finds a restarted server; more of them would only make a page without Redis slow.
     retry = Retry(NoBackoff(), 1)
-    app.extensions["redis"] = Redis.from_url(
-        settings.redis_url, socket_connect_timeout=3, socket_timeout=5, retry=retry
-    )
+    app.extensions["redis"] = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=5, retry=retry)
     if settings.trusted_proxy_hops:
         hops = settings.trusted_proxy_hops
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

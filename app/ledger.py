@@ -132,9 +132,7 @@ def fail_queued(backup_id: uuid.UUID, reason: str) -> bool:
 def request_cancel(backup_id: uuid.UUID) -> bool:
     """Given a running backup, ask its worker to stop; the next heartbeat sees it. Return whether it was running."""
     asked = func.coalesce(Row.cancel_requested_at, utcnow())
-    return _changed(
-        update(Row).where(Row.id == backup_id, Row.status == "in_progress").values(cancel_requested_at=asked)
-    )
+    return _changed(update(Row).where(Row.id == backup_id, Row.status == "in_progress").values(cancel_requested_at=asked))
 
 
 def silent_since(longer_than: timedelta) -> list[BackupHistory]:
@@ -170,9 +168,7 @@ def verified(backup_id: uuid.UUID, read_at: datetime | None, problem: str | None
 
 def give_up_verifying(backup_id: uuid.UUID) -> None:
     """Given a backup whose verification was cut short, forget that it was asked for."""
-    _changed(
-        update(Row).where(Row.id == backup_id, Row.status == "completed").values(phase=None, verify_requested_at=None)
-    )
+    _changed(update(Row).where(Row.id == backup_id, Row.status == "completed").values(phase=None, verify_requested_at=None))
 
 
 def _ours(backup_id: uuid.UUID, attempt: int) -> list[ColumnElement[bool]]:

@@ -62,9 +62,7 @@ def enqueue(queue_name: str, path: str, subject_id: object, job_id: str) -> None
             failure_ttl=KEEP_FAILURE_SECONDS,
         )
     except RedisError as error:
-        raise QueueUnavailable(
-            "The queue (REDIS_URL) can't be reached. Check that Redis or Valkey is running."
-        ) from error
+        raise QueueUnavailable("The queue (REDIS_URL) can't be reached. Check that Redis or Valkey is running.") from error
 
 
 def tick_id(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -70,9 +71,10 @@ def reconcile_entries(scheduler: Scheduler, entries: Iterable[Entry] = ENTRIES) 
 
 def run(settings: Settings) -> None:
     """Given the settings, schedule until told to stop. A Redis that goes away is waited for."""
-    # rq-scheduler reckons cron in the process's own zone.
+    # rq-scheduler reckons cron in the process's own zone; with UTC, what its library warns of can't matter.
     os.environ["TZ"] = "UTC"
     time.tzset()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="rq_scheduler")
     redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
     while True:
         try:

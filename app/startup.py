@@ -7,6 +7,7 @@ from flask import Flask
 from sqlalchemy import inspect
 
 from app.config import ConfigError, Settings
+from app.errors import InvalidInput
 from app.extensions import db
 from app.services import admins
 from app.services.source import source_problem
@@ -27,6 +28,9 @@ def check_start(app: Flask) -> None:
     with app.app_context():
         if not inspect(db.engine).has_table("backup_history"):
             raise ConfigError(["DATABASE_URL: the tables are missing. Run `flask db upgrade` first."])
-        admins.ensure_first_admin(settings)
+        try:
+            admins.ensure_first_admin(settings)
+        except InvalidInput as error:
+            raise ConfigError([f"ADMIN_{name.upper()}: {text}" for name, text in error.fields.items()]) from None
         db.session.remove()
         db.engine.dispose()

@@ -99,11 +99,13 @@ def supervise(queue_names: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, stop)
     while all(child.poll() is None for child in children):
         time.sleep(0.2)
-    if not stopping:
+    told = stopping
+    if not told:
         logger.error("a worker process ended by itself; stopping the others")
         stop(signal.SIGTERM, None)
-    codes = [child.wait() for child in children]
-    return 0 if stopping else max(1, *codes)
+    for child in children:
+        child.wait()
+    return 0 if told else 1
 
 
 PARENT = "BACKUP_WORKER_PARENT"

@@ -112,9 +112,7 @@ def start(actor: Actor, note: str | None = None) -> BackupHistory:
     if running is not None:
         word = "queued" if running.status == "queued" else "running"
         db.session.rollback()
-        raise Conflict(
-            f"A manual backup is already {word}. Wait until it has finished, or cancel it.", id=str(running.id)
-        )
+        raise Conflict(f"A manual backup is already {word}. Wait until it has finished, or cancel it.", id=str(running.id))
     row = ledger.open_backup("manual", requested_by=actor.name, note=note)
     audit.record(actor, "backup.started", "backup", row.id, {"note": note} if note else None)
     db.session.commit()
@@ -172,6 +170,7 @@ def delete(actor: Actor, backup_id: UUID) -> None:
     with locks.holding(locks.archive_name(backup_id)) as lock:
         if lock is None:
             raise Conflict("This archive is being read just now. Try again when that has finished.", id=str(row.id))
+        row = get(backup_id)
         try:
             if row.filename:
                 _path(row.filename).unlink(missing_ok=True)

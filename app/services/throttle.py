@@ -25,6 +25,8 @@ PER_ADDRESS = RateLimitItemPerMinute(30, 15, namespace="login-address")
 
 # Where Redis is down, each process counts for itself: an admin who wants to see what is wrong can still sign in.
 _own = MovingWindowRateLimiter(MemoryStorage())
+# Then Redis is left alone for a while: a login must not wait for it again and again.
+PAUSE_SECONDS = 10.0
 
 
 def check_login(email: str, address: str) -> None:
@@ -54,9 +56,13 @@ def _throttled(item: RateLimitItemPerMinute, name: str) -> Throttled:
 
 
 def _counting(ask: Callable[[MovingWindowRateLimiter], T]) -> T:
+    extensions = current_app.extensions
+    if time.monotonic() < extensions.get("login_limiter_pause", 0.0):
+        return ask(_own)
     try:
         return ask(_shared())
     except RedisError as error:
+        extensions["login_limiter_pause"] = time.monotonic() + PAUSE_SECONDS
         logger.warning("logins are counted by this process alone: Redis can't be reached", error=str(error))
         return ask(_own)
 

@@ -13,7 +13,7 @@ from app.errors import Unavailable
 from app.extensions import db
 from app.models import utcnow
 from app.services import admins, tokens
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER
+from tests.house.fixtures import EMAIL, PASSWORD, TESTER, unreachable_redis
 
 URL = "/api/admin/backups"
 Token = Callable[..., dict[str, str]]
@@ -101,9 +101,7 @@ def test_errors_are_pages_for_browsers_and_problems_for_programs(app: APIFlask) 
     assert client.get("/api/nowhere", headers={"Accept": "text/html"}).mimetype == "application/problem+json"
 
 
-def test_an_unexpected_error_says_nothing_of_its_cause(
-    app: APIFlask, token: Token, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unexpected_error_says_nothing_of_its_cause(app: APIFlask, token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(**_: object) -> None:
         raise RuntimeError("the secret is 12345")
 
@@ -122,10 +120,8 @@ def test_a_body_that_is_too_large_is_refused(app: APIFlask, token: Token) -> Non
 def test_a_queue_that_is_down_fails_the_backup_with_the_reason(
     app: APIFlask, token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import redis
-
     header = token("backup")
-    app.extensions["redis"] = redis.Redis(port=1, socket_connect_timeout=1)
+    app.extensions["redis"] = unreachable_redis()
     answer = app.test_client().post(URL, headers=header)
     assert answer.status_code == Unavailable.status
     assert "REDIS_URL" in answer.get_json()["detail"]

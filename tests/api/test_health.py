@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import psycopg
-import redis
 from apiflask import APIFlask
 
 from app.config import Settings
 from app.extensions import db
 from app.services import ticks
+from tests.house.fixtures import unreachable_redis
 from tests.support.databases import SourceDatabase
 
 
@@ -34,7 +34,7 @@ def test_a_tick_is_seen(app: APIFlask) -> None:
 def test_ready_needs_postgresql_and_redis(app: APIFlask, metadata_url: str, source_db: SourceDatabase) -> None:
     client = app.test_client()
     assert client.get("/readyz").status_code == 200
-    app.extensions["redis"] = redis.Redis(port=1, socket_connect_timeout=1)
+    app.extensions["redis"] = unreachable_redis()
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert {check["name"]: check["ok"] for check in answer.get_json()["checks"]} == {"postgresql": True, "redis": False}

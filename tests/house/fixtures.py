@@ -13,11 +13,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app import create_app
 from app.config import Settings, read_settings
@@ -143,6 +147,18 @@ class Processes:
             timeout=120,
         )
 
+    def gunicorn(self, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run a web process that is expected not to start; `changes` go into its environment."""
+        environment = {name: value for name, value in self.environment.items() if name != "FLASK_RUN_FROM_CLI"}
+        return subprocess.run(
+            [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", "127.0.0.1:0", "--no-control-socket"],
+            cwd=ROOT,
+            env={**environment, **changes},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
     def stop(self) -> None:
         """End everything that was started."""
         for process in self._started:
@@ -152,7 +168,9 @@ class Processes:
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                # A horse is in a process group of its own.
+                for member in [*psutil.Process(process.pid).children(recursive=True), process]:
+                    member.kill()
                 process.wait(10)
 
 
@@ -184,3 +202,14 @@ def finished(row: BackupHistory, seconds: float = 60) -> BackupHistory:
     row_id = row.id
     wait_for(lambda: backups.get(row_id).status not in ("queued", "in_progress"), seconds)
     return backups.get(row_id)
+
+
+def unreachable_redis() -> Redis:
+    """Return a client of a server that is down."""
+    return Redis(port=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
+
+
+def make_sparse(path: Path, size_bytes: int) -> None:
+    """Given a path, make a file there that takes a while to read and no room on the disk."""
+    with path.open("wb") as file:
+        file.truncate(size_bytes)
