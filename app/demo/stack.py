@@ -36,6 +36,8 @@ class Child:
     name: str
     command: Sequence[str]
     stop_steps: Sequence[tuple[signal.Signals, float]]
+    # What it gets when the demo itself is killed, its servers going down at the same moment.
+    death_signal: signal.Signals = signal.SIGTERM
     process: subprocess.Popen[bytes] | None = None
     pause: float = 1.0
     start_again_at: float = 0.0
@@ -86,7 +88,8 @@ class Stack:
             Child("web", gunicorn, [(signal.SIGTERM, 10), (signal.SIGQUIT, 5)]),
             # A second signal tells the worker not to wait for the running job.
             Child("worker", [*flask, "worker"], [(signal.SIGTERM, 10), (signal.SIGTERM, 10)]),
-            Child("scheduler", [*flask, "scheduler"], [(signal.SIGTERM, 10)]),
+            # It only ticks, so there is nothing to put in order without Redis.
+            Child("scheduler", [*flask, "scheduler"], [(signal.SIGTERM, 10)], death_signal=signal.SIGKILL),
         ]
         self._command: subprocess.Popen[bytes] | None = None
 
@@ -183,7 +186,13 @@ class Stack:
 
     def _start(self, child: Child) -> None:
         with self._log(child).open("ab") as output:
-            child.process = launch(child.command, env=process_environment(self.settings()), output=output, cwd=ROOT)
+            child.process = launch(
+                child.command,
+                env=process_environment(self.settings()),
+                output=output,
+                death_signal=child.death_signal,
+                cwd=ROOT,
+            )
 
     def _keep_running(self, child: Child) -> None:
         now = time.monotonic()
