@@ -13,6 +13,8 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
+from app.extensions import login_manager
+
 logger = structlog.get_logger(__name__)
 
 
@@ -159,6 +161,8 @@ def _http_exception(error: HTTPException) -> Response:
 
 def _database_error(error: OperationalError) -> Response:
     logger.error("database unreachable", error=str(error.orig))
+    # The page must not look its visitor up once more.
+    login_manager._update_request_context_with_user()
     return problem(503, "The metadata database (DATABASE_URL) can't be reached. Check that the server is running.")
 
 

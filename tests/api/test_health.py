@@ -7,8 +7,8 @@ from apiflask import APIFlask
 
 from app.config import Settings
 from app.extensions import db
-from app.services import ticks
-from tests.house.fixtures import unreachable_redis
+from app.services import admins, ticks
+from tests.house.fixtures import EMAIL, PASSWORD, TESTER, unreachable_redis
 from tests.support.databases import SourceDatabase
 
 
@@ -57,3 +57,21 @@ def test_health_survives_a_lost_database(app: APIFlask, settings: Settings, sour
     assert settings.secret_key not in answer.get_data(as_text=True)
     assert page.status_code == 503
     assert "DATABASE_URL" in page.get_json()["detail"]
+
+
+def test_a_browser_gets_a_page_where_the_database_is_lost(app: APIFlask, source_db: SourceDatabase) -> None:
+    client = app.test_client()
+    admins.create(TESTER, EMAIL, PASSWORD)
+    app.config["WTF_CSRF_ENABLED"] = False
+    assert client.post("/login", data={"email": EMAIL, "password": PASSWORD}).status_code == 302
+    db.session.remove()
+    db.engine.dispose()
+    with psycopg.connect(source_db.server.url("postgres"), autocommit=True) as connection:
+        name = str(db.engine.url.database)
+        connection.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
+        try:
+            answer = client.get("/backups/", headers={"Accept": "text/html"})
+        finally:
+            connection.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+    assert (answer.status_code, answer.mimetype) == (503, "text/html")
+    assert "DATABASE_URL" in answer.get_data(as_text=True)

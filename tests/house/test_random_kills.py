@@ -1,0 +1,79 @@
+"""Workers and horses killed at random moments: never a completed row or a final name for half an archive."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from apiflask import APIFlask
+
+from app import engine
+from app.config import Settings
+from app.services import backups, reconcile
+from tests.house.fixtures import TESTER, Processes, finished, make_sparse, wait_for
+from tests.support.databases import SourceDatabase
+
+MOMENTS = 20
+
+
+def check_aftermath(settings: Settings, source_db: SourceDatabase) -> None:
+    """Check that every completed row has its whole archive, every archive its row, and nothing else is left."""
+    rows = backups.list_backups(1, 100)
+    assert not [row for row in rows.items if row.status in ("queued", "in_progress")]
+    completed = {row.filename: row for row in rows.items if row.status == "completed"}
+    archives = engine.list_archives(settings.storage_dir)
+    assert {path.name for path in archives} == set(completed)
+    for path in archives:
+        assert engine.verify_archive(path, settings.signing_key).ok
+    assert all(row.error for row in rows.items if row.status == "failed")
+    assert {path.name for path in settings.storage_dir.iterdir()} == set(completed)
+    with psycopg.connect(source_db.admin_url) as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        wait_for(lambda: connection.execute(query).fetchone() == (0,), 20)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("whole_worker", [False, True], ids=["horse", "worker and horse"])
+def test_kill_9_at_random_moments_leaves_nothing_half_done(
+    app: APIFlask,
+    processes: Processes,
+    settings: Settings,
+    source_db: SourceDatabase,
+    documents_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole_worker: bool,
+) -> None:
+    monkeypatch.setattr(reconcile, "SILENT", timedelta(seconds=3))
+    make_sparse(documents_dir / "large", 1 << 29)
+    with psycopg.connect(source_db.url) as connection:
+        connection.execute("CREATE TABLE logs AS SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 100000) n")
+    worker = processes.start("worker", "--queue", "backups")
+    started = time.monotonic()
+    assert finished(backups.start(TESTER)).status == "completed"
+    usual = time.monotonic() - started
+    chance = random.Random(20)
+    for _ in range(MOMENTS):
+        row = backups.start(TESTER)
+        time.sleep(chance.uniform(0, usual))
+        family = psutil.Process(worker.pid).children(recursive=False)
+        family += [psutil.Process(worker.pid)] if whole_worker else []
+        for process in family:
+            process.kill()
+        if whole_worker:
+            worker.wait(10)
+            until = time.monotonic() + 30
+            while backups.get(row.id).status == "in_progress" and time.monotonic() < until:
+                time.sleep(0.5)
+                backups.reconcile()
+            worker = processes.start("worker", "--queue", "backups")
+        row = finished(row)
+        wait_for(lambda: not engine.list_partials(settings.storage_dir), 20)
+        assert row.status in ("completed", "failed")
+    check_aftermath(settings, source_db)
+    assert finished(backups.start(TESTER)).status == "completed"
