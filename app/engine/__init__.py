@@ -9,6 +9,8 @@ from .errors import (
     EngineError,
     Problem,
     PublishError,
+    RestoreBlocked,
+    RestoreError,
     SourceError,
     StalledError,
 )
@@ -16,7 +18,12 @@ from .manifest import DatabasePart, DocumentsPart, Manifest, TableEntry
 from .preflight import Source, check_source
 from .processes import kill_orphans
 from .progress import Progress
+from .restore import RestoreResult, restore
+from .restore_preview import DocumentsDiff, Preview, TableDiff, preview
+from .restore_source import RestoreRequest
+from .restore_test import RestoreTestReport, verify_by_restoring
 from .storage import Partial, list_archives, list_partials, remove_partials
+from .swap import Recovered, discard, recover, undo
 from .verify import VerifyReport, verify_archive
 
 __all__ = [
@@ -26,25 +33,40 @@ __all__ = [
     "BackupResult",
     "DatabasePart",
     "DiskFullError",
+    "DocumentsDiff",
     "DocumentsPart",
     "DumpError",
     "EngineError",
     "Manifest",
     "Partial",
+    "Preview",
     "Problem",
     "Progress",
     "PublishError",
+    "Recovered",
+    "RestoreBlocked",
+    "RestoreError",
+    "RestoreRequest",
+    "RestoreResult",
+    "RestoreTestReport",
     "Source",
     "SourceError",
     "StalledError",
+    "TableDiff",
     "TableEntry",
     "VerifyReport",
     "check_source",
+    "discard",
     "kill_orphans",
     "list_archives",
     "list_partials",
     "make_backup",
+    "preview",
     "read_manifest",
+    "recover",
     "remove_partials",
+    "restore",
+    "undo",
     "verify_archive",
+    "verify_by_restoring",
 ]

@@ -158,18 +158,21 @@ def disk_error(error: OSError, path: Path) -> EngineError:
 
 
 class MemberPipeline:
-    """Builds members in `threads` threads and writes them to the file in the order of their submission."""
+    """Builds members in `threads` threads and writes them to the file in the order of their submission.
+
+    At most `limit` of them are under way.
+    """
 
     def __init__(self, file: ArchiveFile, meter: Meter, threads: int) -> None:
         self.file = file
         self._meter = meter
-        self._limit = threads * PENDING_PER_THREAD
+        self.limit = threads * PENDING_PER_THREAD
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="member")
         self._pending: deque[tuple[Future[Built[object]], Callable[[int, int, object], None]]] = deque()
 
     def submit(self, build: Callable[[], Built[Extra]], done: Callable[[int, int, Extra], None]) -> None:
         """Build a member in a thread; once it is written call `done(offset, length, extra)` in this thread."""
-        while len(self._pending) >= self._limit or (self._pending and self._pending[0][0].done()):
+        while len(self._pending) >= self.limit or (self._pending and self._pending[0][0].done()):
             self._write_first()
         self._pending.append((self._executor.submit(build), done))  # type: ignore[arg-type]
 

@@ -141,7 +141,7 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
                 tables_bytes = sum(table.size_bytes for table in snapshot.tables)
                 preflight.check_room(request.storage_dir, tables_bytes, documents_size, request.disk_reserve)
                 file = ArchiveFile(partial, request.disk_reserve)
-                pipeline = MemberPipeline(file, meter, threads_of(request))
+                pipeline = MemberPipeline(file, meter, threads_of_machine(request.threads))
                 try:
                     meter.phase("database", tables_bytes)
                     written = _write_database(request, client, snapshot, pipeline, meter, started_at, warn)
@@ -158,10 +158,10 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
             raise DumpError(f"The database connection was lost: {postgres.one_line(error)}") from error
 
 
-def threads_of(request: BackupRequest) -> int:
-    """Return how many threads build members: as asked for, else one for each core this process may use."""
-    if request.threads is not None:
-        return max(1, request.threads)
+def threads_of_machine(wanted: int | None) -> int:
+    """Return how many threads to use: as many as wanted, else one for each core that this process may use."""
+    if wanted is not None:
+        return max(1, wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -176,7 +176,7 @@ def _write_database(
 ) -> WrittenDump:
     writer = DatabaseWriter(pipeline, meter, request.source.app_name, int(started_at.timestamp()))
     order = dump.DumpOrder(client, request.source.database_url, snapshot.id, request.backup_id)
-    for warning in parallel_dump(order, snapshot.tables, threads_of(request), meter, writer):
+    for warning in parallel_dump(order, snapshot.tables, threads_of_machine(request.threads), meter, writer):
         warn(warning)
     return writer.finish()
 

@@ -14,6 +14,8 @@ from .errors import SourceError
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+OPEN_LEVELS = 64
+"""So many folders stay open on the way down; those above are opened again on the way back."""
 
 
 class Folder:
@@ -66,8 +68,9 @@ class FolderSize:
 
 
 def shown(path: str) -> str:
-    """Given a path, return it fit for a message: on one line, whatever bytes are in it."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
+    """Given a path, return it fit for a message: on one line and without control characters, whatever bytes are in it."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def measure(root: Path) -> FolderSize:
@@ -103,23 +106,47 @@ def _names(folder: Folder) -> Iterator[str]:
     return iter(sorted(os.listdir(folder.fd), key=os.fsencode))
 
 
+@dataclass
+class _Level:
+    """A folder on the way from the root to where the walk is; `folder` is None while it is closed."""
+
+    folder: Folder | None
+    prefix: str
+    names: Iterator[str]
+
+
+def _opened_again(levels: list[_Level]) -> Folder:
+    """Return the last level's folder, found anew from the root, which is always open. Raise OSError."""
+    folder = levels[0].folder
+    assert folder is not None
+    for name in levels[-1].prefix.split("/")[:-1]:
+        folder = Folder(os.open(name, _FOLDER_FLAGS, dir_fd=folder.fd))
+    return folder
+
+
 def _walk_folder(folder: Folder, root: str) -> Iterator[Document | Skipped]:
-    open_folders = [(folder, "", _names(folder))]
-    while open_folders:
-        folder, prefix, names = open_folders[-1]
-        name = next(names, None)
+    levels = [_Level(folder, "", _names(folder))]
+    while levels:
+        level = levels[-1]
+        name = next(level.names, None)
         if name is None:
-            open_folders.pop()
+            levels.pop()
             continue
-        path = prefix + name
+        path = level.prefix + name
         try:
+            if level.folder is None:
+                level.folder = _opened_again(levels)
+            folder = level.folder
             info = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
             if stat.S_ISREG(info.st_mode):
                 yield _document(path, info, "file", folder)
             elif stat.S_ISDIR(info.st_mode):
                 below = Folder(os.open(name, _FOLDER_FLAGS, dir_fd=folder.fd))
+                names = _names(below)
                 yield _document(path, info, "folder", None)
-                open_folders.append((below, path + "/", _names(below)))
+                levels.append(_Level(below, path + "/", names))
+                if len(levels) > OPEN_LEVELS + 1:
+                    levels[-1 - OPEN_LEVELS].folder = None
             elif stat.S_ISLNK(info.st_mode):
                 target = os.readlink(name, dir_fd=folder.fd)
                 if stays_inside(root, path, target):
@@ -144,7 +171,7 @@ def reason_of(error: OSError) -> str:
     """Given why an entry could not be read, return it in words."""
     if error.errno in (errno.ENOENT, errno.ESTALE):
         return "it vanished before it was read"
-    if error.errno == errno.ELOOP:
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):  # what O_NOFOLLOW says of a file, and of a folder
         return "it became a link before it was read"
     return f"it could not be read ({error.strerror})"
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from . import documents, tar_headers
 from .archive_writer import Built, MemberPipeline
-from .documents import Document, ReadDocument, Skipped, shown
+from .documents import Document, Folder, ReadDocument, Skipped, shown
 from .gzip_members import Buffer, is_worth_deflating, member
 from .manifest import DocumentsPart
 from .progress import Meter
@@ -21,6 +21,8 @@ LARGE_FILE = 4 * 1024 * 1024
 PIECE_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 1024 * 1024
 BATCH_ENTRIES = 200
+OPEN_FOLDERS = 512
+"""A batch keeps the folders of its files open; all batches under way together no more than this."""
 INDEX_IN_MEMORY = 16 * 1024 * 1024
 INDEX_NAME = "documents.index.jsonl"
 FOLDER_NAME = "documents"
@@ -77,6 +79,8 @@ class DocumentsWriter:
         self._bytes = 0
         self._batch: list[Document] = []
         self._batch_bytes = 0
+        self._batch_folders: set[Folder | None] = set()
+        self._most_folders = max(1, OPEN_FOLDERS // (pipeline.limit + 1))
 
     def write(self, root: Path) -> DocumentsPart:
         """Given the documents folder, write all of it and its index, and return what was written."""
@@ -90,7 +94,8 @@ class DocumentsWriter:
             else:
                 self._batch.append(found)
                 self._batch_bytes += found.size
-                if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_ENTRIES:
+                self._batch_folders.add(found.folder)
+                if self._is_batch_full():
                     self._flush()
         self._flush()
         self._pipeline.drain()
@@ -99,9 +104,17 @@ class DocumentsWriter:
     def close(self) -> None:
         self._index.close()
 
+    def _is_batch_full(self) -> bool:
+        return (
+            self._batch_bytes >= BATCH_BYTES
+            or len(self._batch) >= BATCH_ENTRIES
+            or len(self._batch_folders) >= self._most_folders
+        )
+
     def _flush(self) -> None:
         if self._batch:
             batch, self._batch, self._batch_bytes = self._batch, [], 0
+            self._batch_folders = set()
             self._pipeline.submit(lambda: pack(batch), self._batch_written)
 
     def _batch_written(self, offset: int, length: int, packed: Packed) -> None:
@@ -160,7 +173,7 @@ class DocumentsWriter:
         """Write one large file and return (SHA-256 of what the archive holds, bytes really read)."""
         digest, left, read = hashlib.sha256(), entry.size, 0
         lead = tar_header(entry)
-        while left:
+        while left or lead:  # a file that has become empty still needs its header
             data = os.read(fd, min(PIECE_BYTES, left))
             read += len(data)
             if not data:  # it has shrunk: a tar entry must be as long as its header says

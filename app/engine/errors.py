@@ -46,3 +46,15 @@ class ArchiveError(EngineError):
 
 class PublishError(EngineError):
     """The finished archive could not be given its name."""
+
+
+class RestoreError(EngineError):
+    """A restore could not be done; the live database and documents are as they were."""
+
+
+class RestoreBlocked(RestoreError):
+    """Something stands in the way of a restore, found before anything was touched."""
+
+    def __init__(self, blockers: list[str]) -> None:
+        super().__init__(" ".join(blockers))
+        self.blockers = blockers

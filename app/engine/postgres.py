@@ -85,7 +85,9 @@ def connect(url: str, application_name: str) -> psycopg.Connection[dict[str, Any
 
 _FACTS: LiteralString = """
 SELECT current_setting('server_version') AS server_version, current_setting('server_version_num')::int AS server_version_num,
-       d.datname AS name, pg_get_userbyid(d.datdba) AS owner, pg_encoding_to_char(d.encoding) AS encoding,
+       d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
+       (SELECT rolsuper FROM pg_roles WHERE oid = d.datdba) AS owner_is_superuser,
+       pg_encoding_to_char(d.encoding) AS encoding,
        d.datcollate AS lc_collate, d.datctype AS lc_ctype, d.datlocprovider::text AS locale_provider,
        to_jsonb(d) ->> {locale} AS locale, d.datcollversion AS collation_version, d.datconnlimit AS connection_limit,
        d.datacl::text[] AS acl, shobj_description(d.oid, 'pg_database') AS comment,

@@ -16,7 +16,7 @@ from .archive_end import manifest_member
 from .archive_reader import ArchiveReader, IndexLine, inflate, parse_index_line
 from .database_writer import front
 from .documents import shown
-from .documents_writer import INDEX_NAME, LARGE_FILE
+from .documents_writer import INDEX_NAME
 from .errors import ArchiveError
 from .gzip_members import stored_member
 from .manifest import Manifest, Segment
@@ -337,8 +337,8 @@ class _DocumentsMember:
 
     def __call__(self) -> _Check:
         check = _Check(self.end - self.start)
-        if len(self.lines) == 1 and self.lines[0].entry.size > LARGE_FILE:
-            self._large(check)
+        if len(self.lines) == 1 and self.lines[0].entry.kind == "file":
+            self._file(check)
             return check
         content = memoryview(self.reader.member(self.start, self.end - self.start))
         position = 0
@@ -355,7 +355,7 @@ class _DocumentsMember:
             check.problems.append("there is more in a part of the documents than its index says")
         return check
 
-    def _large(self, check: _Check) -> None:
+    def _file(self, check: _Check) -> None:
         line = self.lines[0]
         head, tail = line.tar_header(), tar_headers.padding(line.entry.size)
         edge, digest, frame, position = len(head) + line.entry.size, hashlib.sha256(), b"", 0

@@ -1,0 +1,89 @@
+"""Proving a backup by restoring it: into a scratch database that nobody uses, counted, and dropped again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+
+from . import staging_database
+from .archive_reader import ArchiveReader
+from .backup import threads_of_machine
+from .errors import EngineError, RestoreError
+from .load_ours import ArchiveLoader
+from .postgres import connect, one_line, server_facts
+from .preflight import Source
+from .progress import Meter, Progress
+from .staging_database import maintenance, with_database
+from .verify import verify_archive
+
+
+@dataclass(frozen=True)
+class RestoreTestReport:
+    """What a test restore found: seconds it took, tables and rows that were loaded."""
+
+    problems: list[str]
+    seconds: float
+    tables: int
+    rows: int
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify_by_restoring(
+    archive: Path,
+    target: Source,
+    signing_key: bytes,
+    run_id: UUID,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> RestoreTestReport:
+    """Given an archive of ours, read it back and load its database into a scratch one on the target's server.
+
+    The documents are proven by their hashes while reading back. What goes wrong with the archive is a problem in the
+    report; raise EngineError where the server does not let us try.
+    """
+    began = time.monotonic()
+    report = verify_archive(archive, signing_key, progress, threads=threads)
+    problems = list(report.problems)
+    if not problems and not report.signed:
+        problems.append("the archive is not signed by this installation, so its SQL is not executed for a test")
+    if problems:
+        return RestoreTestReport(problems, time.monotonic() - began, 0, 0)
+    meter = Meter(progress)
+    try:
+        with ArchiveReader(archive, signing_key) as reader, maintenance(target.database_url, run_id) as connection:
+            rows = _load_scratch(reader, connection, target, run_id, threads_of_machine(threads), meter)
+    except RestoreError as error:
+        return RestoreTestReport([str(error)], time.monotonic() - began, 0, 0)
+    except psycopg.Error as error:
+        raise EngineError(f"The test restore could not be made: {one_line(error)}") from error
+    return RestoreTestReport([], time.monotonic() - began, len(rows), sum(rows.values()))
+
+
+def _load_scratch(
+    reader: ArchiveReader,
+    connection: psycopg.Connection[dict[str, object]],
+    target: Source,
+    run_id: UUID,
+    threads: int,
+    meter: Meter,
+) -> dict[tuple[str, str], int]:
+    with connect(target.database_url, f"restore test {run_id}") as live:
+        facts = server_facts(live)
+    name = staging_database.derived_name(str(facts["name"]), "test", run_id)
+    staging_database.create(connection, name, reader.manifest.database.facts, str(facts["owner"]))
+    try:
+        url = with_database(target.database_url, name)
+        loader = ArchiveLoader(reader, lambda: connect(url, f"restore test {run_id}"), threads, meter)
+        try:
+            return loader.load().rows
+        finally:
+            loader.close()
+    finally:
+        staging_database.drop(connection, name)
