@@ -2,6 +2,7 @@
 
 from .archive_reader import ArchiveReader, read_manifest
 from .backup import BackupRequest, BackupResult, make_backup
+from .check_archive import ArchiveCheck, check_archive
 from .errors import (
     ArchiveError,
     DiskFullError,
@@ -14,11 +15,12 @@ from .errors import (
     SourceError,
     StalledError,
 )
+from .foreign_archive import Limits
 from .manifest import DatabasePart, DocumentsPart, Manifest, TableEntry
 from .preflight import Source, check_source
 from .processes import kill_orphans
 from .progress import Progress
-from .restore import RestoreResult, restore
+from .restore import RestoreResult, restore, restore_from_file
 from .restore_preview import DocumentsDiff, Preview, TableDiff, preview
 from .restore_source import RestoreRequest
 from .restore_test import RestoreTestReport, verify_by_restoring
@@ -27,6 +29,7 @@ from .swap import Recovered, discard, recover, undo
 from .verify import VerifyReport, verify_archive
 
 __all__ = [
+    "ArchiveCheck",
     "ArchiveError",
     "ArchiveReader",
     "BackupRequest",
@@ -37,6 +40,7 @@ __all__ = [
     "DocumentsPart",
     "DumpError",
     "EngineError",
+    "Limits",
     "Manifest",
     "Partial",
     "Preview",
@@ -55,6 +59,7 @@ __all__ = [
     "TableDiff",
     "TableEntry",
     "VerifyReport",
+    "check_archive",
     "check_source",
     "discard",
     "kill_orphans",
@@ -66,6 +71,7 @@ __all__ = [
     "recover",
     "remove_partials",
     "restore",
+    "restore_from_file",
     "undo",
     "verify_archive",
     "verify_by_restoring",

@@ -6,10 +6,11 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from psycopg import sql
@@ -27,13 +28,14 @@ from .journal import DatabasePair, FolderPair, Journal
 from .load_foreign import DumpLoader
 from .load_ours import ArchiveLoader
 from .postgres import connect, one_line
+from .preflight import Source
 from .progress import Meter, Progress
 from .restore_preview import Previewer, TableDiff, limits_for
 from .restore_source import Origin, RestoreRequest, open_origin
 from .sql_loader import Connection
 from .staging_database import Sandbox, maintenance, with_database
 from .staging_documents import DocumentsStager, StagingFolder
-from .swap import clear_staging, swap_in
+from .swap import clear_staging, recover, swap_in
 from .verify import verify_archive
 
 WAIT_SECONDS = 0.1
@@ -362,9 +364,18 @@ def restore_from_file(
     archive: Path,
     to_url: str,
     documents_dir: Path,
-    request: RestoreRequest,
+    signing_key: bytes,
+    trusted: bool = False,
     progress: Progress | None = None,
+    scope: str = "all",
 ) -> RestoreResult:
-    """Given an archive and where it goes, restore it with neither Redis nor a metadata database at hand."""
-    target = replace(request.target, database_url=to_url, documents_dir=documents_dir)
-    return restore(replace(request, archive=archive, target=target), progress)
+    """Given an archive and where it goes, restore it with neither Redis nor a metadata database at hand.
+
+    The journal, and with it the way back, lies beside the documents folder. Raise EngineError as `restore` does.
+    """
+    documents_dir = documents_dir.resolve()
+    state_dir = documents_dir.parent / f".{documents_dir.name}_restores"
+    target = Source(to_url, documents_dir, "restore")
+    recover(state_dir, target)
+    request = RestoreRequest(archive, target, state_dir, signing_key, uuid4(), scope, trusted)
+    return restore(request, progress)
