@@ -207,8 +207,8 @@ class Previewer:
             self.strategy = "in_place"
             self._warnings.append(
                 f"The role {rights.role} may not create databases (ALTER ROLE … CREATEDB would let it), so the restore "
-                "runs in one transaction inside the live database: still all or nothing, but the app waits meanwhile, and undoing "
-                "means restoring the safety backup."
+                "runs in one transaction inside the live database: still all or nothing, but the app waits meanwhile, and "
+                "undoing means restoring the safety backup."
             )
         for row in connection.execute(_UNENDABLE):
             if self.strategy == "swap":
