@@ -1,0 +1,180 @@
+"""A full disk, at any point of a backup: a plain message, nothing left behind, and the next backup works."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.engine import DiskFullError, documents_writer, verify_archive
+from tests.engine.archives import APP, KEY, backup, leftovers
+from tests.support.databases import SourceDatabase
+
+ROOT = Path(__file__).resolve().parents[2]
+_LIMITED = """
+import json, resource, sys
+from pathlib import Path
+from uuid import uuid4
+from app.engine import BackupRequest, EngineError, Source, documents_writer, make_backup
+
+given = json.load(sys.stdin)
+documents_writer.INDEX_IN_MEMORY = given["index_in_memory"]
+if given["limit"] is not None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (given["limit"], given["limit"]))
+source = Source(given["url"], Path(given["documents"]), "motovaultpro")
+request = BackupRequest(source, Path(given["storage"]), b"a signing key for the tests", uuid4(), disk_reserve=0)
+try:
+    make_backup(request)
+    print(json.dumps({"error": None}))
+except EngineError as error:
+    print(json.dumps({"error": type(error).__name__, "text": str(error)}))
+"""
+
+
+def _backup_with_limit(url: str, documents: Path, storage: Path, limit: int | None, index: int = 1 << 24) -> dict[str, Any]:
+    order = {"url": url, "documents": str(documents), "storage": str(storage), "limit": limit, "index_in_memory": index}
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED], input=json.dumps(order), capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    """Two megabytes that do not compress: a large file last, small ones before."""
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    chance = random.Random(5)
+    for number in range(20):
+        (folder / f"photo-{number:02}.jpg").write_bytes(chance.randbytes(50_000))
+    (folder / "zz-film.mov").write_bytes(chance.randbytes(5_000_000))
+    return folder
+
+
+def _assert_told(text: str) -> None:
+    assert "\n" not in text
+    assert "free some room or move BACKUP_STORAGE_DIR" in text
+
+
+def test_a_size_limit_hit_anywhere_is_told_and_leaves_nothing(
+    small_database: SourceDatabase, documents: Path, storage_dir: Path
+) -> None:
+    size = backup(small_database.url, documents, storage_dir).size_bytes
+    [before] = storage_dir.iterdir()
+    chance = random.Random(6)
+    limits = [0, 100, 3000, size - 1, size - 40, size - 6000, *(chance.randrange(size) for _ in range(6))]
+    for limit in limits:
+        answer = _backup_with_limit(small_database.url, documents, storage_dir, limit)
+        assert answer["error"] == "DiskFullError", (limit, answer)
+        _assert_told(answer["text"])
+        assert list(storage_dir.iterdir()) == [before], limit
+    assert _backup_with_limit(small_database.url, documents, storage_dir, None)["error"] is None
+    assert len(list(storage_dir.iterdir())) == 2
+    assert all(verify_archive(path, KEY).ok for path in storage_dir.iterdir())
+
+
+def test_a_limit_that_only_the_spooled_index_hits_is_told_too(
+    small_database: SourceDatabase, storage_dir: Path, tmp_path: Path
+) -> None:
+    documents = tmp_path / "empty"
+    documents.mkdir()
+    for number in range(3000):
+        (documents / f"{number}.txt").touch()
+    answer = _backup_with_limit(small_database.url, documents, storage_dir, 300_000, index=50_000)
+    assert answer["error"] == "DiskFullError", answer
+    _assert_told(answer["text"])
+    assert list(storage_dir.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem in memory of 8 MB. Only root may make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir(mode=0o700)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "none", folder], capture_output=True, text=True
+    )
+    if made.returncode != 0:
+        pytest.skip(f"no filesystem can be mounted here: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def _room(folder: Path) -> int:
+    here = os.statvfs(folder)
+    return here.f_bavail * here.f_frsize
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_a_full_disk_is_told_and_leaves_nothing(
+    small_database: SourceDatabase, documents: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.engine.preflight.check_room", lambda *_: None)  # or it would refuse before the first byte
+    size = backup(small_database.url, documents, small_disk).size_bytes
+    [archive] = small_disk.iterdir()
+    archive.unlink()
+    filler = small_disk.parent / "disk" / "filler"
+    for room in (4096, 300_000, size // 2, size - 30_000):
+        filler.write_bytes(bytes(max(0, _room(small_disk) - room)))
+        with pytest.raises(DiskFullError) as caught:
+            backup(small_database.url, documents, small_disk)
+        _assert_told(str(caught.value))
+        assert list(small_disk.iterdir()) == [filler]
+        filler.unlink()
+    assert verify_archive(backup(small_database.url, documents, small_disk).path, KEY).ok
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_a_disk_that_fills_up_under_the_spooled_index_is_told(
+    small_database: SourceDatabase, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents_writer, "INDEX_IN_MEMORY", 50_000)
+    monkeypatch.setattr("app.engine.preflight.check_room", lambda *_: None)
+    documents = tmp_path / "empty"
+    documents.mkdir()
+    for number in range(3000):
+        (documents / f"{number}.txt").touch()
+    (small_disk / "filler").write_bytes(bytes(_room(small_disk) - 250_000))
+    with pytest.raises(DiskFullError) as caught:
+        backup(small_database.url, documents, small_disk)
+    _assert_told(str(caught.value))
+    assert leftovers(small_disk) == ["filler"]
+
+
+def test_a_reserve_that_is_not_free_is_told_before_the_first_byte(
+    small_database: SourceDatabase, documents: Path, storage_dir: Path
+) -> None:
+    with pytest.raises(DiskFullError, match="free some room or move BACKUP_STORAGE_DIR") as caught:
+        backup(small_database.url, documents, storage_dir, disk_reserve=10**18)
+    assert f"{10**12} MB stay free" in str(caught.value)
+    assert list(storage_dir.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_the_reserve_is_kept_while_the_disk_fills_up_from_elsewhere(
+    small_database: SourceDatabase, documents: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.engine.archive_writer.SYNC_EVERY_BYTES", 1_000_000)
+    real, filled = documents_writer.pack, threading.Event()
+
+    def fill_up(batch: Any) -> Any:
+        if not filled.is_set():
+            filled.set()
+            (small_disk / "filler").write_bytes(bytes(max(0, _room(small_disk) - 2_500_000)))
+        return real(batch)
+
+    monkeypatch.setattr(documents_writer, "pack", fill_up)
+    with pytest.raises(DiskFullError, match="are left on the disk"):
+        backup(small_database.url, documents, small_disk, disk_reserve=2_000_000)
+    assert leftovers(small_disk) == ["filler"]
+    assert not list(small_disk.glob(f"{APP}*"))
