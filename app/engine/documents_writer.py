@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from . import documents, tar_headers
-from .archive_writer import Built, MemberPipeline
+from .archive_writer import Built, MemberPipeline, disk_error
 from .documents import Document, Folder, ReadDocument, Skipped, shown
 from .gzip_members import Buffer, is_worth_deflating, member
 from .manifest import DocumentsPart
@@ -102,7 +103,8 @@ class DocumentsWriter:
         return self._write_index(first_member)
 
     def close(self) -> None:
-        self._index.close()
+        with contextlib.suppress(OSError):  # a full disk; nobody needs the index any more
+            self._index.close()
 
     def _is_batch_full(self) -> bool:
         return (
@@ -126,7 +128,10 @@ class DocumentsWriter:
 
     def _add_line(self, facts: dict[str, Any], member_offset: int, skip: int) -> None:
         line = json.dumps({**facts, "member": member_offset, "skip": skip}, separators=(",", ":")).encode() + b"\n"
-        self._index.write(line)
+        try:
+            self._index.write(line)
+        except OSError as error:
+            raise disk_error(error, self._pipeline.file.path) from error
         self._index_digest.update(line)
         self._index_size += len(line)
         self._counts[facts["kind"]] += 1
@@ -191,7 +196,10 @@ class DocumentsWriter:
     def _write_index(self, first_member: int) -> DocumentsPart:
         index_offset = self._pipeline.file.offset
         lead = tar_headers.header(INDEX_NAME, "file", size=self._index_size)
-        self._index.seek(0)
+        try:
+            self._index.seek(0)  # writes out what is still in memory
+        except OSError as error:
+            raise disk_error(error, self._pipeline.file.path) from error
         left = self._index_size
         while True:
             data = self._index.read(PIECE_BYTES)
