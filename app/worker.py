@@ -16,7 +16,8 @@ from uuid import UUID
 import structlog
 from flask import Flask
 from redis import Redis
-from rq import Queue, Worker
+from redis.client import Pipeline
+from rq import Queue, Worker, worker_registration
 from rq.job import Job
 
 from app import ledger, queue
@@ -26,7 +27,8 @@ from app.services.reconcile import recover
 
 logger = structlog.get_logger(__name__)
 
-WORKER_TTL_SECONDS = 60
+# An idle worker renews its heartbeat 15 seconds before this has passed.
+WORKER_TTL_SECONDS = 30
 MONITOR_SECONDS = 15
 PR_SET_PDEATHSIG = 1
 
@@ -41,6 +43,13 @@ class BackupWorker(Worker):
         with self.app.app_context():
             db.engine.dispose(close=False)
             super().main_work_horse(job, queue)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """Say that we live, and who we are: a flushed Redis would otherwise show no worker until a restart."""
+        redis = self.connection if pipeline is None else pipeline
+        redis.hset(self.key, mapping=self.serialize())
+        worker_registration.register(self, pipeline)
+        super().heartbeat(timeout, pipeline)
 
     def handle_work_horse_killed(self, job: Job, retpid: Any, ret_val: Any, rusage: Any) -> None:
         """Close the row of a job that was killed: no code of its own could."""

@@ -99,7 +99,7 @@ def test_the_engine_loads_without_flask_sqlalchemy_or_redis() -> None:
 
 def test_no_file_is_longer_than_it_should_be() -> None:
     long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in source_files()}
-    assert not {name: lines for name, lines in long.items() if lines > 350}
+    assert not {name: lines for name, lines in long.items() if lines > 400}
 
 
 def url_of(rule: Rule) -> str:

@@ -18,7 +18,7 @@ from apiflask import APIFlask
 from app import engine, ledger, locks, queue
 from app.config import Settings
 from app.models import BackupHistory, utcnow
-from app.services import backups
+from app.services import backups, reconcile
 from app.services.reconcile import HUNG, LOST, SILENT
 from tests.house.fixtures import TESTER, Processes, finished, make_sparse, wait_for
 
@@ -54,8 +54,14 @@ def test_a_killed_horse_is_closed_at_once_and_the_next_backup_works(
 
 
 def test_a_worker_killed_with_its_horse_is_mended_by_the_tick(
-    app: APIFlask, worker: Worker, processes: Processes, documents_dir: Path, storage_dir: Path
+    app: APIFlask,
+    worker: Worker,
+    processes: Processes,
+    documents_dir: Path,
+    storage_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(reconcile, "SILENT", timedelta(seconds=4))
     make_sparse(documents_dir / "large", 6 << 30)
     row = backups.start(TESTER)
     wait_for(lambda: backups.get(row.id).phase == "documents")
@@ -65,7 +71,7 @@ def test_a_worker_killed_with_its_horse_is_mended_by_the_tick(
     psutil.wait_procs(family, timeout=10)
     backups.reconcile()
     assert backups.get(row.id).status == "in_progress", "a heartbeat that young may be a database that restarted"
-    wait_for(lambda: utcnow() - (backups.get(row.id).heartbeat_at or utcnow()) > SILENT)
+    wait_for(lambda: utcnow() - (backups.get(row.id).heartbeat_at or utcnow()) > reconcile.SILENT)
     backups.reconcile()
     row = backups.get(row.id)
     assert (row.status, row.error) == ("failed", LOST)

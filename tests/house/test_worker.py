@@ -59,6 +59,14 @@ def test_a_worker_told_to_stop_finishes_its_backup_first(app: APIFlask, worker: 
     assert worker.wait(20) == 0
 
 
+def test_a_worker_is_known_again_after_redis_was_flushed(app: APIFlask, worker: Worker) -> None:
+    wait_for(lambda: served() == set(queue.QUEUES))
+    queue.connection().flushdb()
+    assert served() == set()
+    wait_for(lambda: served() == set(queue.QUEUES))
+    assert finished(backups.start(TESTER)).status == "completed"
+
+
 def cut_connections(source_db: SourceDatabase, metadata_url: str) -> int:
     """End every connection to the metadata database, as its restart would, and return how many there were."""
     backups.rest()
