@@ -18,9 +18,7 @@ class ApiToken(HasId, Base):
 
     __tablename__ = "api_tokens"
     __table_args__ = (
-        CheckConstraint(
-            "cardinality(scopes) > 0 AND scopes <@ ARRAY['read','backup','restore','admin']", name="scopes"
-        ),
+        CheckConstraint("cardinality(scopes) > 0 AND scopes <@ ARRAY['read','backup','restore','admin']", name="scopes"),
     )
 
     name: Mapped[str]
