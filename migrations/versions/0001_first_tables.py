@@ -66,9 +66,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.CheckConstraint(
-            "day_of_month ~ '^([1-9]|[12][0-9]|3[01]|last)$'", name=op.f("ck_backup_schedules_day_of_month")
-        ),
+        sa.CheckConstraint("day_of_month ~ '^([1-9]|[12][0-9]|3[01]|last)$'", name=op.f("ck_backup_schedules_day_of_month")),
         sa.CheckConstraint(
             "frequency <> 'custom' OR cron_expression IS NOT NULL", name=op.f("ck_backup_schedules_custom_has_cron")
         ),
@@ -168,9 +166,7 @@ def upgrade() -> None:
         sa.Column("host", sa.Text(), nullable=True),
         sa.Column("worker", sa.Text(), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.CheckConstraint(
-            "kind IN ('manual', 'scheduled', 'safety', 'uploaded')", name=op.f("ck_backup_history_kind")
-        ),
+        sa.CheckConstraint("kind IN ('manual', 'scheduled', 'safety', 'uploaded')", name=op.f("ck_backup_history_kind")),
         sa.CheckConstraint(
             "status <> 'completed' OR (filename IS NOT NULL AND size_bytes > 0 AND sha256 IS NOT NULL AND started_at IS NOT NULL AND finished_at IS NOT NULL)",
             name=op.f("ck_backup_history_completed_has_archive"),
