@@ -1,16 +1,25 @@
-"""tar headers in GNU format: long names and sizes above 8 GiB that GNU tar, bsdtar, busybox and Python all read."""
+"""tar headers in GNU format: long names and sizes above 8 GiB that GNU tar, bsdtar, busybox and Python all read.
+
+Written here and not by `tarfile`, because a verification compares them byte by byte, on whatever Python it runs.
+Source: GNU tar manual, "Basic Tar Format" and "GNU tar extensions" (typeflags L and K, base-256 numbers).
+"""
 
 from __future__ import annotations
 
 import functools
 import grp
 import pwd
-import tarfile
+import struct
 
 BLOCK = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK)
 
-KINDS = {"file": tarfile.REGTYPE, "folder": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE}
+KINDS = {"file": b"0", "folder": b"5", "symlink": b"2"}
+_FIELDS = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s16s167s")
+_MAGIC = b"ustar  \0"
+_BLANK_CHECKSUM = b" " * 8
+_LONG_NAME, _LONG_TARGET = b"L", b"K"
+NAME_BYTES = 100
 
 
 @functools.lru_cache(1024)
@@ -44,12 +53,46 @@ def header(
     target: str = "",
 ) -> bytes:
     """Given an entry's facts (size in bytes, mtime in whole seconds), return its header blocks."""
-    entry = tarfile.TarInfo(path + "/" if kind == "folder" else path)
-    entry.type = KINDS[kind]
-    entry.size, entry.mode, entry.mtime = size, mode, mtime
-    entry.uid, entry.gid, entry.uname, entry.gname = uid, gid, user, group
-    entry.linkname = target
-    return entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+    name = (path + "/" if kind == "folder" else path).encode("utf-8", "surrogateescape")
+    link = target.encode("utf-8", "surrogateescape")
+    long = b""
+    if len(link) > NAME_BYTES:
+        long += _long(_LONG_TARGET, link)
+    if len(name) > NAME_BYTES:
+        long += _long(_LONG_NAME, name)
+    owner, owners = user.encode()[:31], group.encode()[:31]
+    return long + _block(name, mode, uid, gid, size, mtime, KINDS[kind], link, owner, owners)
+
+
+def _long(kind: bytes, text: bytes) -> bytes:
+    """Return the entry that carries a name or link target of more than 100 bytes for the entry behind it."""
+    content = text + b"\0"
+    return _block(b"././@LongLink", 0o644, 0, 0, len(content), 0, kind, b"", b"", b"") + content + padding(len(content))
+
+
+def _block(
+    name: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    mtime: int,
+    kind: bytes,
+    link: bytes,
+    user: bytes,
+    group: bytes,
+) -> bytes:
+    numbers = (_number(mode, 8), _number(uid, 8), _number(gid, 8), _number(size, 12), _number(mtime, 12))
+    rest = (kind, link[:NAME_BYTES], _MAGIC, user, group, b"", b"")
+    unsummed = _FIELDS.pack(name[:NAME_BYTES], *numbers, _BLANK_CHECKSUM, *rest)
+    return b"%b%06o\0 %b" % (unsummed[:148], sum(unsummed), unsummed[156:])
+
+
+def _number(value: int, width: int) -> bytes:
+    """Return a number as octal digits, or in base 256 where they do not suffice."""
+    if 0 <= value < 8 ** (width - 1):
+        return b"%0*o\0" % (width - 1, value)
+    return (b"\x80" if value >= 0 else b"\xff") + value.to_bytes(width - 1, "big", signed=True)
 
 
 def padding(size: int) -> bytes:
