@@ -71,7 +71,10 @@ def check_end(child: Child) -> list[str]:
     messages = child.messages()
     if code != 0:
         ended = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
-        raise DumpError(f"pg_dump {ended}: {' '.join(messages.split()) or 'it gave no reason'}")
+        advice = ""
+        if "LOCK TABLE" in messages and "timeout" in messages:
+            advice = f" (an ALTER, TRUNCATE or DROP is waiting for a table; end it and start the backup again)"
+        raise DumpError(f"pg_dump {ended}: {' '.join(messages.split()) or 'it gave no reason'}{advice}")
     return [f"pg_dump: {line}" for line in messages.splitlines() if line.strip()]
 
 

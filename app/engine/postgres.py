@@ -116,7 +116,7 @@ WHERE r.oid >= 16384 AND (
 ORDER BY 1
 """
 _TABLES: LiteralString = """
-SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, pg_table_size(c.oid) AS size_bytes
+SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, {size} AS size_bytes
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
@@ -124,10 +124,23 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
        OR EXISTS (SELECT FROM pg_extension e WHERE c.oid = ANY (e.extconfig)))
 ORDER BY 1
 """
+_HELD: LiteralString = """
+SELECT DISTINCT l.relation::regclass::text AS name, l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'p')
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1, 2 LIMIT 5
+"""
 
 
-def _tables(connection: psycopg.Connection[dict[str, Any]]) -> list[SourceTable]:
-    return [SourceTable(**row) for row in connection.execute(_TABLES)]
+def _tables(connection: psycopg.Connection[dict[str, Any]], locked: bool) -> list[SourceTable]:
+    """Return the tables; their sizes only if they are locked, because asking for one waits for ACCESS EXCLUSIVE locks."""
+    size = sql.SQL("pg_table_size(c.oid)" if locked else "0")
+    return [SourceTable(**row) for row in connection.execute(sql.SQL(_TABLES).format(size=size))]
+
+
+def _exclusively_held(connection: psycopg.Connection[dict[str, Any]]) -> str:
+    """Return which tables of this database are locked ACCESS EXCLUSIVE and by which server processes."""
+    rows = connection.execute(_HELD).fetchall()
+    return ", ".join(f"{row['name']} by process {row['pid']}" for row in rows) or "released meanwhile"
 
 
 def server_facts(connection: psycopg.Connection[dict[str, Any]]) -> dict[str, Any]:
@@ -154,7 +167,7 @@ def snapshot(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Snapsho
     Raise DumpError if a lock is not to be had.
     """
     for _ in range(SNAPSHOT_ATTEMPTS):
-        known = _tables(connection)
+        known = _tables(connection, locked=False)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             if connection.info.server_version >= 170000:
@@ -165,14 +178,15 @@ def snapshot(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Snapsho
                 connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(names))
             row = connection.execute("SELECT pg_export_snapshot() AS id").fetchone()
             assert row is not None
-            seen = _tables(connection)
+            seen = _tables(connection, locked=True)
             if {(t.oid, t.schema, t.name) for t in seen} <= {(t.oid, t.schema, t.name) for t in known}:
                 yield Snapshot(row["id"], seen, server_facts(connection))
                 return
         except psycopg.errors.LockNotAvailable as error:
+            connection.execute("ROLLBACK")
             raise DumpError(
-                f"A table stayed locked for {LOCK_SECONDS} s ({one_line(error)}); end the ALTER, TRUNCATE or VACUUM FULL "
-                "that holds it and start the backup again."
+                f"A table stayed locked for {LOCK_SECONDS} s ({_exclusively_held(connection)}); end the ALTER, TRUNCATE or "
+                "VACUUM FULL that holds it and start the backup again."
             ) from error
         except psycopg.errors.UndefinedTable:
             pass
