@@ -73,7 +73,7 @@ def check_end(child: Child) -> list[str]:
         ended = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
         advice = ""
         if "LOCK TABLE" in messages and "timeout" in messages:
-            advice = f" (an ALTER, TRUNCATE or DROP is waiting for a table; end it and start the backup again)"
+            advice = " (an ALTER, TRUNCATE or DROP is waiting for a table; end it and start the backup again)"
         raise DumpError(f"pg_dump {ended}: {' '.join(messages.split()) or 'it gave no reason'}{advice}")
     return [f"pg_dump: {line}" for line in messages.splitlines() if line.strip()]
 
