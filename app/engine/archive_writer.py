@@ -22,6 +22,7 @@ Extra = TypeVar("Extra")
 IOV_MAX = 1024
 SYNC_EVERY_BYTES = 64 * 1024 * 1024
 PENDING_PER_THREAD = 3
+PENDING_BYTES = 64 * 1024 * 1024
 WAIT_SECONDS = 0.5
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -160,7 +161,7 @@ def disk_error(error: OSError, path: Path) -> EngineError:
 class MemberPipeline:
     """Builds members in `threads` threads and writes them to the file in the order of their submission.
 
-    At most `limit` of them are under way.
+    At most `limit` of them are under way, and no more than PENDING_BYTES of what they are made from, but for a single one.
     """
 
     def __init__(self, file: ArchiveFile, meter: Meter, threads: int) -> None:
@@ -168,13 +169,18 @@ class MemberPipeline:
         self._meter = meter
         self.limit = threads * PENDING_PER_THREAD
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="member")
-        self._pending: deque[tuple[Future[Built[object]], Callable[[int, int, object], None]]] = deque()
+        self._pending: deque[tuple[Future[Built[object]], Callable[[int, int, object], None], int]] = deque()
+        self._pending_bytes = 0
 
-    def submit(self, build: Callable[[], Built[Extra]], done: Callable[[int, int, Extra], None]) -> None:
-        """Build a member in a thread; once it is written call `done(offset, length, extra)` in this thread."""
-        while len(self._pending) >= self.limit or (self._pending and self._pending[0][0].done()):
+    def submit(self, build: Callable[[], Built[Extra]], done: Callable[[int, int, Extra], None], size: int) -> None:
+        """Build a member of `size` bytes in a thread; once it is written call `done(offset, length, extra)` in this one."""
+        while self._pending and (self._is_full(size) or self._pending[0][0].done()):
             self._write_first()
-        self._pending.append((self._executor.submit(build), done))  # type: ignore[arg-type]
+        self._pending.append((self._executor.submit(build), done, size))  # type: ignore[arg-type]
+        self._pending_bytes += size
+
+    def _is_full(self, size: int) -> bool:
+        return len(self._pending) >= self.limit or self._pending_bytes + size > PENDING_BYTES
 
     def drain(self) -> None:
         """Write all that is pending."""
@@ -182,7 +188,7 @@ class MemberPipeline:
             self._write_first()
 
     def _write_first(self) -> None:
-        future, done = self._pending[0]
+        future, done, size = self._pending[0]
         while True:
             try:
                 built = future.result(WAIT_SECONDS)
@@ -192,11 +198,12 @@ class MemberPipeline:
                     raise
                 self._meter.tick()
         self._pending.popleft()
+        self._pending_bytes -= size
         offset, length = self.file.write(built.parts)
         done(offset, length, built.extra)
 
     def close(self) -> None:
         """Drop what is pending and end the threads."""
-        for future, _ in self._pending:
+        for future, _, _ in self._pending:
             future.cancel()
         self._executor.shutdown(wait=True, cancel_futures=True)

@@ -111,7 +111,7 @@ class DatabaseWriter:
                 segment.continued.append(segment.submitted)
             segment.submitted += 1
             segment.size += self._parts_size
-            self._pipeline.submit(lambda: _piece(parts), _Written(self, segment))
+            self._pipeline.submit(lambda: _piece(parts), _Written(self, segment), self._parts_size)
             self._parts, self._parts_size = [], 0
         self._cut_inside_row = inside_row
 

@@ -115,9 +115,9 @@ class DocumentsWriter:
 
     def _flush(self) -> None:
         if self._batch:
-            batch, self._batch, self._batch_bytes = self._batch, [], 0
-            self._batch_folders = set()
-            self._pipeline.submit(lambda: pack(batch), self._batch_written)
+            batch, size = self._batch, self._batch_bytes
+            self._batch, self._batch_bytes, self._batch_folders = [], 0, set()
+            self._pipeline.submit(lambda: pack(batch), self._batch_written, size)
 
     def _batch_written(self, offset: int, length: int, packed: Packed) -> None:
         for warning in packed.warnings:
@@ -186,7 +186,7 @@ class DocumentsWriter:
             digest.update(data)
             left -= len(data)
             tail = b"" if left else tar_headers.padding(entry.size)
-            self._pipeline.submit(_Piece(lead, data, tail), self._piece_written)
+            self._pipeline.submit(_Piece(lead, data, tail), self._piece_written, len(data))
             lead = b""
         return digest.hexdigest(), read
 
@@ -205,7 +205,7 @@ class DocumentsWriter:
             data = self._index.read(PIECE_BYTES)
             left -= len(data)
             tail = b"" if left else tar_headers.padding(self._index_size)
-            self._pipeline.submit(_Piece(lead, data, tail), lambda offset, length, size: self._meter.tick())
+            self._pipeline.submit(_Piece(lead, data, tail), lambda offset, length, size: self._meter.tick(), len(data))
             lead = b""
             if not left:
                 break

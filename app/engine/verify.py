@@ -24,6 +24,7 @@ from .progress import Meter, Progress
 
 CHUNK_BYTES = 4 * 1024 * 1024
 PROBLEMS_KEPT = 50
+PENDING_BYTES = 64 * 1024 * 1024
 WAIT_SECONDS = 0.5
 
 
@@ -102,7 +103,8 @@ class _Verification:
         self._problems: list[str] = []
         self._limit = threads * 3
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="verify")
-        self._pending: list[tuple[Future[_Check], Callable[[_Check], None]]] = []
+        self._pending: list[tuple[Future[_Check], Callable[[_Check], None], int]] = []
+        self._pending_bytes = 0
         self._stop = threading.Event()
 
     def run(self) -> VerifyReport:
@@ -151,22 +153,24 @@ class _Verification:
         return whole.hexdigest(), raw.hexdigest()
 
     def _submit(self, work: _Part, done: Callable[[_Check], None]) -> None:
-        while len(self._pending) >= self._limit:
+        while self._pending and (len(self._pending) >= self._limit or self._pending_bytes + work.weight > PENDING_BYTES):
             self._finish_first()
-        self._pending.append((self._executor.submit(_caught, work), done))
+        self._pending.append((self._executor.submit(_caught, work), done, work.weight))
+        self._pending_bytes += work.weight
 
     def _drain(self) -> None:
         while self._pending:
             self._finish_first()
 
     def _finish_first(self) -> None:
-        future, done = self._pending.pop(0)
+        future, done, weight = self._pending.pop(0)
         while True:
             try:
                 check = future.result(WAIT_SECONDS)
                 break
             except TimeoutError:
                 self._meter.tick()
+        self._pending_bytes -= weight
         for problem in check.problems:
             self._problem(problem)
         done(check)
@@ -287,10 +291,13 @@ def _adder(found: _Sum, total: _Sum, digest: hashlib._Hash) -> Callable[[_Check]
 
 
 class _Part(Protocol):
-    """A part of the archive that is checked in a thread."""
+    """A part of the archive that is checked in a thread. `weight` is about how many bytes of memory that takes."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def weight(self) -> int: ...
 
     def __call__(self) -> _Check: ...
 
@@ -314,6 +321,10 @@ class _DumpPiece:
         table = shown(f"{self.segment.schema}.{self.segment.table}")
         return f"table {table}" if self.segment.kind == "copy" else "the dump's statements"
 
+    @property
+    def weight(self) -> int:
+        return 2 * self.length + self.segment.size_bytes // len(self.segment.pieces)
+
     def __call__(self) -> _Check:
         inner = self.reader.member(self.offset, self.length)
         text = inflate(inner)
@@ -334,6 +345,10 @@ class _DocumentsMember:
     def name(self) -> str:
         first, last = (shown(line.entry.path) or "documents" for line in (self.lines[0], self.lines[-1]))
         return first if len(self.lines) == 1 else f"{len(self.lines)} documents from {first} to {last}"
+
+    @property
+    def weight(self) -> int:
+        return min(self.end - self.start + sum(line.entry.size for line in self.lines), 2 * CHUNK_BYTES)
 
     def __call__(self) -> _Check:
         check = _Check(self.end - self.start)
