@@ -19,11 +19,11 @@ from tests.support.databases import SourceDatabase, fresh_database, psql
 from tests.support.documents import write_documents
 
 EXTRACTORS = {
-    "tar": ["tar", "xzf", "{archive}", "-C", "{folder}"],
-    "tar | gzip": ["sh", "-c", 'gzip -dc "$1" | tar xf - -C "$2"', "sh", "{archive}", "{folder}"],
-    "tar | pigz": ["sh", "-c", 'pigz -dc "$1" | tar xf - -C "$2"', "sh", "{archive}", "{folder}"],
-    "bsdtar": ["bsdtar", "xzf", "{archive}", "-C", "{folder}"],
-    "busybox": ["busybox", "tar", "xzf", "{archive}", "-C", "{folder}"],
+    "tar": ["tar", "xpzf", "{archive}", "-C", "{folder}"],
+    "tar | gzip": ["sh", "-c", 'gzip -dc "$1" | tar xpf - -C "$2"', "sh", "{archive}", "{folder}"],
+    "tar | pigz": ["sh", "-c", 'pigz -dc "$1" | tar xpf - -C "$2"', "sh", "{archive}", "{folder}"],
+    "bsdtar": ["bsdtar", "xpzf", "{archive}", "-C", "{folder}"],
+    "busybox": ["busybox", "tar", "xpzf", "{archive}", "-C", "{folder}"],
 }
 LISTERS = {
     "tar": ["tar", "tzf", "{archive}"],
