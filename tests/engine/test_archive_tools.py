@@ -38,7 +38,8 @@ def _run(command: list[str], archive: Path, folder: Path) -> str:
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
     filled = [part.format(archive=archive, folder=folder) if part.startswith("{") else part for part in command]
-    done = subprocess.run(filled, capture_output=True, text=True, timeout=60)
+    umask = 0 if command[0] == "busybox" else -1  # its -p does not save a folder's mode from the umask
+    done = subprocess.run(filled, capture_output=True, text=True, timeout=60, umask=umask)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
