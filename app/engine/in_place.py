@@ -11,25 +11,26 @@ import psycopg
 from psycopg import sql
 
 from .archive_reader import ArchiveReader
+from .database_settings import apply_settings, reset_public_schema, reset_settings
 from .dump_splitter import DumpSplitter
 from .errors import DumpError, RestoreBlocked, RestoreError
 from .postgres import connect, one_line
 from .progress import Meter
 from .restore_source import Origin, RestoreRequest
-from .sql_loader import Connection, EventLoader, execute
+from .sql_loader import OWNER_TO, Connection, EventLoader, execute
 
 _TRANSACTION = re.compile(rb"(?:BEGIN|COMMIT|START TRANSACTION|END)\s*;", re.IGNORECASE)
 _MAY_FAIL = re.compile(
-    rb"(?:ALTER\b[^;]*\bOWNER TO\b|GRANT\b|REVOKE\b|ALTER DEFAULT PRIVILEGES\b"
+    OWNER_TO + rb"|(?:GRANT\b|REVOKE\b|ALTER DEFAULT PRIVILEGES\b"
     rb"|COMMENT ON (?:EXTENSION|SCHEMA)\b|CREATE EXTENSION\b)",
     re.DOTALL | re.IGNORECASE,
 )
 _FOREIGN_OBJECTS: LiteralString = """
-SELECT format('%s %I.%I of %I', CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' ELSE 'table' END,
+SELECT format('%%s %%I.%%I of %%I', CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' ELSE 'table' END,
               n.nspname, c.relname, pg_get_userbyid(c.relowner)) AS what
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't'
-  AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND c.relowner <> %s::regrole
+  AND n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> 'information_schema' AND c.relowner <> %s::regrole
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 LIMIT 5
 """
@@ -42,12 +43,12 @@ def restore_in_place(
     meter: Meter,
     rows: dict[tuple[str, str], int],
     warnings: list[str],
-    before_commit: Callable[[], None] | None,
+    before_commit: Callable[[Connection], None],
 ) -> float:
     """Given an archive that may run as our role, replace all that the role owns in one transaction.
 
-    Fills `rows` and `warnings` and returns how long the tables were locked, in seconds. Raise RestoreError; nothing has
-    changed then.
+    Fills `rows` and `warnings` and returns how long the tables were locked, in seconds. `before_commit` gets the connection.
+    Raise RestoreError; nothing has changed then.
     """
     reader = origin.reader
     if reader is None or not origin.uses_index(request.trusted):
@@ -55,7 +56,7 @@ def restore_in_place(
             ["Only an archive of ours can be restored inside the live database: ALTER ROLE … CREATEDB first."]
         )
     with connect(url, f"restore {request.restore_id}") as connection:
-        row = connection.execute("SELECT current_user AS role").fetchone()
+        row = connection.execute("SELECT current_user AS role, current_database() AS name").fetchone()
         assert row is not None
         others = [found["what"] for found in connection.execute(_FOREIGN_OBJECTS, [row["role"]])]
         if others:
@@ -66,10 +67,14 @@ def restore_in_place(
         try:
             with connection.transaction():
                 connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(row["role"])))
+                reset_public_schema(connection)
                 _load(connection, reader, meter, rows, warnings)
+                facts = reader.manifest.database.facts
+                reset_settings(connection, str(row["name"]))
+                warnings += apply_settings(connection, str(row["name"]), facts)
+                connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
                 meter.phase("swap")
-                if before_commit is not None:
-                    before_commit()
+                before_commit(connection)
         except psycopg.Error as error:
             raise RestoreError(f"The live database was not changed: {one_line(error)}") from error
         return time.monotonic() - began

@@ -43,7 +43,8 @@ class Journal:
     """A restore's state on this server and disk.
 
     `step`: staging (nothing live was touched), exchanging (towards `wanted`, "new" or "old"), kept (`wanted` is live, the
-    other one is kept for an undo). A database or folder that is not in the restore's scope is None.
+    other one is kept for an undo). A database or folder that is not in the restore's scope is None. `abandoned`: the swap
+    failed, so that nothing is to be kept. `transaction`: the one in the live database that decides, for a restore in place.
     """
 
     restore_id: UUID
@@ -54,6 +55,8 @@ class Journal:
     sandbox: bool = False
     database: DatabasePair | None = None
     folder: FolderPair | None = None
+    abandoned: bool = False
+    transaction: str | None = None
 
     def path(self, state_dir: Path) -> Path:
         return state_dir / f"{self.restore_id}.json"
@@ -106,5 +109,15 @@ def all_in(state_dir: Path) -> list[Journal]:
 
 def remove(state_dir: Path, journal: Journal) -> None:
     """Forget a journal: nothing of its restore is left but what is live."""
-    journal.path(state_dir).unlink(missing_ok=True)
+    path = journal.path(state_dir)
+    path.with_suffix(".tmp").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
     sync_folder(state_dir)
+
+
+def remove_torn(state_dir: Path, alive: frozenset[UUID]) -> None:
+    """Remove what a crash in the middle of `write` has left, for all restores but those in `alive`."""
+    if state_dir.is_dir():
+        for path in state_dir.glob("*.tmp"):
+            if path.stem not in {str(restore_id) for restore_id in alive}:
+                path.unlink(missing_ok=True)

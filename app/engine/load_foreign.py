@@ -11,11 +11,11 @@ from psycopg import pq
 from .dump_splitter import CopyBegin, DumpSplitter, Event, Rows, Sql
 from .errors import DumpError, RestoreError
 from .progress import Meter
-from .sql_loader import Connection, EventLoader, excerpt, execute, failed, is_command
+from .sql_loader import OWNER_TO, Connection, EventLoader, excerpt, execute, failed, is_command
 from .sql_scanner import StatementScanner
 
 _LEFT_OUT = re.compile(
-    rb"(?:ALTER\b[^;]*\bOWNER TO\b|GRANT\b|REVOKE\b|ALTER DEFAULT PRIVILEGES\b|SET SESSION AUTHORIZATION\b"
+    OWNER_TO + rb"|(?:GRANT\b|REVOKE\b|ALTER DEFAULT PRIVILEGES\b|SET SESSION AUTHORIZATION\b"
     rb"|COMMENT ON EXTENSION\b|COMMENT ON SCHEMA public\b|ALTER SCHEMA public\b)",
     re.DOTALL | re.IGNORECASE,
 )

@@ -16,7 +16,7 @@ from .dump_splitter import END_LINE, parse_copy
 from .errors import RestoreError
 from .manifest import Segment
 from .progress import Meter
-from .sql_loader import Connection, copy_in, execute, failed, is_command
+from .sql_loader import OWNER_TO, Connection, copy_in, execute, failed, is_command
 from .sql_scanner import StatementScanner
 
 RUN_PIECES = 8
@@ -26,6 +26,7 @@ SESSION = (
     "SET synchronous_commit = off; SET maintenance_work_mem = '256MB'; SET statement_timeout = 0;"
     " SET lock_timeout = 0; SET check_function_bodies = off"
 )
+SHARED_SETTINGS = ("client_encoding", "standard_conforming_strings", "xmloption", "row_security", "search_path")
 _NAME = rb'(?:"(?:[^"]|"")*"|[a-z0-9_$\x80-\xff]+)'
 _INDEX = re.compile(
     rb"CREATE (?:UNIQUE )?INDEX |ALTER TABLE ONLY "
@@ -37,7 +38,7 @@ _INDEX = re.compile(
     + rb" (?:PRIMARY KEY|UNIQUE)\b"
 )
 _MENDABLE = re.compile(
-    rb"(?:ALTER [^;]* OWNER TO |GRANT |REVOKE |ALTER DEFAULT PRIVILEGES |COMMENT ON (?:EXTENSION|SCHEMA) "
+    OWNER_TO + rb"|(?:GRANT |REVOKE |ALTER DEFAULT PRIVILEGES |COMMENT ON (?:EXTENSION|SCHEMA) "
     rb"|SET SESSION AUTHORIZATION )",
     re.DOTALL,
 )
@@ -86,6 +87,7 @@ class ArchiveLoader:
         main = self._connections[0]
         self._meter.phase("database", self._reader.manifest.database.sql_bytes)
         self._run_all(main, self._statements(segments[:first]))
+        self._share_settings(main)
         self._load_tables([segment for segment in segments if segment.kind == "copy"])
         between = [segment for segment in segments[first : last + 1] if segment.kind == "sql"]
         self._run_all(main, self._statements(between))
@@ -114,6 +116,17 @@ class ArchiveLoader:
                     yield statement.text
             if scanner.unfinished:
                 raise RestoreError("A statement of the dump is not complete; the archive is damaged.")
+
+    def _share_settings(self, main: Connection) -> None:
+        """Give all sessions what the head of the dump has set in one: its encoding above all."""
+        values = {}
+        for name in SHARED_SETTINGS:
+            row = main.execute("SELECT pg_catalog.current_setting(%s) AS value", [name]).fetchone()
+            assert row is not None
+            values[name] = row["value"]
+        for connection in self._connections[1:]:
+            for name, value in values.items():
+                connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
 
     def _run_all(self, connection: Connection, statements: Iterator[bytes]) -> None:
         for statement in statements:

@@ -19,8 +19,9 @@ from . import journal as journals
 from . import staging_database
 from .archive_reader import ArchiveReader
 from .backup import threads_of_machine
+from .database_settings import apply_settings
 from .documents import Document
-from .errors import RestoreBlocked, RestoreError
+from .errors import EngineError, RestoreBlocked, RestoreError
 from .exchange import inode
 from .foreign_archive import ForeignArchive, drain
 from .in_place import restore_in_place
@@ -35,7 +36,7 @@ from .restore_source import Origin, RestoreRequest, open_origin
 from .sql_loader import Connection
 from .staging_database import Sandbox, maintenance, with_database
 from .staging_documents import DocumentsStager, StagingFolder
-from .swap import clear_staging, recover, swap_in
+from .swap import clear_staging, commit_point, recover, settle, swap_in
 from .verify import verify_archive
 
 WAIT_SECONDS = 0.1
@@ -141,8 +142,7 @@ def _restore(run: _Run, before_swap: Callable[[], None] | None) -> RestoreResult
     try:
         if in_place:
             _stage(run, with_database=False)
-            gap = restore_in_place(run.origin, run.url, run.request, run.meter, run.rows, run.warnings, before_swap)
-            swap_in(run.journal, run.request.state_dir, run.url, None)
+            gap = _replace_in_place(run, before_swap)
         else:
             _stage(run, with_database=run.request.with_database)
             run.meter.phase("swap")
@@ -150,8 +150,11 @@ def _restore(run: _Run, before_swap: Callable[[], None] | None) -> RestoreResult
                 before_swap()
             gap = swap_in(run.journal, run.request.state_dir, run.url, run.meter)
     except BaseException:
-        if journals.read(run.journal.path(run.request.state_dir)).step == journals.STAGING:
-            clear_staging(run.journal, run.request.state_dir, run.url)
+        # Where the server is away, `recover` does it later.
+        with contextlib.suppress(EngineError, psycopg.Error, OSError):
+            journal = journals.read(run.journal.path(run.request.state_dir))
+            if journal.step == journals.STAGING:
+                clear_staging(journal, run.request.state_dir, run.url)
         raise
     return RestoreResult(
         strategy=run.previewer.strategy if run.request.with_database else "swap",
@@ -163,6 +166,23 @@ def _restore(run: _Run, before_swap: Callable[[], None] | None) -> RestoreResult
         gap_seconds=gap,
         finished_at=datetime.now(UTC),
     )
+
+
+def _replace_in_place(run: _Run, before_swap: Callable[[], None] | None) -> float:
+    def before_commit(connection: Connection) -> None:
+        if before_swap is not None:
+            before_swap()
+        run.journal = commit_point(connection, run.journal, run.request.state_dir)
+
+    try:
+        gap = restore_in_place(run.origin, run.url, run.request, run.meter, run.rows, run.warnings, before_commit)
+    except BaseException:
+        if run.journal.transaction is not None:
+            with contextlib.suppress(EngineError, psycopg.Error):
+                settle(run.journal, run.request.state_dir, run.url)
+        raise
+    settle(run.journal, run.request.state_dir, run.url)
+    return gap
 
 
 def _tables(run: _Run) -> list[TableDiff]:
@@ -240,7 +260,7 @@ def _staging_database(run: _Run) -> Iterator[Callable[[], Connection]]:
         yield lambda: connect(url, f"restore {request.restore_id}")
         if run.sandbox is not None:
             _take_from_sandbox(run, connection, with_database(run.url, name), name)
-        run.warnings += staging_database.apply_settings(connection, name, facts)
+        run.warnings += apply_settings(connection, name, facts)
 
 
 def _owner(run: _Run, connection: Connection, facts: dict[str, Any]) -> str:

@@ -23,6 +23,9 @@ from .sql_scanner import Statement, StatementScanner
 Connection = psycopg.Connection[dict[str, Any]]
 
 _HARMLESS_COMMAND = re.compile(rb"\\(?:un)?restrict [A-Za-z0-9]+\s*")
+OWNER_TO = rb'ALTER\b.*\bOWNER TO (?:"(?:[^"]|"")*"|[^\s";]+)\s*;\Z'
+"""Matches, with DOTALL, a statement that does nothing but give an object to a role."""
+
 _WORDS = re.compile(rb"\s+")
 EXCERPT_BYTES = 160
 

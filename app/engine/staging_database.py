@@ -104,68 +104,6 @@ def create(connection: Connection, name: str, facts: dict[str, Any], owner: str)
     return int(row["oid"])
 
 
-def apply_settings(connection: Connection, name: str, facts: dict[str, Any]) -> list[str]:
-    """Given a maintenance connection, give a database the settings, grants and comment of `facts`; return warnings."""
-    warnings: list[str] = []
-    database = sql.Identifier(name)
-    statements: list[sql.Composed] = []
-    for entry in facts.get("settings") or []:
-        for setting in entry["settings"]:
-            key, _, value = setting.partition("=")
-            scope = (
-                sql.SQL("ALTER ROLE {} IN DATABASE {}").format(sql.Identifier(entry["role"]), database)
-                if entry["role"]
-                else sql.SQL("ALTER DATABASE {}").format(database)
-            )
-            statements.append(scope + _set_clause(key, value))
-    if facts.get("connection_limit", -1) >= 0:
-        statements.append(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, facts["connection_limit"]))
-    if facts.get("comment"):
-        statements.append(sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(facts["comment"])))
-    statements += _grants(connection, database, facts.get("acl"), warnings)
-    for statement in statements:
-        try:
-            connection.execute(statement)
-        except psycopg.Error as error:
-            warnings.append(f"A setting of the database was not taken over: {one_line(error)}")
-    return warnings
-
-
-_LISTS = {"search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries", "datestyle"}
-
-
-def _set_clause(key: str, value: str) -> sql.Composed:
-    if key.lower() in _LISTS:  # stored as a list whose items are already quoted as far as they need it
-        return sql.SQL(" SET {} TO ").format(sql.Identifier(key)) + sql.SQL(", ").join(
-            sql.Literal(item.strip().strip('"')) for item in value.split(",")
-        )
-    return sql.SQL(" SET {} TO {}").format(sql.Identifier(key), sql.Literal(value))
-
-
-def _grants(
-    connection: Connection, database: sql.Identifier, acl: list[str] | None, warnings: list[str]
-) -> list[sql.Composed]:
-    if acl is None:
-        return []
-    statements: list[sql.Composed] = [sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database)]
-    for item in acl:
-        try:
-            rows = connection.execute(
-                "SELECT CASE WHEN grantee = 0 THEN NULL ELSE pg_get_userbyid(grantee) END AS role,"
-                " privilege_type AS privilege, is_grantable AS grantable FROM aclexplode(ARRAY[%s::aclitem])",
-                [item],
-            ).fetchall()
-        except psycopg.Error as error:
-            warnings.append(f"A grant on the database was not taken over: {one_line(error)}")
-            continue
-        for row in rows:
-            to = sql.Identifier(row["role"]) if row["role"] else sql.SQL("PUBLIC")
-            option = sql.SQL(" WITH GRANT OPTION" if row["grantable"] else "")
-            grant = sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(row["privilege"]), database, to)
-            statements.append(grant + option)
-    return statements
-
-
 def drop(connection: Connection, name: str, oid: int | None = None) -> None:
     """Given a maintenance connection, drop a database and end its sessions; with an oid only if it is that very one."""
     row = connection.execute("SELECT oid::bigint AS oid FROM pg_database WHERE datname = %s", [name]).fetchone()

@@ -141,12 +141,12 @@ def sync_filesystem(path: Path) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a folder of ours with all that is in it, whatever modes its folders have."""
     if not path.is_symlink() and path.is_dir():
+        os.chmod(path, 0o700)
         for folder, names, _ in os.walk(path):
             for name in names:
                 below = os.path.join(folder, name)
                 if not os.path.islink(below):
                     os.chmod(below, 0o700)
-        os.chmod(path, 0o700)
         shutil.rmtree(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,15 @@ from . import journal as journals
 from . import staging_database
 from .errors import EngineError, RestoreError
 from .exchange import exchange_databases, exchange_folders, is_live, mend_three_step_exchange
-from .journal import Journal
+from .journal import DatabasePair, Journal
 from .postgres import connect, one_line
 from .preflight import Source
 from .progress import Meter, Progress
 from .sql_loader import Connection
 from .staging_database import maintenance
 from .staging_documents import remove_tree
+
+SESSIONS_END_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,15 @@ def swap_in(journal: Journal, state_dir: Path, url: str, meter: Meter | None) ->
         if meter is not None:
             meter.phase("health")
         check_health(journal, url)
-    except EngineError as error:
-        journal = journals.write(state_dir, journal, wanted="old")
+    except BaseException as error:
+        journal = journals.write(state_dir, journal, wanted="old", abandoned=True)
         exchange(journal, url)
-        _drop_other(journals.write(state_dir, journal, step=journals.STAGING), state_dir, url)
-        raise RestoreError(f"{error} The state before the restore is live again.") from error
+        # What can't be dropped now is dropped by `recover`.
+        with contextlib.suppress(EngineError, psycopg.Error, OSError):
+            clear_staging(journals.write(state_dir, journal, step=journals.STAGING), state_dir, url)
+        if isinstance(error, EngineError):
+            raise RestoreError(f"{error} The state before the restore is live again.") from error
+        raise
     journals.write(state_dir, journal, step=journals.KEPT)
     return gap
 
@@ -139,29 +146,29 @@ def _drop_other(journal: Journal, state_dir: Path, url: str) -> None:
     """Drop the database and the folder that are not live, and the journal."""
     pair = journal.database
     if pair is not None:
-        other = pair.old_oid if journal.wanted == "new" else pair.new_oid
         with maintenance(url, journal.restore_id) as connection:
-            for row in connection.execute("SELECT datname AS name FROM pg_database WHERE oid = %s", [other]).fetchall():
-                if row["name"] != pair.live_name:
-                    staging_database.drop(connection, row["name"], other)
+            _drop_database(connection, pair, pair.old_oid if journal.wanted == "new" else pair.new_oid)
     if journal.folder is not None:
         remove_tree(Path(journal.folder.other))
-    clear_staging(journal, state_dir, url)
+    journals.remove(state_dir, journal)
+
+
+def _drop_database(connection: Connection, pair: DatabasePair, oid: int) -> None:
+    """Drop one of the two, whatever its name is by now, unless it is the live one."""
+    for row in connection.execute("SELECT datname AS name FROM pg_database WHERE oid = %s", [oid]).fetchall():
+        if row["name"] != pair.live_name:
+            staging_database.drop(connection, row["name"], oid)
 
 
 def clear_staging(journal: Journal, state_dir: Path, url: str) -> None:
     """Drop what a restore staged and did not swap in, and its journal. Raise EngineError if the server is away."""
-    live_oid = None
     if journal.staging_database is not None or journal.sandbox:
         with maintenance(url, journal.restore_id) as connection:
+            end_sessions(connection, journal.restore_id)
             if journal.database is not None:
-                live_oid = journal.database.new_oid if journal.wanted == "new" else journal.database.old_oid
-            if journal.staging_database is not None:
-                row = connection.execute(
-                    "SELECT oid::bigint AS oid FROM pg_database WHERE datname = %s", [journal.staging_database]
-                ).fetchone()
-                if row is not None and row["oid"] != live_oid:
-                    staging_database.drop(connection, journal.staging_database)
+                _drop_database(connection, journal.database, journal.database.new_oid)
+            elif journal.staging_database is not None:
+                staging_database.drop(connection, journal.staging_database)
             if journal.sandbox:
                 staging_database.drop_sandbox(connection, journal.restore_id)
     if journal.staging_folder is not None:
@@ -169,27 +176,102 @@ def clear_staging(journal: Journal, state_dir: Path, url: str) -> None:
     journals.remove(state_dir, journal)
 
 
+def end_sessions(connection: Connection, restore_id: UUID) -> None:
+    """End what a lost worker's sessions still do: a CREATE DATABASE under way would be finished after we have looked."""
+    until = time.monotonic() + SESSIONS_END_SECONDS
+    while time.monotonic() < until:
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = %s AND usename = current_user AND pid <> pg_backend_pid()",
+            [f"restore {restore_id}"],
+        ).fetchall()
+        if not ended:
+            return
+        time.sleep(0.05)
+
+
+def commit_point(connection: Connection, journal: Journal, state_dir: Path) -> Journal:
+    """Given the transaction of a restore in place, about to be committed, let the folder follow it whatever happens."""
+    row = connection.execute("SELECT pg_current_xact_id()::text AS id").fetchone()
+    assert row is not None
+    journal = journals.write(state_dir, journal, step=journals.EXCHANGING, transaction=row["id"])
+    if journal.folder is not None:
+        exchange_folders(journal.folder, "new")
+    return journal
+
+
+def settle(journal: Journal, state_dir: Path, url: str) -> str:
+    """Given a restore in place, make the folder follow its transaction, drop the rest, return what is live: new or old.
+
+    Raise EngineError if the server can't tell yet.
+    """
+    assert journal.transaction is not None
+    with maintenance(url, journal.restore_id) as connection:
+        end_sessions(connection, journal.restore_id)
+        wanted = "new" if _committed(connection, journal.transaction) else "old"
+    if journal.folder is not None:
+        mend_three_step_exchange(journal.folder)
+        exchange_folders(journal.folder, wanted)
+        remove_tree(Path(journal.folder.other))
+    journals.remove(state_dir, journal)
+    return wanted
+
+
+def _committed(connection: Connection, transaction: str) -> bool:
+    until = time.monotonic() + SESSIONS_END_SECONDS
+    while time.monotonic() < until:
+        try:
+            row = connection.execute("SELECT pg_xact_status(%s::xid8) AS status", [transaction]).fetchone()
+        except psycopg.errors.InvalidParameterValue:
+            return False  # "in the future": the server crashed before it wrote anything of it
+        if row is None or row["status"] is None:
+            break
+        if row["status"] != "in progress":
+            return bool(row["status"] == "committed")
+        time.sleep(0.05)
+    raise RestoreError("The server can't tell yet how the restore's transaction ended; it will be asked again.")
+
+
 def recover(state_dir: Path, target: Source, alive: frozenset[UUID] = frozenset()) -> list[Recovered]:
     """Given the journals, end every restore whose worker is lost (all but those in `alive`) and return how.
 
-    What was staged only is dropped. A half-done exchange is finished as it was wanted.
+    What was staged only is dropped. A half-done exchange is finished as it was wanted. Raise RestoreError for the first
+    that could not be ended, when all others are.
     """
     recovered: list[Recovered] = []
+    problem: EngineError | psycopg.Error | None = None
+    journals.remove_torn(state_dir, alive)
     for journal in journals.all_in(state_dir):
         if journal.restore_id in alive or journal.step == journals.KEPT:
             continue
-        if journal.step == journals.STAGING:
-            clear_staging(journal, state_dir, target.database_url)
-            detail = "The worker was lost before the swap; the live state was never touched."
-            recovered.append(Recovered(journal.restore_id, "undone", detail))
-            continue
-        exchange(journal, target.database_url)
-        with _connections(target.database_url, journal) as (connection, _):
-            if not is_live(connection, journal, journal.wanted):
-                raise RestoreError("A half-done swap could not be finished; see the operator's guide.")
-        journals.write(state_dir, journal, step=journals.KEPT)
-        outcome = "completed" if journal.wanted == "new" else "undone"
-        recovered.append(
-            Recovered(journal.restore_id, outcome, "The worker was lost during the swap, which was then finished.")
-        )
+        try:
+            recovered.append(_recover(journal, state_dir, target.database_url))
+        except (EngineError, psycopg.Error) as error:
+            problem = problem or error
+    if problem is not None:
+        raise RestoreError(f"A restore whose worker was lost could not be ended: {one_line(problem)}") from problem
     return recovered
+
+
+def _recover(journal: Journal, state_dir: Path, url: str) -> Recovered:
+    before = "The worker was lost before the swap; the live state was never touched."
+    finished = "The worker was lost during the swap, which was then finished."
+    back = "The worker was lost during the swap, which was then undone."
+    if journal.step == journals.STAGING:
+        clear_staging(journal, state_dir, url)
+        return Recovered(journal.restore_id, "undone", before)
+    if journal.transaction is not None:
+        wanted = settle(journal, state_dir, url)
+        return Recovered(journal.restore_id, *(("completed", finished) if wanted == "new" else ("undone", back)))
+    if journal.database is not None:
+        with maintenance(url, journal.restore_id) as connection:
+            end_sessions(connection, journal.restore_id)
+    exchange(journal, url)
+    with _connections(url, journal) as (connection, _):
+        if not is_live(connection, journal, journal.wanted):
+            raise RestoreError("A half-done swap could not be finished; see the operator's guide.")
+    if journal.abandoned:
+        clear_staging(journals.write(state_dir, journal, step=journals.STAGING), state_dir, url)
+        return Recovered(journal.restore_id, "undone", back)
+    journals.write(state_dir, journal, step=journals.KEPT)
+    return Recovered(journal.restore_id, "completed" if journal.wanted == "new" else "undone", finished)
