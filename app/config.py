@@ -30,6 +30,8 @@ NAMES = (
     "ADMIN_EMAIL",
     "ADMIN_PASSWORD",
     "TRUSTED_PROXY_HOPS",
+    "BACKUP_UPLOAD_MAX_BYTES",
+    "BACKUP_UNDO_HOURS",
 )
 REQUIRED = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "BACKUP_SOURCE_URL", "BACKUP_DOCUMENTS_DIR")
 SECRET_LENGTH = 16
@@ -63,6 +65,8 @@ class Settings:
     admin_email: str | None = None
     admin_password: str | None = field(default=None, repr=False)
     trusted_proxy_hops: int = 0
+    upload_max_bytes: int | None = None
+    undo_hours: int = 24
 
     @property
     def signing_key(self) -> bytes:
@@ -105,6 +109,19 @@ def derive_signing_key(secret_key: str) -> str:
     return kdf.derive(secret_key.encode()).hex()
 
 
+def read_signing_key(environ: Mapping[str, str] | None = None) -> bytes | None:
+    """Given an environment (default: the process's own), return the archives' signing key from BACKUP_SIGNING_KEY or
+    SECRET_KEY alone, or None if neither is set. Raise ConfigError if a key's file can't be read."""
+    values, problems = _read_values(os.environ if environ is None else environ)
+    problems = [problem for problem in problems if problem.startswith(("SECRET_KEY", "BACKUP_SIGNING_KEY"))]
+    if problems:
+        raise ConfigError(problems)
+    text = values.get("BACKUP_SIGNING_KEY")
+    if text is None and "SECRET_KEY" in values:
+        text = derive_signing_key(values["SECRET_KEY"])
+    return text.encode() if text is not None else None
+
+
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Given an environment (default: the process's own), return the settings.
 
@@ -132,6 +149,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         admin_email=values.get("ADMIN_EMAIL"),
         admin_password=values.get("ADMIN_PASSWORD"),
         trusted_proxy_hops=int(values.get("TRUSTED_PROXY_HOPS", "0")),
+        upload_max_bytes=int(values["BACKUP_UPLOAD_MAX_BYTES"]) if "BACKUP_UPLOAD_MAX_BYTES" in values else None,
+        undo_hours=int(values.get("BACKUP_UNDO_HOURS", "24")),
     )
 
 
@@ -197,4 +216,8 @@ def _check_rest(values: dict[str, str]) -> list[str]:
         problems.append(f"ADMIN_PASSWORD is too short: use at least {PASSWORD_LENGTH} characters.")
     if not values.get("TRUSTED_PROXY_HOPS", "0").isdigit():
         problems.append("TRUSTED_PROXY_HOPS must be the number of reverse proxies in front of the web process.")
+    if not values.get("BACKUP_UPLOAD_MAX_BYTES", "1").isdigit():
+        problems.append("BACKUP_UPLOAD_MAX_BYTES must be a number of bytes; leave it out for no limit but the disk's.")
+    if not re.fullmatch(r"[1-9]\d{0,4}", values.get("BACKUP_UNDO_HOURS", "24")):
+        problems.append("BACKUP_UNDO_HOURS must be the number of hours, from 1, for which a restore can be undone.")
     return problems

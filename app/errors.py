@@ -68,6 +68,24 @@ class InvalidInput(DomainError):
         self.fields = fields
 
 
+class TooLarge(DomainError):
+    """What is sent is larger than it may be."""
+
+    status = 413
+
+
+class UnknownType(DomainError):
+    """What is sent is not of a kind that this address takes."""
+
+    status = 415
+
+
+class NoRoom(DomainError):
+    """The disk has too little room for it."""
+
+    status = 507
+
+
 class Throttled(DomainError):
     """Too many tries. `retry_after` is the number of seconds to wait."""
 

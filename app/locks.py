@@ -5,6 +5,7 @@ dies, the server sees its connection end and frees it.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from uuid import UUID
@@ -17,12 +18,20 @@ from app.extensions import db
 
 # Held while an archive is written: one backup at a time.
 WRITER = "backup:writer"
+# What is backed up and restored: shared by whoever reads it, exclusive for whoever changes it.
+SOURCE = "source"
 # Held while lost runs are closed: one container at a time.
 RECONCILE = "backup:reconcile"
 # Taken for the moment between looking for a running manual backup and inserting one.
 START = "backup:start"
+# Taken for the moment between looking for the same archive and listing an uploaded one.
+UPLOAD = "backup:upload"
 # Taken for the moment between looking for an admin and making the first one.
 FIRST_ADMIN = "admins:first"
+
+# Cleaning up takes the source's lock for a moment: who finds it taken asks again for so many seconds.
+BRIEFLY = 5.0
+POLL_SECONDS = 0.1
 
 KEEPALIVE = {"keepalives": 1, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 
@@ -30,6 +39,11 @@ KEEPALIVE = {"keepalives": 1, "keepalives_idle": 15, "keepalives_interval": 5, "
 def run_name(backup_id: UUID) -> str:
     """Given a backup, return the name of the lock that its worker holds while it lives."""
     return f"backup:run:{backup_id}"
+
+
+def restore_name(restore_id: UUID) -> str:
+    """Given a restore, return the name of the lock that its worker holds while it lives."""
+    return f"restore:run:{restore_id}"
 
 
 def archive_name(backup_id: UUID) -> str:
@@ -72,8 +86,8 @@ class Lock:
             self._connection.close()
 
 
-def acquire(name: str, shared: bool = False) -> Lock | None:
-    """Given a lock's name, take it without waiting and return it, or None if another has it.
+def acquire(name: str, shared: bool = False, patience: float = 0.0) -> Lock | None:
+    """Given a lock's name, take it and return it, or None if another still has it after `patience` seconds.
 
     Raise psycopg.OperationalError if the metadata database can't be reached.
     """
@@ -83,20 +97,24 @@ def acquire(name: str, shared: bool = False) -> Lock | None:
     )
     function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
     try:
-        row = connection.execute(f"SELECT {function}(%s)", [key(name)]).fetchone()
+        until = time.monotonic() + patience
+        while (row := connection.execute(f"SELECT {function}(%s)", [key(name)]).fetchone()) != (True,):
+            if time.monotonic() >= until:
+                break
+            time.sleep(POLL_SECONDS)
     except BaseException:
         connection.close()
         raise
-    if row is not None and row[0]:
+    if row == (True,):
         return Lock(name, connection, shared)
     connection.close()
     return None
 
 
 @contextmanager
-def holding(name: str, shared: bool = False) -> Iterator[Lock | None]:
-    """Given a lock's name, hold it for the block; the block gets None if another has it."""
-    lock = acquire(name, shared)
+def holding(name: str, shared: bool = False, patience: float = 0.0) -> Iterator[Lock | None]:
+    """Given a lock's name, hold it for the block; the block gets None if another still has it after `patience` seconds."""
+    lock = acquire(name, shared, patience)
     try:
         yield lock
     finally:

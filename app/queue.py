@@ -20,6 +20,7 @@ QUEUES = (BACKUPS, TICKS)
 
 # The jobs, as dotted paths: nothing on this side of the belt imports them.
 BACKUP_JOB = "app.jobs.backup.run"
+RESTORE_JOB = "app.jobs.restore.run"
 VERIFY_JOB = "app.jobs.verify.run"
 TICK_JOB = "app.jobs.tick.run"
 
@@ -47,8 +48,8 @@ def connection() -> Redis:
     return cast(Redis, current_app.extensions["redis"])
 
 
-def enqueue(queue_name: str, path: str, subject_id: object, job_id: str) -> None:
-    """Given a queue, a function's dotted path and the id that it works on, put the job there.
+def enqueue(queue_name: str, path: str, subject_id: object, job_id: str, first: bool = False) -> None:
+    """Given a queue, a function's dotted path and the id that it works on, put the job there; `first`: before all others.
 
     Raise QueueUnavailable. The job id must not hold ':'.
     """
@@ -60,6 +61,7 @@ def enqueue(queue_name: str, path: str, subject_id: object, job_id: str) -> None
             timeout=NO_TIMEOUT,
             result_ttl=KEEP_RESULT_SECONDS,
             failure_ttl=KEEP_FAILURE_SECONDS,
+            at_front=first,
         )
     except RedisError as error:
         raise QueueUnavailable("The queue (REDIS_URL) can't be reached. Check that Redis or Valkey is running.") from error

@@ -22,7 +22,7 @@ from rq.job import Job
 
 from app import ledger, queue
 from app.extensions import db
-from app.services import backups
+from app.services import backups, restores
 from app.services.reconcile import recover
 
 logger = structlog.get_logger(__name__)
@@ -57,6 +57,8 @@ class BackupWorker(Worker):
             try:
                 if job.func_name == queue.BACKUP_JOB:
                     recover(UUID(job.args[0]))
+                elif job.func_name == queue.RESTORE_JOB:
+                    restores.recover(UUID(job.args[0]))
                 elif job.func_name == queue.VERIFY_JOB:
                     ledger.give_up_verifying(UUID(job.args[0]))
             except Exception:
@@ -74,6 +76,7 @@ def serve(app: Flask, queue_names: Sequence[str], burst: bool = False) -> None:
     with app.app_context():
         try:
             backups.reconcile()
+            restores.reconcile(thorough=True)
         finally:
             db.session.remove()
             db.engine.dispose()

@@ -29,7 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
     "web": "door", "api": "door", "cli": "door", "scheduler": "door", "worker": "door",
     "startup": "door", "factory": "door", "jobs": "jobs", "services": "services", "engine": "engine",
-    "ledger": "ledger", "queue": "queue", "locks": "ledger", "models": "models",
+    "ledger": "ledger", "ledger_steps": "ledger", "ledger_restores": "ledger", "queue": "queue",
+    "locks": "ledger", "models": "models",
     "extensions": "ground", "config": "ground", "errors": "ground", "logs": "ground",
 }  # fmt: skip
 MAY_IMPORT = {

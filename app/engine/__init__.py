@@ -1,7 +1,7 @@
 """Making, keeping and restoring archives. Knows no Flask, no SQLAlchemy, no Redis and no other module of this app."""
 
 from .archive_reader import ArchiveReader, read_manifest
-from .backup import BackupRequest, BackupResult, make_backup
+from .backup import DISK_RESERVE, BackupRequest, BackupResult, make_backup
 from .check_archive import ArchiveCheck, check_archive
 from .errors import (
     ArchiveError,
@@ -16,6 +16,8 @@ from .errors import (
     StalledError,
 )
 from .foreign_archive import Limits
+from .journal import KEPT, Journal
+from .journal import all_in as list_journals
 from .manifest import DatabasePart, DocumentsPart, Manifest, TableEntry
 from .preflight import Source, check_source
 from .processes import kill_orphans
@@ -24,11 +26,14 @@ from .restore import RestoreResult, restore, restore_from_file
 from .restore_preview import DocumentsDiff, Preview, TableDiff, preview
 from .restore_source import RestoreRequest
 from .restore_test import RestoreTestReport, verify_by_restoring
-from .storage import Partial, list_archives, list_partials, remove_partials
+from .storage import Partial, list_archives, list_partials, partial_path, remove_partials
+from .storage import publish as publish_archive
 from .swap import Recovered, discard, recover, undo
 from .verify import VerifyReport, verify_archive
 
 __all__ = [
+    "DISK_RESERVE",
+    "KEPT",
     "ArchiveCheck",
     "ArchiveError",
     "ArchiveReader",
@@ -40,6 +45,7 @@ __all__ = [
     "DocumentsPart",
     "DumpError",
     "EngineError",
+    "Journal",
     "Limits",
     "Manifest",
     "Partial",
@@ -64,9 +70,12 @@ __all__ = [
     "discard",
     "kill_orphans",
     "list_archives",
+    "list_journals",
     "list_partials",
     "make_backup",
+    "partial_path",
     "preview",
+    "publish_archive",
     "read_manifest",
     "recover",
     "remove_partials",

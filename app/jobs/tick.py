@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import queue
-from app.services import backups, ticks
+from app.services import backups, restores, ticks
 
 
 def run(name: str) -> None:
@@ -11,3 +11,4 @@ def run(name: str) -> None:
     queue.drop_repeats(queue.TICKS, queue.tick_id(name))
     ticks.ran(name)
     backups.reconcile()
+    restores.reconcile()

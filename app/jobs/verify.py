@@ -39,7 +39,7 @@ def _problem(row_id: UUID) -> str | None:
         archive = backups.archive_file(row_id)
     except DomainError as error:
         return error.detail
-    heartbeat = Heartbeat(lambda _phase, done, total: ledger.verifying(row_id, done, total))
+    heartbeat = Heartbeat(lambda _phase, done, total: ledger.verifying(row_id, "verify", done, total))
     report = engine.verify_archive(archive.path, settings.signing_key, heartbeat)
     if not report.ok:
         return "The archive is damaged: " + "; ".join(report.problems)

@@ -7,6 +7,7 @@ from app.models.backup_history import BackupHistory
 from app.models.backup_schedules import BackupSchedule
 from app.models.backup_settings import BackupSettings
 from app.models.base import Base, utcnow
+from app.models.restores import Restore
 from app.models.ticks import Tick
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "BackupSchedule",
     "BackupSettings",
     "Base",
+    "Restore",
     "Tick",
     "utcnow",
 ]

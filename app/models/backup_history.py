@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, desc, text
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, UniqueConstraint, desc, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, HasId, utcnow
@@ -14,9 +14,11 @@ from app.models.base import Base, HasId, utcnow
 KINDS = ("manual", "scheduled", "safety", "uploaded")
 STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled")
 LIVE = ("queued", "in_progress")
+ORIGINS = ("own", "other_key", "foreign")
 
 
-def _one_of(column: str, values: tuple[str, ...]) -> str:
+def one_of(column: str, values: tuple[str, ...]) -> str:
+    """Given a column and its values, return the SQL condition that it has one of them."""
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
 
 
@@ -25,13 +27,16 @@ class BackupHistory(HasId, Base):
 
     `size_bytes`, `bytes_done` and `bytes_total` are bytes; `phase` is the engine's, or "waiting" while queued behind
     another backup. `summary` holds the manifest's figures: tables, rows, documents, documents_bytes, server_version.
-    `verify_requested_at` is set while a verification is asked for or running.
+    `verify_requested_at` is set while a verification is asked for or running, `verify_restoring` if it is to restore, too;
+    `restore_test_seconds` is how long the last test restore took. `origin` says who signed the archive: "own" (our key),
+    "other_key" (our format, another key) or "foreign" (not signed). `trusted_at`: an admin vouched for this very archive.
     """
 
     __tablename__ = "backup_history"
     __table_args__ = (
-        CheckConstraint(_one_of("kind", KINDS), name="kind"),
-        CheckConstraint(_one_of("status", STATUSES), name="status"),
+        CheckConstraint(one_of("kind", KINDS), name="kind"),
+        CheckConstraint(one_of("status", STATUSES), name="status"),
+        CheckConstraint(one_of("origin", ORIGINS), name="origin"),
         CheckConstraint(
             "status <> 'completed' OR (filename IS NOT NULL AND size_bytes > 0 AND sha256 IS NOT NULL"
             " AND started_at IS NOT NULL AND finished_at IS NOT NULL)",
@@ -45,7 +50,7 @@ class BackupHistory(HasId, Base):
         Index("ix_backup_history_kind_created_at", "kind", desc("created_at"), desc("id")),
         Index("ix_backup_history_schedule_id_created_at", "schedule_id", desc("created_at"), desc("id")),
         Index("ix_backup_history_sha256", "sha256"),
-        Index("ix_backup_history_live", "status", postgresql_where=text(_one_of("status", LIVE))),
+        Index("ix_backup_history_live", "status", postgresql_where=text(one_of("status", LIVE))),
     )
 
     kind: Mapped[str]
@@ -70,12 +75,18 @@ class BackupHistory(HasId, Base):
     pinned: Mapped[bool] = mapped_column(default=False)
     note: Mapped[str | None]
 
+    origin: Mapped[str] = mapped_column(default="own", server_default="own")
+    trusted_at: Mapped[datetime | None]
+    trusted_by: Mapped[str | None]
+
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     verified_at: Mapped[datetime | None]
     restore_tested_at: Mapped[datetime | None]
+    restore_test_seconds: Mapped[float | None] = mapped_column(Double)
     verify_requested_at: Mapped[datetime | None]
+    verify_restoring: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
 
     attempt: Mapped[int] = mapped_column(default=0)
     heartbeat_at: Mapped[datetime | None]

@@ -45,6 +45,18 @@ def authenticate(email: str, password: str, address: str) -> Admin:
     return admin
 
 
+def confirm_password(actor: Actor, password: str) -> None:
+    """Given a signed-in admin who typed the password once more, check it. Raise InvalidInput or Throttled."""
+    admin = get(UUID(actor.id or ""))
+    throttle.check_login(admin.email, actor.address or "")
+    if not _matches(admin.password_hash, password):
+        throttle.count_failure(actor.address or "")
+        audit.record(actor, "password.wrong", "admin", admin.id)
+        db.session.commit()
+        raise InvalidInput({"password": "The password is wrong. Type the password that you sign in with."})
+    throttle.forgive(admin.email)
+
+
 def create(actor: Actor, email: str, password: str) -> Admin:
     """Given an email address and a password, return the new admin. Raise InvalidInput or Conflict."""
     admin = _new(email, password)

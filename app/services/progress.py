@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.models import BackupHistory
+from app.models import BackupHistory, Restore
 
 # A rate from less than this much time is noise.
 SETTLED_SECONDS = 2.0
@@ -33,7 +33,18 @@ def progress(row: BackupHistory) -> ProgressView:
     return ProgressView(row.phase, percent, done, total, rate, left)
 
 
-def _rate(row: BackupHistory) -> float | None:
+def of_restore(row: Restore) -> ProgressView:
+    """Given a restore's row, return how far it is."""
+    done, total = row.bytes_done, row.bytes_total
+    if row.status == "completed":
+        return ProgressView(None, 100.0, done, total, None, None)
+    percent = min(100.0, 100.0 * done / total) if total else None
+    rate = _rate(row)
+    left = max(0, total - done) / rate if rate and total else None
+    return ProgressView(row.phase, percent, done, total, rate, left)
+
+
+def _rate(row: BackupHistory | Restore) -> float | None:
     if row.phase_started_at is None or row.heartbeat_at is None or row.phase is None or row.bytes_done <= 0:
         return None
     seconds = (row.heartbeat_at - row.phase_started_at).total_seconds()

@@ -13,7 +13,7 @@ import structlog
 from flask import current_app
 from sqlalchemy import select
 
-from app import engine, ledger, locks, queue
+from app import engine, ledger, ledger_restores, locks, queue
 from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, utcnow
@@ -85,7 +85,7 @@ def remove_stray_partials() -> None:
         return
     for partial in engine.list_partials(storage):
         row = db.session.get(BackupHistory, partial.backup_id, populate_existing=True)
-        if _idle_seconds(partial.path) > FOREIGN_PARTIAL_SECONDS if row is None else row.status not in LIVE:
+        if _is_abandoned(partial) if row is None else row.status not in LIVE:
             logger.warning("partial file removed", path=partial.path.name)
             engine.remove_partials(storage, partial.backup_id)
 
@@ -106,8 +106,17 @@ def enqueue_forgotten() -> None:
 
 
 def enqueue_waiting() -> None:
-    """Put the oldest backup that waits for another one to finish into the queue again, if none runs now."""
+    """Put what waits for another run to finish into the queue again, if none runs now: a restore, else the oldest backup."""
     running = db.session.scalar(select(BackupHistory.id).where(BackupHistory.status == "in_progress").limit(1))
+    restore = ledger_restores.live()
+    if restore is not None and restore.status == "in_progress":
+        return
+    if restore is not None and restore.phase == ledger.WAITING and running is None:
+        job_id = ledger_restores.job_id(restore.id)
+        if not queue.knows(queue.BACKUPS, job_id):
+            queue.enqueue(queue.BACKUPS, queue.RESTORE_JOB, restore.id, job_id, first=True)
+            ledger_restores.mark_enqueued(restore.id)
+        return
     waiting = select(BackupHistory).where(BackupHistory.status == "queued", BackupHistory.phase == ledger.WAITING)
     row = db.session.scalar(waiting.order_by(BackupHistory.created_at).limit(1))
     if running is None and row is not None and not queue.knows(queue.BACKUPS, ledger.job_id(row.id)):
@@ -150,6 +159,11 @@ def _published(settings: Settings, row: BackupHistory) -> Path | None:
 def _lock_is_free(backup_id: UUID) -> bool:
     with locks.holding(locks.run_name(backup_id)) as lock:
         return lock is not None
+
+
+def _is_abandoned(partial: engine.Partial) -> bool:
+    """Given a partial file without a row, return whether nobody writes or checks it: an upload holds its lock."""
+    return _idle_seconds(partial.path) > FOREIGN_PARTIAL_SECONDS and _lock_is_free(partial.backup_id)
 
 
 def _idle_seconds(path: Path) -> float:

@@ -1,0 +1,208 @@
+"""Restore one backup: the safety backup first, then the engine, then the row."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import structlog
+from rq import get_current_job
+from sqlalchemy.exc import OperationalError
+
+from app import engine, ledger, ledger_restores, locks
+from app.config import ConfigError
+from app.errors import DomainError
+from app.extensions import db
+from app.jobs.backup import UNEXPECTED, claim_and_make, patiently
+from app.jobs.heartbeat import Heartbeat
+from app.models import Restore
+from app.services import audit, backups, restore_engine, restores
+from app.services.actor import Actor
+from app.services.source import source_problem
+
+logger = structlog.get_logger(__name__)
+
+SAFETY = "safety_backup"
+READ_BYTES = 4 * 1024 * 1024
+OVERRIDE = "Mend that, or restore without a safety backup if there is nothing left to lose."
+JOB = Actor.system("restore job")
+
+
+class NotBegun(Exception):
+    """Something is missing that a restore begins with. str() is the sentence for the row."""
+
+
+def run(restore_id: str) -> None:
+    """Given a queued restore's id, make it, and close its row. Does nothing if it is no longer queued.
+
+    Raise what nobody expected, after the row is closed.
+    """
+    row_id = UUID(restore_id)
+    with locks.holding(locks.restore_name(row_id)) as alive:
+        if alive is None:
+            return
+        source = locks.acquire(locks.SOURCE, patience=locks.BRIEFLY)
+        # Asked twice, since it may have been released before our row said that it waits.
+        if source is None and ledger_restores.wait_in_line(row_id):
+            source = locks.acquire(locks.SOURCE)
+        if source is None:
+            return
+        try:
+            job = get_current_job()
+            attempt = ledger_restores.claim(row_id, (job.worker_name if job else None) or "worker")
+            if attempt is not None:
+                _Run(restores.get(row_id), attempt, [alive, source]).run()
+        finally:
+            source.release()
+    backups.enqueue_waiting()
+
+
+class _Run:
+    """One attempt. From `swapping` on nothing we do may stop the engine, and only its journal knows how it ended."""
+
+    def __init__(self, row: Restore, attempt: int, held: list[locks.Lock]) -> None:
+        self.id, self.attempt, self.held = row.id, attempt, held
+        self.backup_id, self.scope, self.with_safety = row.backup_id, row.scope, row.safety_backup
+        self.settings = restore_engine.settings()
+        self.heartbeat = Heartbeat(self._write)
+        self.swapping = False
+
+    def run(self) -> None:
+        structlog.contextvars.bind_contextvars(restore_id=str(self.id), attempt=self.attempt)
+        try:
+            self._restore()
+        except ledger_restores.Cancelled:
+            ledger_restores.cancel_running(self.id, self.attempt)
+        except ledger_restores.Lost as error:
+            logger.error("restore abandoned", reason=str(error))
+        except (
+            engine.EngineError,
+            ConfigError,
+            DomainError,
+            locks.LockLost,
+            NotBegun,
+        ) as error:
+            self._failed(str(error))
+        except Exception as error:
+            self._failed(f"{UNEXPECTED}{type(error).__name__}: {error}")
+            raise
+
+    def _restore(self) -> None:
+        source_problem(self.settings)
+        # A swap that was cut earlier is ended before anything is built on it.
+        restores.settle()
+        backup = backups.get(self.backup_id) if self.backup_id else None
+        if backup is None:
+            raise NotBegun("The backup to restore was deleted meanwhile. Nothing was changed.")
+        with locks.holding(locks.archive_name(backup.id), shared=True) as reading:
+            archive = backups.archive_file(backup.id)
+            if reading is None:
+                raise NotBegun(f"{archive.filename} is being deleted just now. Nothing was changed.")
+            if backup.trusted_at is not None:
+                self._check_trusted(archive.path, archive.sha256)
+            if self.with_safety:
+                self._make_safety_backup(archive.filename)
+            began = time.monotonic()
+            request = restore_engine.request(backups.get(backup.id), archive.path, self.scope, self.id)
+            db.session.remove()
+            result = engine.restore(request, self.heartbeat, before_swap=lambda: patiently(self._fence))
+            self._complete(result, time.monotonic() - began, archive.size_bytes)
+
+    def _write(self, phase: str, bytes_done: int, bytes_total: int | None) -> None:
+        try:
+            ledger_restores.progress(self.id, self.attempt, phase, bytes_done, bytes_total)
+        except (ledger_restores.Lost, ledger_restores.Cancelled, OperationalError):
+            if not self.swapping:
+                raise
+            logger.exception("progress not written during the swap")
+
+    def _fence(self) -> None:
+        for lock in self.held:
+            lock.ensure()
+        ledger_restores.begin_swap(self.id, self.attempt)
+        self.swapping = True
+
+    def _make_safety_backup(self, filename: str) -> None:
+        safety = ledger.open_backup("safety", JOB.name, note=f"Before the restore of {filename}")
+        db.session.flush()
+        ledger_restores.link_safety_backup(self.id, self.attempt, safety.id)
+        db.session.commit()
+        safety_id = safety.id
+        with locks.holding(locks.run_name(safety_id)) as alive:
+            if alive is not None:
+                claim_and_make(safety_id, [*self.held, alive], watch=self._watch_safety)
+        made = backups.get(safety_id)
+        if made.status == "completed":
+            return
+        ledger_restores.progress(self.id, self.attempt, SAFETY, 0, None)
+        reason = made.error or f"It is {made.status}."
+        raise NotBegun(f"The safety backup was not made, so nothing was restored: {reason} {OVERRIDE}")
+
+    def _watch_safety(self, bytes_done: int, bytes_total: int | None) -> None:
+        try:
+            ledger_restores.progress(self.id, self.attempt, SAFETY, bytes_done, bytes_total)
+        except ledger_restores.Lost as error:
+            raise ledger.Cancelled(str(error)) from error
+
+    def _check_trusted(self, path: Path, sha256: str) -> None:
+        digest, done, total = hashlib.sha256(), 0, path.stat().st_size
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(READ_BYTES):
+                digest.update(chunk)
+                done += len(chunk)
+                self.heartbeat("check", done, total)
+        if digest.hexdigest() != sha256:
+            raise NotBegun(f"{path.name} is not the file that an admin trusted: its SHA-256 differs. Nothing was changed.")
+
+    def _complete(self, result: engine.RestoreResult, seconds: float, archive_bytes: int) -> None:
+        values = {
+            "result": _figures(result) | {"restore_seconds": seconds, "archive_bytes": archive_bytes},
+            "warnings": list(result.warnings),
+            "finished_at": result.finished_at,
+            "undo_until": restores.undo_until() if result.undo_possible else None,
+        }
+        closed = patiently(lambda: ledger_restores.complete(self.id, self.attempt, **values))
+        if not closed:
+            logger.error("the restore's row was closed while its swap was made")
+            restores.settle()
+        if not result.undo_possible:
+            restores.drop_kept(self.id)
+        _note("restore.completed", self.id)
+
+    def _failed(self, reason: str) -> None:
+        reason = self.settings.redact(reason)
+        logger.error("restore failed", reason=reason)
+        if self.swapping:
+            self._ask_the_journal(reason)
+        else:
+            ledger_restores.fail(self.id, self.attempt, reason)
+        _note("restore.failed", self.id)
+
+    def _ask_the_journal(self, reason: str) -> None:
+        """The engine failed after the swap had begun: finish or undo it, then say which. Where the server is away, the row
+        stays open, and the tick goes on trying."""
+        try:
+            restores.settle(frozenset([self.id]), reason)
+        except (engine.EngineError, psycopg.Error, OSError) as error:
+            logger.error("the swap could not be ended yet", reason=self.settings.redact(str(error)))
+
+
+def _note(action: str, restore_id: UUID) -> None:
+    audit.record(JOB, action, "restore", restore_id)
+    db.session.commit()
+
+
+def _figures(result: engine.RestoreResult) -> dict[str, Any]:
+    tables = [
+        {"schema": table.schema, "name": table.name, "rows_before": table.rows_now, "rows_after": table.rows_backup}
+        for table in result.tables
+    ]
+    figures = asdict(result)
+    for name in ("tables", "warnings", "finished_at"):
+        del figures[name]
+    return figures | {"tables": tables}

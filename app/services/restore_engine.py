@@ -1,0 +1,59 @@
+"""What the restore's services and its job tell the engine: which archive goes where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+from flask import current_app
+from psycopg import conninfo
+
+from app import engine
+from app.config import Settings
+from app.models import BackupHistory
+
+JOURNALS = ".restores"
+
+
+def settings() -> Settings:
+    """Return the app's settings."""
+    found: Settings = current_app.config["SETTINGS"]
+    return found
+
+
+def target() -> engine.Source:
+    """Return where a restore goes: what is backed up."""
+    ours = settings()
+    return engine.Source(ours.source_url, ours.documents_dir, ours.app_name, ours.pg_bin_dir)
+
+
+def state_dir() -> Path:
+    """Return the folder of the restores' journals."""
+    return settings().storage_dir / JOURNALS
+
+
+def database_name() -> str:
+    """Return the name of the database that a restore replaces: what its confirmation has to say."""
+    try:
+        return str(conninfo.conninfo_to_dict(settings().source_url).get("dbname") or "")
+    except psycopg.ProgrammingError:
+        return ""
+
+
+def request(backup: BackupHistory, path: Path, scope: str, restore_id: UUID | None = None) -> engine.RestoreRequest:
+    """Given a backup, its archive, a scope and a restore (None: only a look), return the engine's request."""
+    return engine.RestoreRequest(
+        archive=path,
+        target=target(),
+        state_dir=state_dir(),
+        signing_key=settings().signing_key,
+        restore_id=restore_id or uuid4(),
+        scope=scope,
+        trusted=backup.trusted_at is not None,
+    )
+
+
+def old_state_is_live(restore_id: UUID) -> bool:
+    """Given a restore whose other state is kept, return whether the state before it is the live one now."""
+    return any(journal.restore_id == restore_id and journal.wanted == "old" for journal in engine.list_journals(state_dir()))

@@ -1,0 +1,210 @@
+"""What the tick, a starting worker and a worker that lost its horse mend of restores: swaps that were cut, rows whose worker
+is gone, states that are kept beyond their time. The journals of the engine are the truth; the rows follow them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import psycopg
+import structlog
+from sqlalchemy import select
+
+from app import engine, ledger, ledger_restores, ledger_steps, locks, queue
+from app.extensions import db
+from app.models import BackupHistory, Restore, utcnow
+from app.services import audit, restore_engine
+from app.services import reconcile as backup_reconcile
+from app.services.actor import Actor
+
+logger = structlog.get_logger(__name__)
+
+LOST = "The worker was lost during this restore (killed, or its machine went down). Nothing was changed. Start it again."
+LOST_FINISHED = "The worker was lost after the swap had begun; the swap was finished afterwards."
+# A killed worker's connections end at once, but the server needs a moment to see it.
+LOCK_PATIENCE_SECONDS = 10.0
+RECOVERY = Actor.system("recovery")
+
+
+def reconcile(thorough: bool = False) -> None:
+    """Mend what can be mended; `thorough`: look at every journal, though none seems to need it. Raise redis.RedisError
+    if Redis is down."""
+    lost = frozenset(row.id for row in ledger_restores.silent_since(backup_reconcile.SILENT) if _worker_is_gone(row.id))
+    if lost or _swap_was_cut() or _expired() or (thorough and _journals_there()):
+        with locks.holding(locks.SOURCE) as lock:
+            if lock is not None:
+                _settle_or_log(lost)
+                expire()
+    _enqueue_forgotten()
+
+
+def recover(restore_id: UUID) -> None:
+    """Given a restore whose worker process was seen to die, find out how it ended, and let the next one in line begin."""
+    with locks.holding(locks.SOURCE, patience=LOCK_PATIENCE_SECONDS) as lock:
+        if lock is not None:
+            _settle_or_log(frozenset([restore_id]))
+    backup_reconcile.enqueue_waiting()
+
+
+def settle_before_reading() -> None:
+    """Before the source is read: finish or undo a swap that was cut. Raise EngineError if that can't be done."""
+    if _swap_was_cut():
+        with locks.holding(locks.SOURCE) as lock:
+            if lock is not None:
+                settle()
+
+
+def settle(lost: frozenset[UUID] = frozenset(), reason: str = LOST) -> None:
+    """Given the running restores that nobody works on any more and why, end each restore that was cut, and make the rows
+    say what is true.
+
+    The caller holds the source's lock exclusively, so no restore is under way. Raise EngineError or psycopg.Error if the
+    server is away; then nothing is said yet.
+    """
+    folder = restore_engine.state_dir()
+    for ended in engine.recover(folder, restore_engine.target()):
+        logger.error("cut restore ended", restore_id=str(ended.restore_id), outcome=ended.outcome, detail=ended.detail)
+    journals = {journal.restore_id: journal for journal in engine.list_journals(folder)}
+    for restore_id in lost:
+        _close_lost(restore_id, journals.get(restore_id), reason)
+    for journal in journals.values():
+        _follow(journal)
+    if folder.is_dir():
+        _note_missing(frozenset(journals))
+
+
+def expire() -> None:
+    """Drop the kept states whose time to undo is over. The caller holds the source's lock exclusively."""
+    for restore_id in _expired():
+        drop_kept(restore_id)
+
+
+def drop_kept(restore_id: UUID) -> bool:
+    """Given a restore, drop the state that it keeps. Return False, and try again at the next tick, if that fails."""
+    try:
+        engine.discard(restore_engine.state_dir(), restore_id, restore_engine.target())
+    except (engine.EngineError, psycopg.Error, OSError) as error:
+        reason = restore_engine.settings().redact(str(error))
+        logger.error("the state before a restore could not be dropped", restore_id=str(restore_id), reason=reason)
+        return False
+    ledger_restores.discarded(restore_id)
+    audit.record(RECOVERY, "restore.discarded", "restore", restore_id)
+    db.session.commit()
+    return True
+
+
+def undo_until() -> datetime:
+    """Return until when a state that is exchanged now is kept."""
+    return utcnow() + timedelta(hours=restore_engine.settings().undo_hours)
+
+
+def _settle_or_log(lost: frozenset[UUID]) -> None:
+    try:
+        settle(lost)
+    except (engine.EngineError, psycopg.Error, OSError) as error:
+        db.session.rollback()
+        reason = restore_engine.settings().redact(str(error))
+        logger.error("a cut restore could not be ended yet", reason=reason)
+
+
+def _close_lost(restore_id: UUID, journal: engine.Journal | None, reason: str) -> None:
+    """Given a running restore whose worker is gone and what is kept of it, close its row."""
+    row = db.session.get(Restore, restore_id, populate_existing=True)
+    if row is None or row.status != "in_progress":
+        return
+    _close_safety_backup(row)
+    if journal is not None and journal.wanted == "new":
+        warnings = [*row.warnings, LOST_FINISHED]
+        ledger_restores.complete(row.id, row.attempt, warnings=warnings, finished_at=utcnow(), undo_until=undo_until())
+    elif row.cancel_requested_at is not None:
+        ledger_restores.cancel_running(row.id, row.attempt)
+    else:
+        ledger_restores.fail(row.id, row.attempt, reason)
+    logger.error("lost restore closed", restore_id=str(restore_id))
+
+
+def _close_safety_backup(row: Restore) -> None:
+    if row.safety_backup_id is None or ledger.cancel_queued(row.safety_backup_id):
+        return
+    safety = db.session.get(BackupHistory, row.safety_backup_id, populate_existing=True)
+    if safety is not None and safety.status == "in_progress":
+        backup_reconcile.close_lost_run(safety.id, safety.attempt)
+
+
+def _follow(journal: engine.Journal) -> None:
+    """Given the journal of a finished swap, make its restore's row say which state is live; make one if there is none."""
+    undone = journal.wanted == "old"
+    row = db.session.get(Restore, journal.restore_id, populate_existing=True)
+    if row is None:
+        _adopt(journal, undone)
+    elif row.status == "completed":
+        if (row.undone_at is not None) is not undone:
+            ledger_restores.exchanged(row.id, undone)
+    elif row.status in ("failed", "cancelled"):
+        if undone:
+            drop_kept(row.id)
+        else:
+            warnings = [*row.warnings, LOST_FINISHED]
+            ledger_restores.was_completed(row.id, warnings=warnings, undo_until=undo_until())
+
+
+def _adopt(journal: engine.Journal, undone: bool) -> None:
+    """Given a journal that no row knows (the metadata database was lost), list its restore, so that it can be undone and
+    what it keeps is dropped in time."""
+    now = utcnow()
+    scope = "all" if journal.database and journal.folder else "database" if journal.database else "documents"
+    row = Restore(
+        id=journal.restore_id, scope=scope, status="completed", requested_by="recovery", finished_at=now, started_at=now
+    )
+    row.undo_until, row.undone_at = undo_until(), now if undone else None
+    row.warnings = ["The history did not know this restore; it was found again by its journal."]
+    db.session.add(row)
+    audit.record(RECOVERY, "restore.found", "restore", row.id)
+    db.session.commit()
+
+
+def _note_missing(kept: frozenset[UUID]) -> None:
+    """Given the restores whose states are kept, note at all others that there is no way back."""
+    listed = select(Restore.id).where(
+        Restore.status == "completed", Restore.discarded_at.is_(None), Restore.undo_until.is_not(None)
+    )
+    for restore_id in db.session.scalars(listed).all():
+        if restore_id not in kept:
+            ledger_restores.discarded(restore_id)
+
+
+def _enqueue_forgotten() -> None:
+    """Put the queued restore that Redis does not know of into the queue again."""
+    row = ledger_restores.live()
+    if row is None or row.status != "queued" or row.phase == ledger_steps.WAITING:
+        return
+    job_id = ledger_restores.job_id(row.id)
+    recent = (row.enqueued_at or row.created_at) > utcnow() - backup_reconcile.IN_TRANSIT
+    if not recent and not queue.knows(queue.BACKUPS, job_id):
+        queue.enqueue(queue.BACKUPS, queue.RESTORE_JOB, row.id, job_id, first=True)
+        ledger_restores.mark_enqueued(row.id)
+
+
+def _expired() -> list[UUID]:
+    over = select(Restore.id).where(
+        Restore.status == "completed", Restore.discarded_at.is_(None), Restore.undo_until < utcnow()
+    )
+    return list(db.session.scalars(over))
+
+
+def _swap_was_cut() -> bool:
+    """Return whether a restore is under way or was cut short; a journal that can't be read counts as that."""
+    try:
+        return any(journal.step != engine.KEPT for journal in engine.list_journals(restore_engine.state_dir()))
+    except (engine.EngineError, OSError):
+        return True
+
+
+def _journals_there() -> bool:
+    return any(restore_engine.state_dir().glob("*.json"))
+
+
+def _worker_is_gone(restore_id: UUID) -> bool:
+    with locks.holding(locks.restore_name(restore_id)) as lock:
+        return lock is not None
