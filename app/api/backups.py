@@ -8,7 +8,7 @@ from apiflask import APIBlueprint
 from flask import Response, send_file, url_for
 
 from app.api.auth import actor, protect, requires
-from app.api.schemas import BackupChange, BackupFilters, BackupOut, BackupPage, NewBackup
+from app.api.schemas import BackupChange, BackupFilters, BackupOut, BackupPage, NewBackup, Verification
 from app.services import backups
 
 bp = APIBlueprint("api_backups", __name__, url_prefix="/api/admin/backups", tag="Backups")
@@ -87,7 +87,9 @@ def cancel_backup(backup_id: UUID) -> tuple[BackupOut, int]:
 
 @bp.post("/<uuid:backup_id>/verify")
 @requires("backup")
+@bp.input(Verification)
 @bp.output(BackupOut, status_code=202)
-def verify_backup(backup_id: UUID) -> tuple[BackupOut, int]:
-    """Have a worker read the archive back: `verified_at` or `error` says how it went."""
-    return BackupOut.of(backups.verify(actor(), backup_id)), 202
+def verify_backup(backup_id: UUID, json_data: Verification) -> tuple[BackupOut, int]:
+    """Have a worker read the archive back, or restore it into a scratch database: `verified_at`, `restore_tested_at` or
+    `error` says how it went."""
+    return BackupOut.of(backups.verify(actor(), backup_id, restore=json_data.restore)), 202

@@ -45,6 +45,12 @@ class BackupChange(Strict):
     note: str | None = Field(None, max_length=NOTE_LENGTH)
 
 
+class Verification(Strict):
+    """The body of a verification: `restore` loads the archive into a scratch database, too."""
+
+    restore: bool = False
+
+
 class ProgressOut(BaseModel):
     """How far the present phase is."""
 
@@ -84,7 +90,12 @@ class BackupOut(BaseModel):
     error: str | None
     verified_at: datetime | None
     verify_requested_at: datetime | None
+    verify_restoring: bool
     restore_tested_at: datetime | None
+    restore_test_seconds: float | None
+    origin: Literal["own", "other_key", "foreign"]
+    trusted_at: datetime | None
+    trusted_by: str | None
     cancel_requested_at: datetime | None
     requested_by: str | None
     attempt: int

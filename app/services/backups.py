@@ -10,7 +10,7 @@ from uuid import UUID
 from flask import current_app
 from sqlalchemy import func, select
 
-from app import engine, ledger, locks, queue
+from app import engine, ledger, ledger_restores, locks, queue
 from app.config import Settings
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
@@ -167,6 +167,9 @@ def delete(actor: Actor, backup_id: UUID) -> None:
     row = get(backup_id)
     if row.status in LIVE:
         raise Conflict("This backup has not finished. Cancel it first.", id=str(row.id))
+    restore = ledger_restores.live()
+    if restore is not None and restore.backup_id == backup_id:
+        raise Conflict("This backup is about to be restored. Wait until that has finished.", id=str(row.id))
     with locks.holding(locks.archive_name(backup_id)) as lock:
         if lock is None:
             raise Conflict("This archive is being read just now. Try again when that has finished.", id=str(row.id))
@@ -184,8 +187,9 @@ def delete(actor: Actor, backup_id: UUID) -> None:
         db.session.commit()
 
 
-def verify(actor: Actor, backup_id: UUID) -> BackupHistory:
-    """Given a completed backup, have a worker read its archive back, and return its row.
+def verify(actor: Actor, backup_id: UUID, restore: bool = False) -> BackupHistory:
+    """Given a completed backup, have a worker read its archive back, and return its row. `restore`: load it into a scratch
+    database, too.
 
     Raise NotFound, Conflict or Unavailable.
     """
@@ -194,14 +198,18 @@ def verify(actor: Actor, backup_id: UUID) -> BackupHistory:
         raise Conflict(f"This backup is {row.status}: there is no archive to verify.", id=str(row.id))
     if row.verify_requested_at is not None:
         raise Conflict("This backup is being verified already.", id=str(row.id))
-    row.verify_requested_at = utcnow()
+    if restore and row.origin != "own":
+        raise Conflict(
+            "This archive is not signed by this installation: its SQL is not executed for a test.", id=str(row.id)
+        )
+    row.verify_requested_at, row.verify_restoring = utcnow(), restore
     row.bytes_done, row.bytes_total = 0, row.size_bytes
-    audit.record(actor, "backup.verify", "backup", row.id)
+    audit.record(actor, "backup.verify", "backup", row.id, {"restore": True} if restore else None)
     db.session.commit()
     try:
         queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, row.id, f"verify-{row.id}")
     except queue.QueueUnavailable as error:
-        row.verify_requested_at = None
+        row.verify_requested_at, row.verify_restoring = None, False
         db.session.commit()
         raise Unavailable(str(error)) from error
     return row

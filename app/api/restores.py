@@ -1,0 +1,85 @@
+"""/api/admin/backups: what restores."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from apiflask import APIBlueprint
+from flask import Response, make_response, url_for
+
+from app.api.auth import actor, protect, requires
+from app.api.schemas import BackupOut
+from app.api.schemas_restore import PreviewIn, PreviewOut, RestoreChoice, RestoreIn, RestoreOut, TrustIn
+from app.errors import NotFound
+from app.services import recovery_sheet, restores
+
+bp = APIBlueprint("api_restores", __name__, url_prefix="/api/admin/backups", tag="Restores")
+protect(bp)
+
+
+@bp.post("/<uuid:backup_id>/restore/preview")
+@requires("restore")
+@bp.input(PreviewIn)
+@bp.output(PreviewOut)
+def preview_restore(backup_id: UUID, json_data: PreviewIn) -> PreviewOut:
+    """Say what a restore would do, changing nothing."""
+    return PreviewOut.of(restores.preview(backup_id, json_data.scope, json_data.exact))
+
+
+@bp.post("/<uuid:backup_id>/restore")
+@requires("restore")
+@bp.input(RestoreIn)
+@bp.output(RestoreOut, status_code=202)
+def start_restore(backup_id: UUID, json_data: RestoreIn) -> tuple[RestoreOut, int, dict[str, str]]:
+    """Restore a backup. A worker does it: follow it at the address in Location."""
+    row = restores.start(actor(), backup_id, **json_data.model_dump())
+    return RestoreOut.of(row), 202, {"Location": url_for("api_restores.restore_status")}
+
+
+@bp.get("/restore/status")
+@requires("read")
+@bp.output(RestoreOut)
+def restore_status() -> RestoreOut:
+    """Show the running or the last restore."""
+    row = restores.status()
+    if row is None:
+        raise NotFound("No restore has been made yet.")
+    return RestoreOut.of(row)
+
+
+@bp.post("/restore/cancel")
+@requires("restore")
+@bp.input(RestoreChoice)
+@bp.output(RestoreOut, status_code=202)
+def cancel_restore(json_data: RestoreChoice) -> tuple[RestoreOut, int]:
+    """Stop a queued or running restore, before its swap."""
+    return RestoreOut.of(restores.cancel(actor(), json_data.restore_id)), 202
+
+
+@bp.post("/restore/undo")
+@requires("restore")
+@bp.input(RestoreChoice)
+@bp.output(RestoreOut)
+def undo_restore(json_data: RestoreChoice) -> RestoreOut:
+    """Exchange the live state and the one before the restore; done twice, it is as after the restore again."""
+    return RestoreOut.of(restores.undo(actor(), json_data.restore_id))
+
+
+@bp.post("/<uuid:backup_id>/trust")
+@requires("admin")
+@bp.input(TrustIn)
+@bp.output(BackupOut)
+def trust_backup(backup_id: UUID, json_data: TrustIn) -> BackupOut:
+    """Vouch for an archive that this installation has not signed: its SQL is then executed as ours."""
+    return BackupOut.of(restores.trust(actor(), backup_id, json_data.words))
+
+
+@bp.get("/recovery-sheet")
+@requires("admin")
+def download_recovery_sheet() -> Response:
+    """Send the sheet for the day when this machine is gone. It holds the signing key."""
+    response = make_response(recovery_sheet.text(actor()))
+    response.mimetype = "text/plain"
+    response.headers["Content-Disposition"] = f"attachment; filename={recovery_sheet.FILENAME}"
+    response.headers["Cache-Control"] = "no-store"
+    return response
