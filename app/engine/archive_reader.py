@@ -20,7 +20,10 @@ from .manifest import Manifest, Segment, checked, parse
 
 GZIP = 31
 IsalError = cast("type[Exception]", isal_zlib.error)
-LONGEST_MANIFEST = 512 * 1024 * 1024
+LONGEST_MEMBER = 48 * 1024 * 1024
+"""The most bytes that a member may have, packed or unpacked: three times the largest that is written."""
+LONGEST_MANIFEST = 64 * 1024 * 1024
+"""Enough for the pieces of a dump of some 10 TB, or for 200,000 tables."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,18 @@ def parse_index_line(line: bytes) -> IndexLine:
         raise ArchiveError("A line of documents.index.jsonl can't be read; the archive is damaged.") from error
 
 
-def inflate(data: bytes) -> bytes:
-    """Given exactly one gzip member, return its content. Raise ArchiveError if it is damaged or not exactly one."""
+def inflate(data: bytes, limit: int = LONGEST_MEMBER) -> bytes:
+    """Given exactly one gzip member, return its content.
+
+    Raise ArchiveError if it is damaged, not exactly one, or unpacks to more than `limit` bytes.
+    """
     unpacker = isal_zlib.decompressobj(GZIP)
     try:
-        content: bytes = unpacker.decompress(data)
+        content: bytes = unpacker.decompress(data, limit + 1)
     except IsalError as error:
         raise ArchiveError(f"A part of the archive can't be unpacked ({error}); it is damaged.") from error
+    if len(content) > limit:
+        raise ArchiveError("A part of the archive is larger than any that this program writes; it was refused.")
     if not unpacker.eof or unpacker.unused_data:
         raise ArchiveError("A part of the archive is cut short; it is damaged.")
     return content
@@ -117,6 +125,8 @@ class ArchiveReader:
 
     def member(self, offset: int, length: int) -> bytes:
         """Return the content of the gzip member at `offset`, `length` bytes long."""
+        if length > LONGEST_MEMBER:
+            raise ArchiveError("A part of the archive is larger than any that this program writes; it was refused.")
         return inflate(self.read(offset, length))
 
     def stream(self, offset: int, end: int, chunk: int = 1024 * 1024) -> Iterator[bytes]:
@@ -180,7 +190,7 @@ class ArchiveReader:
 def _manifest_text(member: bytes) -> bytes:
     """Given the manifest's gzip member, return manifest.json's bytes."""
     try:
-        content = inflate(member)
+        content = inflate(member, LONGEST_MANIFEST)
         size = int(content[124:135], 8)
     except ArchiveError as error:
         raise ArchiveError(f"manifest.json: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -56,6 +55,7 @@ class ArchiveFile:
         self._unsynced = 0
         self._digest = hashlib.sha256()
         self._syncer: threading.Thread | None = None
+        self._sync_error: OSError | None = None
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -99,12 +99,14 @@ class ArchiveFile:
     def _sync_early(self) -> None:
         """Start writing to the disk now, so that little is left to wait for at the end."""
         if self._syncer is None or not self._syncer.is_alive():
-            self._syncer = threading.Thread(target=self._sync_quietly, daemon=True)
+            self._syncer = threading.Thread(target=self._sync, args=[os.fdatasync], daemon=True)
             self._syncer.start()
 
-    def _sync_quietly(self) -> None:
-        with contextlib.suppress(OSError):  # the last fsync will tell
-            os.fdatasync(self._fd)
+    def _sync(self, call: Callable[[int], None]) -> None:
+        try:
+            call(self._fd)
+        except OSError as error:  # kept: Linux tells of a failed write only once, so the last fsync may not know of it
+            self._sync_error = self._sync_error or error
 
     def overwrite(self, offset: int, parts: Sequence[Buffer]) -> None:
         """Replace bytes that were written without being hashed."""
@@ -129,19 +131,21 @@ class ArchiveFile:
         digest.update(tail)
         return digest.hexdigest()
 
-    def sync(self) -> None:
+    def sync(self, tick: Callable[[], None]) -> None:
         """Wait until every byte is on the disk, then let the page cache go so that reading back reads the disk."""
-        self._join_syncer()
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            raise disk_error(error, self.path) from error
+        self._join_syncer(tick)
+        self._syncer = threading.Thread(target=self._sync, args=[os.fsync], daemon=True)
+        self._syncer.start()
+        self._join_syncer(tick)
+        if self._sync_error is not None:
+            raise disk_error(self._sync_error, self.path) from self._sync_error
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def _join_syncer(self) -> None:
-        if self._syncer is not None:
-            self._syncer.join()
+    def _join_syncer(self, tick: Callable[[], None] = lambda: None) -> None:
+        while self._syncer is not None and self._syncer.is_alive():
+            self._syncer.join(WAIT_SECONDS)
+            tick()
 
     def close(self) -> None:
         self._join_syncer()

@@ -137,7 +137,7 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
         client = postgres.find_client(connection.info.server_version // 10000, source.pg_bin_dir)
         try:
             with postgres.snapshot(connection) as snapshot:
-                documents_size = measure(source.documents_dir)
+                documents_size = measure(source.documents_dir, meter.tick)
                 tables_bytes = sum(table.size_bytes for table in snapshot.tables)
                 preflight.check_room(request.storage_dir, tables_bytes, documents_size, request.disk_reserve)
                 file = ArchiveFile(partial, request.disk_reserve)
@@ -150,7 +150,7 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
                     documents = _write_documents(request, pipeline, meter, warn)
                     database = _database_part(source, client, snapshot, written)
                     _write_end(request, file, started_at, written.head, database, documents, warn)
-                    file.sync()
+                    file.sync(meter.tick)
                 finally:
                     pipeline.close()
                     file.close()

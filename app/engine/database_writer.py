@@ -72,9 +72,10 @@ class DatabaseWriter:
             self._current.rows += event.count
             self._add_rows(event.text)
         elif isinstance(event, Sql):
-            self._add(event.text)
-            if self._parts_size >= PIECE_BYTES:
-                self._cut()
+            for start in range(0, len(event.text), PIECE_BYTES):
+                self._add(event.text[start : start + PIECE_BYTES])
+                if self._parts_size >= PIECE_BYTES:
+                    self._cut()
         elif isinstance(event, CopyBegin):
             self._add(event.statement + b"\n")
             self._cut()

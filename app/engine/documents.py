@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,10 +73,11 @@ def shown(path: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def measure(root: Path) -> FolderSize:
-    """Given the documents folder, return how much is in it. Raise SourceError if it can't be read."""
+def measure(root: Path, tick: Callable[[], None]) -> FolderSize:
+    """Given the documents folder, return how much is in it; `tick` is called between. Raise SourceError."""
     entries = size = 0
     for found in walk(root):
+        tick()
         if isinstance(found, Document):
             entries += 1
             size += found.size if found.kind == "file" else 0
