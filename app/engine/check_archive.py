@@ -30,6 +30,9 @@ class ArchiveCheck:
     tables: int | None
     documents: int | None
     app: str | None
+    rows: int | None = None
+    documents_bytes: int | None = None
+    server_version: str = ""
 
     @property
     def ok(self) -> bool:
@@ -59,17 +62,21 @@ def check_archive(
         tables=len(manifest.tables) if manifest else None,
         documents=manifest.documents.files if manifest else None,
         app=manifest.app if manifest else None,
+        rows=sum(table.rows for table in manifest.tables) if manifest else None,
+        documents_bytes=manifest.documents.bytes if manifest else None,
+        server_version=manifest.server_version if manifest else "",
     )
 
 
 def _check_foreign(path: Path, progress: Progress | None, limits: Limits) -> ArchiveCheck:
     meter = Meter(progress)
     meter.phase("verify", path.stat().st_size)
-    survey, names, files = DumpSurvey(), [], 0
+    survey, names, files, files_bytes = DumpSurvey(), [], 0, 0
 
     def on_document(entry: Document, content: Iterator[bytes]) -> None:
-        nonlocal files
+        nonlocal files, files_bytes
         files += entry.kind == "file"
+        files_bytes += entry.size if entry.kind == "file" else 0
         drain(content)
 
     def on_dump(name: str, text: Iterator[bytes]) -> None:
@@ -91,4 +98,17 @@ def _check_foreign(path: Path, progress: Progress | None, limits: Limits) -> Arc
             size += len(chunk)
             meter.tick()
     app = names[0].removesuffix(".gz").removesuffix(".sql") if names else None
-    return ArchiveCheck(problems, False, False, None, digest.hexdigest(), size, len(survey.rows), files, app)
+    return ArchiveCheck(
+        problems=problems,
+        ours=False,
+        signed=False,
+        manifest=None,
+        sha256=digest.hexdigest(),
+        size_bytes=size,
+        tables=len(survey.rows),
+        documents=files,
+        app=app,
+        rows=sum(survey.rows.values()),
+        documents_bytes=files_bytes,
+        server_version=str(survey.version or ""),
+    )
