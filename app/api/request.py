@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from flask import Request as FlaskRequest
+from flask import current_app
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def streams_its_body(view: View) -> View:
+    """Given a view, mark it as one that reads the body itself: nobody parses it as a form first, and it may be long."""
+    view.streams_its_body = True  # type: ignore[attr-defined]
+    return view
 
 
 class Request(FlaskRequest):
@@ -15,3 +25,22 @@ class Request(FlaskRequest):
         if not self.get_data(cache=True):
             return {}
         return super().get_json(*args, **options)
+
+    @property
+    def want_form_data_parsed(self) -> bool:
+        """Whether the body may be read as a form: looking for a CSRF token in it would read an upload whole."""
+        return not self._is_streamed and super().want_form_data_parsed
+
+    @property
+    def max_content_length(self) -> int | None:
+        """The longest body in bytes; None for what is read piece by piece."""
+        return None if self._is_streamed else super().max_content_length
+
+    @max_content_length.setter
+    def max_content_length(self, value: int | None) -> None:
+        self._max_content_length = value
+
+    @property
+    def _is_streamed(self) -> bool:
+        view = current_app.view_functions.get(self.endpoint or "") if current_app else None
+        return getattr(view, "streams_its_body", False)
