@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 import psycopg
+from psycopg import sql
 
 from .archive_reader import ArchiveReader, inflate
 from .dump_splitter import END_LINE, parse_copy
@@ -92,6 +93,7 @@ class ArchiveLoader:
         between = [segment for segment in segments[first : last + 1] if segment.kind == "sql"]
         self._run_all(main, self._statements(between))
         self._finish(main, list(self._statements(segments[last + 1 :])))
+        self._analyze()
         return Loaded(self._rows, self._warnings)
 
     def close(self) -> None:
@@ -200,6 +202,13 @@ class ArchiveLoader:
         self._run_all(main, iter(statements[:first]))
         self._wait([self._executor.submit(self._build, statement) for statement in indexes])
         self._run_all(main, (s for s in statements[first:] if not _INDEX.match(s)))
+
+    def _analyze(self) -> None:
+        """Give the planner its statistics, largest tables first and side by side."""
+        self._meter.phase("verify", None)
+        largest_first = sorted(self._reader.manifest.tables, key=lambda table: table.bytes, reverse=True)
+        names = [sql.Identifier(table.schema, table.name).as_string().encode() for table in largest_first]
+        self._wait([self._executor.submit(self._build, b"ANALYZE " + name) for name in names])
 
     def _build(self, statement: bytes) -> None:
         connection = self._free.get()

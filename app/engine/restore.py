@@ -21,7 +21,7 @@ from .archive_reader import ArchiveReader
 from .backup import threads_of_machine
 from .database_settings import apply_settings
 from .documents import Document
-from .errors import EngineError, RestoreBlocked, RestoreError
+from .errors import ArchiveError, EngineError, RestoreBlocked, RestoreError
 from .exchange import inode
 from .foreign_archive import ForeignArchive, drain
 from .in_place import restore_in_place
@@ -31,13 +31,13 @@ from .load_ours import ArchiveLoader
 from .postgres import connect, one_line
 from .preflight import Source
 from .progress import Meter, Progress
+from .restore_check import check_vouched_parts
 from .restore_preview import Previewer, TableDiff, limits_for
 from .restore_source import Origin, RestoreRequest, open_origin
 from .sql_loader import Connection
 from .staging_database import Sandbox, maintenance, with_database
 from .staging_documents import DocumentsStager, StagingFolder
 from .swap import clear_staging, commit_point, recover, settle, swap_in
-from .verify import verify_archive
 
 WAIT_SECONDS = 0.1
 
@@ -97,7 +97,7 @@ def restore(
     journal = Journal(request.restore_id, journals.STAGING)
     run = _Run(request, origin, meter, threads_of_machine(request.threads), journal, Previewer(request, origin))
     try:
-        _check(run, progress)
+        _check(run)
         return _restore(run, before_swap)
     except psycopg.Error as error:
         raise RestoreError(f"The database server failed during the restore: {one_line(error)}") from error
@@ -107,15 +107,15 @@ def restore(
         origin.close()
 
 
-def _check(run: _Run, progress: Progress | None) -> None:
+def _check(run: _Run) -> None:
     """Check the archive as far as can be without executing it, and whether anything stands in the way."""
     request = run.request
     if run.origin.uses_index(request.trusted):
-        report = verify_archive(
-            request.archive, request.signing_key, _as(progress, "check"), request.stall_seconds, run.threads
-        )
-        if not report.ok:
-            raise RestoreBlocked([f"The archive is damaged: {report.problems[0]}."])
+        assert run.origin.reader is not None
+        try:
+            check_vouched_parts(run.origin.reader, run.meter, request.with_database, request.with_documents)
+        except ArchiveError as error:
+            raise RestoreBlocked([str(error)]) from error
     run.meter.phase("prepare")
     # An untrusted archive is surveyed to its last byte before anything is made: what is cut or refused never gets further.
     preview = run.previewer.look(not run.origin.uses_index(request.trusted), run.meter)
@@ -127,12 +127,6 @@ def _check(run: _Run, progress: Progress | None) -> None:
     }
     if preview.documents:
         run.documents_before = preview.documents.files_now
-
-
-def _as(progress: Progress | None, phase: str) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda _, done, total: progress(phase, done, total)
 
 
 def _restore(run: _Run, before_swap: Callable[[], None] | None) -> RestoreResult:
@@ -300,9 +294,6 @@ def _load_ours(run: _Run, reader: ArchiveReader, connect_to: Callable[[], Connec
         loader.close()
     run.rows.update(loaded.rows)
     run.warnings += loaded.warnings
-    run.meter.phase("verify")
-    with connect_to() as connection:
-        connection.execute("ANALYZE")
 
 
 def _load_foreign(run: _Run, connect_to: Callable[[], Connection]) -> None:
