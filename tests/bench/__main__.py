@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.bench import backup_bench
+from tests.bench import backup_bench, restore_bench
 from tests.bench.stage import Stage
 
 
@@ -19,6 +19,8 @@ def main() -> None:
     with Stage(folder, scale) as stage:
         print(f"Scale {scale:g}, {os.cpu_count()} cores, {runs} run(s); whole wall-clock times, medians\n", flush=True)
         print(backup_bench.table(stage, runs), flush=True)
+        print()
+        print(restore_bench.table(stage, runs), flush=True)
 
 
 if __name__ == "__main__":

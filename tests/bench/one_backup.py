@@ -11,6 +11,9 @@ from uuid import uuid4
 from app.engine import BackupRequest, Source, make_backup
 
 
+SIGNING_KEY = b"the bench's signing key of 32 by"
+
+
 def main() -> None:
     url, documents, storage, bin_dir = sys.argv[1:]
     began = time.perf_counter()
@@ -20,7 +23,7 @@ def main() -> None:
         phases.setdefault(phase, time.perf_counter() - began)
 
     source = Source(url, Path(documents), "motovaultpro", Path(bin_dir))
-    result = make_backup(BackupRequest(source, Path(storage), b"bench signing key, 32 bytes long", uuid4()), progress)
+    result = make_backup(BackupRequest(source, Path(storage), SIGNING_KEY, uuid4()), progress)
     print(json.dumps({"phases": phases, "size_bytes": result.size_bytes, "sql_bytes": result.manifest.database.sql_bytes}))
 
 

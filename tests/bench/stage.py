@@ -33,42 +33,42 @@ class Stage:
     """Given a folder and a scale, a running server with the bench's database, and its documents."""
 
     def __init__(self, folder: Path, scale: float) -> None:
-        self._folder = folder / f"scale-{scale:g}"
+        self.folder = folder / f"scale-{scale:g}"
         self._scale = scale
-        self.documents = self._folder / "app" / "documents"
-        self.output = self._folder / "output"
+        self.documents = self.folder / "app" / "documents"
+        self.output = self.folder / "output"
         self.bin_dir = postgres_bin_dir(POSTGRES_VERSION)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._server = EmbeddedPostgres(POSTGRES_VERSION, self._folder / "postgres", password=self._password())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.server = EmbeddedPostgres(POSTGRES_VERSION, self.folder / "postgres", password=self._password())
 
     def __enter__(self) -> Stage:
-        self._server.start()
+        self.server.start()
         self._fill()
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.output, ignore_errors=True)
-        self._server.stop()
+        self.server.stop()
 
     @property
     def url(self) -> str:
-        return self._server.url(DATABASE)
+        return self.server.url(DATABASE)
 
     def _password(self) -> str:
         """Return the superuser's password, which the cluster keeps from its first start."""
-        file = self._folder / "password"
+        file = self.folder / "password"
         if not file.exists():
             file.touch(mode=0o600)
             file.write_text(secrets.token_urlsafe(24))
         return file.read_text()
 
     def _fill(self) -> None:
-        ready = self._folder / "ready"
+        ready = self.folder / "ready"
         if ready.exists():
             return
         print(f"Making the data (scale {self._scale:g}) ...", flush=True)
         shutil.rmtree(self.documents, ignore_errors=True)
-        with psycopg.connect(self._server.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.server.url("postgres"), autocommit=True) as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
             connection.execute(f"CREATE DATABASE {DATABASE}")
         with psycopg.connect(self.url) as connection:
