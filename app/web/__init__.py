@@ -3,7 +3,7 @@
 from flask import Blueprint, Flask
 from flask_bootstrap import Bootstrap5
 
-from app.web import auth, backups, context, filters, icons
+from app.web import auth, backups, context, filters, icons, recovery, restore_view, restores, uploads
 
 
 def init_app(app: Flask) -> None:
@@ -11,9 +11,11 @@ def init_app(app: Flask) -> None:
     Bootstrap5(app)
     pages = Blueprint("web", __name__)
     pages.register_blueprint(auth.bp)
-    pages.register_blueprint(backups.bp)
+    for part in (backups, restores, uploads, recovery):
+        pages.register_blueprint(part.bp)
     pages.add_url_rule("/", "start", backups.to_index)
     app.register_blueprint(pages)
     filters.init_app(app)
+    restore_view.init_app(app)
     app.add_template_global(icons.icon)
     app.context_processor(context.template_context)

@@ -119,13 +119,15 @@ def cancel(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.post("/<uuid:backup_id>/verify")
 def verify(backup_id: UUID) -> ResponseReturnValue:
-    """Have a worker read the archive back."""
+    """Have a worker read the archive back, or restore it into a scratch database, as the button says."""
+    restoring = request.form.get("restore") == "yes"
     try:
-        backups.verify(current_actor(), backup_id)
+        backups.verify(current_actor(), backup_id, restore=restoring)
     except (Conflict, Unavailable) as error:
         flash(error.detail, "warning")
     else:
-        flash("A worker reads the archive back. This page shows how far it is.", "success")
+        work = "restores the archive into a scratch database" if restoring else "reads the archive back"
+        flash(f"A worker {work}. This page shows how far it is.", "success")
     return redirect(url_for(".detail", backup_id=backup_id))
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from app.services import health
+from app.services import health, restores
+from app.services.restores import Restore
 
 
 @dataclass(frozen=True)
@@ -14,14 +15,23 @@ class NavItem:
     section: str
 
 
-NAVIGATION = (NavItem("Backups", "web.backups.index", "archive", "web.backups"),)
+NAVIGATION = (
+    NavItem("Backups", "web.backups.index", "archive", "web.backups"),
+    NavItem("Restores", "web.restores.index", "arrow-counterclockwise", "web.restores"),
+)
 
 
 def template_context() -> dict[str, Any]:
     """Return the names that the layout needs; called by Flask for every page."""
-    return {"navigation": NAVIGATION, "unhealthy_checks": unhealthy_checks}
+    return {"navigation": NAVIGATION, "unhealthy_checks": unhealthy_checks, "running_restore": running_restore}
 
 
 def unhealthy_checks() -> list[health.Check]:
     """Return the health checks that fail now, for the banner of every page."""
     return [check for check in health.checks() if not check.ok]
+
+
+def running_restore() -> Restore | None:
+    """Return the restore that is queued or running, for the banner of every page."""
+    newest = restores.status()
+    return newest if newest is not None and newest.status in ("queued", "in_progress") else None

@@ -1,10 +1,12 @@
 """Forms of the pages: fields, labels and help. The rules are the services'; their errors are shown at these fields."""
 
 from flask_wtf import FlaskForm
-from wtforms import EmailField, HiddenField, PasswordField, StringField, TextAreaField
+from wtforms import BooleanField, EmailField, HiddenField, PasswordField, StringField, TextAreaField
 from wtforms.validators import InputRequired
 
 from app.errors import InvalidInput
+
+TYPED_BY_HAND = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
 
 
 class ActionForm(FlaskForm):
@@ -25,6 +27,25 @@ class NoteForm(FlaskForm):
 
 class StartForm(FlaskForm):
     note = StringField("Note (optional)", description="For example: before the upgrade to 2.4.")
+
+
+class PasswordAgainForm(FlaskForm):
+    """Something that the session alone is not enough for."""
+
+    password = PasswordField("Your password, again", render_kw={"autocomplete": "current-password"})
+
+
+class RestoreForm(FlaskForm):
+    safety_backup = BooleanField("Make a safety backup of the present state first", default=True)
+    without_safety = BooleanField(
+        "Restore without a safety backup. I know that the present state may then be lost for good."
+    )
+    confirm = StringField("Name of the database", render_kw=TYPED_BY_HAND)
+    password = PasswordField("Your password, again", render_kw={"autocomplete": "current-password"})
+
+
+class TrustForm(FlaskForm):
+    words = StringField("Type the sentence", render_kw=TYPED_BY_HAND)
 
 
 def show_errors(form: FlaskForm, error: InvalidInput) -> None:

@@ -40,7 +40,7 @@
 
   // A second click on a slow page must not start a second backup.
   document.addEventListener("submit", (event) => {
-    if (event.target.method !== "post") return;
+    if (event.target.method !== "post" || "download" in event.target.dataset) return;
     if (event.target.dataset.sent) event.preventDefault();
     event.target.dataset.sent = "yes";
   });

@@ -41,9 +41,9 @@
       try {
         const answer = await fetch(element.dataset.live, { redirect: "manual", headers: { Accept: "text/html" } });
         if (answer.type === "opaqueredirect" || answer.status === 401) {
-          return stop("You are logged out. Log in again to follow the backup.");
+          return stop("You are logged out. Log in again to follow this.");
         }
-        if (answer.status === 404) return stop("This backup was deleted.");
+        if (answer.status === 404) return stop("This was deleted.");
         if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
         const fresh = parse(await answer.text()).querySelector("[data-progress]");
         fresh.dataset.watched = "yes";

@@ -1,0 +1,125 @@
+"""What a restore's pages say of a preview and of a result. Pure functions over the engine's figures."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask
+
+from app import engine
+from app.services.restores import Restore
+
+SCOPES = {"all": "Everything", "database": "Database only", "documents": "Documents only"}
+SCOPE_WORDS = {"all": "the database and the documents", "database": "the database", "documents": "the documents"}
+
+# In the engine's order, with the safety backup before it: a short name for the list of steps, and what is being done.
+STEPS = {
+    "safety_backup": ("Safety backup", "Backing up the present state first"),
+    "check": ("Check", "Checking the archive"),
+    "prepare": ("Prepare", "Looking at the server and the disk"),
+    "database": ("Tables", "Loading the tables beside the live ones"),
+    "indexes": ("Indexes", "Building indexes and keys"),
+    "documents": ("Documents", "Laying out the documents beside the live ones"),
+    "verify": ("Verify", "Comparing what was restored with the archive"),
+    "swap": ("Swap", "Swapping the restored state in"),
+    "health": ("Health", "Checking that the restored state answers"),
+}
+SCOPE_STEPS = {"database": STEPS.keys() - {"documents"}, "documents": STEPS.keys() - {"database", "indexes", "health"}}
+
+
+def init_app(app: Flask) -> None:
+    """Given the application, make this module's functions and words known to its templates."""
+    for function in (restore_phase_name, restore_steps, signed_count, gap, hours):
+        app.add_template_filter(function)
+    app.jinja_env.globals.update(RESTORE_SCOPES=SCOPES, RESTORE_SCOPE_WORDS=SCOPE_WORDS, restore_reached=reached)
+
+
+@dataclass(frozen=True)
+class TableChange:
+    """A table's rows now and in the backup (or after); None: the table is not there. `unknown`: nobody has counted yet."""
+
+    name: str
+    rows_now: int | None
+    rows_backup: int | None
+    approximate: bool
+    unknown: bool
+
+    @property
+    def difference(self) -> int:
+        """How many rows more there will be; below 0: fewer."""
+        return (self.rows_backup or 0) - (self.rows_now or 0)
+
+    @property
+    def changes(self) -> bool:
+        """Whether its number of rows, or its being there, will be another one."""
+        return self.unknown or self.rows_now != self.rows_backup
+
+
+def table_changes(tables: Iterable[engine.TableDiff], uncounted: bool = False) -> list[TableChange]:
+    """Given the engine's tables, return them in the order to show: those that change first, the largest change first.
+
+    `uncounted`: what the backup holds is not known yet, so a missing number there does not mean a missing table.
+    """
+    shown = [
+        TableChange(
+            table.name if table.schema == "public" else f"{table.schema}.{table.name}",
+            table.rows_now,
+            table.rows_backup,
+            table.approximate,
+            uncounted and table.rows_backup is None,
+        )
+        for table in tables
+    ]
+    return sorted(shown, key=lambda table: (not table.changes, -abs(table.difference), table.name))
+
+
+def preview_tables(preview: engine.Preview) -> list[TableChange]:
+    """Given a preview, return its tables in the order to show."""
+    return table_changes(preview.tables, uncounted=not preview.ours and not preview.exact)
+
+
+def restore_steps(restore: Restore) -> dict[str, str]:
+    """Given a restore, return the phases that it goes through with their short names."""
+    wanted = set(SCOPE_STEPS.get(restore.scope, STEPS)) - (set() if restore.safety_backup else {"safety_backup"})
+    return {phase: words[0] for phase, words in STEPS.items() if phase in wanted}
+
+
+def reached(restore: Restore, phase: str | None) -> int:
+    """Given a restore and its phase, return the index of its step, -1 before the first one."""
+    order = list(restore_steps(restore))
+    # The archive may be looked at before the safety backup: that step is not done then.
+    early = phase == "check" and restore.safety_backup and restore.safety_backup_id is None
+    return order.index(phase) if phase in order and not early else -1
+
+
+def restore_phase_name(phase: str | None) -> str:
+    """Given a restore's phase, return in words what is being done. One unknown here is shown as it is."""
+    if phase == "waiting":
+        return "Waiting until a running backup or restore has finished"
+    if phase is None:
+        return "Waiting for a worker"
+    return STEPS[phase][1] if phase in STEPS else phase.replace("_", " ").capitalize()
+
+
+def signed_count(number: int) -> str:
+    """Given a difference, return it with its sign and thousands separated: "+1,200", "−3", "0"."""
+    return f"+{number:,}" if number > 0 else f"\N{MINUS SIGN}{-number:,}" if number else "0"
+
+
+def result_tables(result: Mapping[str, Any]) -> list[TableChange]:
+    """Given a restore's `result`, return its tables in the order to show: before as `rows_now`, after as `rows_backup`."""
+    found = [
+        engine.TableDiff(table["schema"], table["name"], table["rows_before"], table["rows_after"], False)
+        for table in result.get("tables", [])
+    ]
+    return table_changes(found)
+
+
+def gap(seconds: float) -> str:
+    """Given how long the app was without its database, in seconds, return it to the hundredth."""
+    return f"{seconds:.2f} s"
+
+
+def hours(number: int) -> str:
+    """Given a number of hours, return it in words."""
+    return "1 hour" if number == 1 else f"{number} hours"
