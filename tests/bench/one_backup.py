@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from app.engine import BackupRequest, Source, make_backup
 
-
 SIGNING_KEY = b"the bench's signing key of 32 by"
 
 

@@ -1,4 +1,4 @@
-"""One restore by the engine, as a process of its own; prints its phases, the database's gap and the preview's time as JSON."""
+"""One restore by the engine, as a process of its own; prints its phases, its gap and the preview's time as JSON."""
 
 from __future__ import annotations
 
