@@ -65,6 +65,8 @@ def exchange_databases(connection: Connection, helper: Connection, pair: Databas
         try:
             with connection.transaction(), _sessions_ended(helper, [outgoing, incoming]):
                 connection.execute("SET LOCAL lock_timeout = '10s'")
+                # The folder follows at once: the server may not lose this commit in a crash.
+                connection.execute("SET LOCAL synchronous_commit = on")
                 aside = f"{pair.other_name[:50]}_x"
                 _rename(connection, pair.live_name, aside)
                 _rename(connection, incoming_name, pair.live_name)

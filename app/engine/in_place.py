@@ -72,7 +72,7 @@ def restore_in_place(
                 facts = reader.manifest.database.facts
                 reset_settings(connection, str(row["name"]))
                 warnings += apply_settings(connection, str(row["name"]), facts)
-                connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                connection.execute("SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL synchronous_commit = on")
                 meter.phase("swap")
                 before_commit(connection)
         except psycopg.Error as error:

@@ -57,16 +57,27 @@ def swap_in(journal: Journal, state_dir: Path, url: str, meter: Meter | None) ->
             meter.phase("health")
         check_health(journal, url)
     except BaseException as error:
-        journal = journals.write(state_dir, journal, wanted="old", abandoned=True)
-        exchange(journal, url)
+        _exchange_back(journal, state_dir, url, error)
         # What can't be dropped now is dropped by `recover`.
         with contextlib.suppress(EngineError, psycopg.Error, OSError):
             clear_staging(journals.write(state_dir, journal, step=journals.STAGING), state_dir, url)
-        if isinstance(error, EngineError):
-            raise RestoreError(f"{error} The state before the restore is live again.") from error
+        if isinstance(error, EngineError | psycopg.Error):
+            raise RestoreError(f"{one_line(error)} The state before the restore is live again.") from error
         raise
-    journals.write(state_dir, journal, step=journals.KEPT)
+    # The new state is live and well; a journal that can't be written now is finished by `recover`.
+    with contextlib.suppress(RestoreError):
+        journals.write(state_dir, journal, step=journals.KEPT)
     return gap
+
+
+def _exchange_back(journal: Journal, state_dir: Path, url: str, reason: BaseException) -> None:
+    try:
+        exchange(journals.write(state_dir, journal, wanted="old", abandoned=True), url)
+    except (EngineError, psycopg.Error) as error:
+        raise RestoreError(
+            f"{one_line(reason)} The swap is undone as soon as the database server answers again; until then the documents "
+            "and the database may not belong together."
+        ) from error
 
 
 def exchange(journal: Journal, url: str) -> float:

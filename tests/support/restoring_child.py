@@ -1,0 +1,135 @@
+"""A process that restores, undoes or discards, and stops at a named point of it to be killed, or kills itself there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+JOURNAL_WRITES = 6
+"""How often a restore of both halves writes its journal: begun, folder, database, pairs, exchanging, kept."""
+
+POINTS = [
+    *(f"journal.write {number} {when}" for number in range(1, JOURNAL_WRITES + 1) for when in ("before", "torn", "after")),
+    "staging_database.create 1 after",
+    "staging_database.apply_settings 1 after",
+    *(f"exchange._rename {number} after" for number in range(1, 4)),
+    "swap.exchange_databases 1 after",
+    "swap.exchange_folders 1 after",
+    "swap.check_health 1 after",
+]
+
+
+def _at(point: str) -> None:
+    """Be killed here, or wait until the other side says to go on."""
+    print(f"reached {point}", flush=True)
+    if os.environ["RESTORE_AT_POINT"] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.readline()
+
+
+def _instrument(point: str) -> None:
+    """Given "module.function number before|torn|after", stop at that call of it."""
+    import importlib
+
+    place, number, when = point.split()
+    module_name, name = place.split(".")
+    if place == "staging_database.apply_settings":
+        module_name = "restore"
+    module = importlib.import_module(f"app.engine.{module_name}")
+    original: Callable[..., Any] = getattr(module, name)
+    calls = 0
+
+    def replaced(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        here = calls == int(number)
+        if here and when == "before":
+            _at(point)
+        if here and when == "torn":
+            rename = os.rename
+            os.rename = lambda *_: _at(point)  # type: ignore[assignment]
+            try:
+                return original(*arguments, **named)
+            finally:
+                os.rename = rename
+        result = original(*arguments, **named)
+        if here and when == "after":
+            _at(point)
+        return result
+
+    setattr(module, name, replaced)
+
+
+def main() -> None:
+    """Read the order as JSON from the first line of stdin, obey, print "done" or the error."""
+    order = json.loads(sys.stdin.readline())
+    from app.engine import EngineError, RestoreRequest, Source, discard, restore, undo
+
+    if order["point"]:
+        _instrument(order["point"])
+    target = Source(order["url"], Path(order["documents"]), "motovaultpro")
+    state_dir, restore_id = Path(order["state_dir"]), UUID(order["restore_id"])
+    print("begun", flush=True)
+    try:
+        if order["action"] == "undo":
+            undo(state_dir, restore_id, target)
+        elif order["action"] == "discard":
+            discard(state_dir, restore_id, target)
+        else:
+            restore(
+                RestoreRequest(
+                    Path(order["archive"]), target, state_dir, order["key"].encode(), restore_id, disk_reserve=0, threads=2
+                )
+            )
+        print("done", flush=True)
+    except EngineError as error:
+        print(f"failed: {error}", flush=True)
+
+
+@contextmanager
+def child(
+    action: str, url: str, documents: Path, state_dir: Path, restore_id: UUID, archive: Path, key: bytes, point: str, at: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Given an order, start such a process; `at` is "die" or "wait". It is ended with the block."""
+    order = {
+        "action": action,
+        "url": url,
+        "documents": str(documents),
+        "state_dir": str(state_dir),
+        "restore_id": str(restore_id),
+        "archive": str(archive),
+        "key": key.decode(),
+        "point": point,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.restoring_child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+        env=os.environ | {"RESTORE_AT_POINT": at},
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.flush()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+if __name__ == "__main__":
+    main()
