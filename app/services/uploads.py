@@ -191,11 +191,11 @@ def _check_limit(size_bytes: int) -> None:
 
 
 def _check_room(more_bytes: int) -> None:
-    free = shutil.disk_usage(_settings().storage_dir).free
-    if free < more_bytes + engine.DISK_RESERVE:
+    free, reserve = shutil.disk_usage(_settings().storage_dir).free, engine.DISK_RESERVE
+    if free < more_bytes + reserve:
         raise NoRoom(
-            f"The disk of BACKUP_STORAGE_DIR has {free // 1_000_000} MB left, of which {engine.DISK_RESERVE // 1_000_000} MB "
-            "stay free: too little for this archive. Free some room, then send it again."
+            f"The disk of BACKUP_STORAGE_DIR has {free // 1_000_000} MB left, of which {reserve // 1_000_000} MB stay free: "
+            "too little for this archive. Free some room, then send it again."
         )
 
 

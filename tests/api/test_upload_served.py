@@ -1,0 +1,145 @@
+"""Uploads through a real web server: connections that are dropped, a killed server, large archives."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from apiflask import APIFlask
+
+from app import engine
+from app.services import backups
+from tests.house.fixtures import ROOT, Processes, wait_for
+
+URL = "/api/admin/backups/upload"
+Token = Callable[..., dict[str, str]]
+MEMORY_BYTES = 60_000_000
+
+
+class Web:
+    """A gunicorn of its own on a free port."""
+
+    def __init__(self, processes: Processes) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{self.port}"]
+        command += ["--workers", "1", "--threads", "4", "--no-control-socket"]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=processes.environment, start_new_session=True)
+        wait_for(self._answers, 30)
+
+    def _answers(self) -> bool:
+        try:
+            connection = self.connection()
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def family(self) -> list[psutil.Process]:
+        leader = psutil.Process(self.process.pid)
+        return [*leader.children(recursive=True), leader]
+
+    def memory(self) -> int:
+        return max(process.memory_info().rss for process in self.family())
+
+    def kill(self) -> None:
+        family = self.family()
+        for process in family:
+            process.kill()
+        self.process.wait(10)
+        psutil.wait_procs(family, timeout=10)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait(20)
+
+
+@pytest.fixture
+def web(app: APIFlask, processes: Processes) -> Iterator[Web]:
+    """A real web process on the test's servers."""
+    served = Web(processes)
+    yield served
+    served.stop()
+
+
+def begin(web: Web, headers: dict[str, str], length: int, first: bytes) -> http.client.HTTPConnection:
+    """Begin an upload of so many bytes, send the first of them and return the connection."""
+    connection = web.connection()
+    connection.putrequest("POST", URL)
+    for name, value in {**headers, "Content-Type": "application/gzip", "Content-Length": str(length)}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    connection.send(first)
+    return connection
+
+
+def test_a_dropped_connection_leaves_nothing_behind(web: Web, token: Token, storage_dir: Path) -> None:
+    connection = begin(web, token("backup"), 50_000_000, b"\x1f\x8b" + b"x" * 3_000_000)
+    wait_for(lambda: engine.list_partials(storage_dir), 10)
+    connection.close()
+    wait_for(lambda: list(storage_dir.iterdir()) == [], 10)
+    assert backups.list_backups().total == 0
+
+
+def test_a_web_process_killed_during_an_upload_leaves_a_file_that_the_tick_removes(
+    web: Web, token: Token, storage_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.services.reconcile.FOREIGN_PARTIAL_SECONDS", 0.5)
+    connection = begin(web, token("backup"), 50_000_000, b"\x1f\x8b" + b"x" * 3_000_000)
+    wait_for(lambda: engine.list_partials(storage_dir), 10)
+    time.sleep(1)
+    backups.reconcile()
+    assert len(engine.list_partials(storage_dir)) == 1, "it is under way"
+    web.kill()
+    wait_for(lambda: (backups.reconcile(), engine.list_partials(storage_dir))[1] == [], 20)
+    connection.close()
+    assert backups.list_backups().total == 0
+
+
+def test_a_body_of_unknown_length_is_taken(web: Web, token: Token, storage_dir: Path) -> None:
+    connection = web.connection()
+    connection.request("POST", URL, iter([b"not ", b"an archive"]), {**token("backup"), "Content-Type": "application/gzip"})
+    answer = connection.getresponse()
+    assert (answer.status, b"can't be taken in" in answer.read()) == (422, True)
+    assert list(storage_dir.iterdir()) == []
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("multipart", [False, True], ids=["raw", "multipart"])
+def test_a_gigabyte_goes_through_in_constant_memory(web: Web, token: Token, storage_dir: Path, multipart: bool) -> None:
+    size, part = 1 << 30, os.urandom(1 << 20)
+    head = b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a.tar.gz"\r\n\r\n' if multipart else b""
+    tail = b"\r\n--xyz--\r\n" if multipart else b""
+    kind = "multipart/form-data; boundary=xyz" if multipart else "application/gzip"
+    before, most = web.memory(), 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal most
+        yield head
+        for number in range(size // len(part)):
+            yield part
+            if number % 64 == 0:
+                most = max(most, web.memory())
+        yield tail
+
+    connection = web.connection()
+    length = str(size + len(head) + len(tail))
+    connection.request("POST", URL, body(), {**token("backup"), "Content-Type": kind, "Content-Length": length})
+    answer = connection.getresponse()
+    assert answer.status == 422, "random bytes are no archive, but all of them were taken"
+    assert most - before < MEMORY_BYTES
+    assert list(storage_dir.iterdir()) == []
