@@ -4,16 +4,20 @@ import os
 import sys
 
 from app import create_app
+from app.cli import offline
 from app.config import ConfigError
 from app.startup import check_start
 
 # Gunicorn takes this exit code as "can't boot" and stops, instead of starting the worker again for ever.
 CANNOT_BOOT = 3
 
+ON_COMMAND_LINE = os.environ.get("FLASK_RUN_FROM_CLI") == "true"
+
 try:
-    app = create_app()
+    # A restore from a file is for the day when the settings are gone, too.
+    app = offline.application() if ON_COMMAND_LINE and offline.wanted(sys.argv) else create_app()
     # The commands check for themselves: `flask doctor` and `flask db upgrade` have to run where this would stop.
-    if os.environ.get("FLASK_RUN_FROM_CLI") != "true":
+    if not ON_COMMAND_LINE:
         check_start(app)
 except ConfigError as error:
     print(error, file=sys.stderr)

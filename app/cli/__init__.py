@@ -3,6 +3,7 @@
 from flask import Flask
 
 from app.cli import access, backup, doctor, processes
+from app.cli import restore as restore  # adds its commands to `flask backup`
 
 
 def init_app(app: Flask) -> None:

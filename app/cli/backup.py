@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from uuid import UUID
 
 import click
@@ -12,13 +10,12 @@ from flask.cli import AppGroup
 
 from app import queue
 from app.cli.common import actor, checked, stop
+from app.cli.follow import follow
 from app.cli.text import describe, line, progress_line
-from app.models import BackupHistory
 from app.models.backup_history import KINDS, LIVE, STATUSES
 from app.services import backups
 
 backup = AppGroup("backup", help="Make, list and check backups.")
-POLL_SECONDS = 0.5
 NO_WORKER = "No worker is running, so nothing happens yet. Start one with `flask worker`."
 
 
@@ -60,16 +57,19 @@ def show(backup_id: UUID) -> None:
 
 @backup.command()
 @click.argument("backup_id", type=click.UUID)
+@click.option("--restore", is_flag=True, help="Load it into a scratch database, too: that proves that it restores.")
 @checked
-def verify(backup_id: UUID) -> None:
+def verify(backup_id: UUID, restore: bool) -> None:
     """Have a worker read the archive back, and wait for the result."""
-    backups.verify(actor(), backup_id)
+    backups.verify(actor(), backup_id, restore=restore)
     if not queue.has_worker(queue.BACKUPS):
         click.echo(NO_WORKER, err=True)
-    row = _follow(backup_id, lambda row: row.verify_requested_at is not None)
-    if row.verified_at is None:
+    row = follow(lambda: backups.get(backup_id), lambda row: row.verify_requested_at is not None, progress_line)
+    if row.verified_at is None or row.error:
         stop(row.error or "The verification was cut short. Try again.")
     click.echo(f"{row.filename} matches its manifest (verified at {row.verified_at:%Y-%m-%d %H:%M:%S} UTC).")
+    if restore:
+        click.echo(f"It was restored into a scratch database in {row.restore_test_seconds:.1f} s.")
 
 
 @backup.command()
@@ -85,27 +85,9 @@ def rescan() -> None:
 
 
 def _wait_for_backup(backup_id: UUID) -> None:
-    row = _follow(backup_id, lambda row: row.status in LIVE)
+    row = follow(lambda: backups.get(backup_id), lambda row: row.status in LIVE, progress_line)
     if row.status == "cancelled":
         stop("The backup was cancelled.")
     if row.status != "completed":
         stop(f"The backup failed: {row.error}")
     click.echo(describe(row))
-
-
-def _follow(backup_id: UUID, unfinished: Callable[[BackupHistory], bool]) -> BackupHistory:
-    """Show the progress until the row has what we wait for, and return it."""
-    terminal = sys.stdout.isatty()
-    shown = ""
-    while unfinished(row := backups.get(backup_id)):
-        text = progress_line(row)
-        if terminal:
-            click.echo(f"\r\033[K{text}", nl=False)
-        elif text.split(" ", 1)[0] != shown:
-            shown = text.split(" ", 1)[0]
-            click.echo(text)
-        backups.rest()
-        time.sleep(POLL_SECONDS)
-    if terminal:
-        click.echo("\r\033[K", nl=False)
-    return row

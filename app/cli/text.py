@@ -44,6 +44,7 @@ def describe(row: BackupHistory) -> str:
         "started": moment(row.started_at),
         "finished": moment(row.finished_at),
         "verified": moment(row.verified_at),
+        "restored": f"{moment(row.restore_tested_at)} (test)" if row.restore_tested_at else None,
         "contents": _contents(row),
         "pinned": "yes" if row.pinned else "no",
         "note": row.note,

@@ -1,0 +1,34 @@
+"""Watching a run from the command line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+from app.services import backups
+
+POLL_SECONDS = 0.5
+Row = TypeVar("Row")
+
+
+def follow(look: Callable[[], Row], unfinished: Callable[[Row], bool], text_of: Callable[[Row], str]) -> Row:
+    """Given how to look at a run, show its progress until it has what we wait for, and return it. The first word of its
+    text is the phase: where no terminal is, each phase is one line."""
+    terminal = sys.stdout.isatty()
+    shown = ""
+    while unfinished(row := look()):
+        text = text_of(row)
+        if terminal:
+            click.echo(f"\r\033[K{text}", nl=False)
+        elif text.split(" ", 1)[0] != shown:
+            shown = text.split(" ", 1)[0]
+            click.echo(text)
+        backups.rest()
+        time.sleep(POLL_SECONDS)
+    if terminal:
+        click.echo("\r\033[K", nl=False)
+    return row

@@ -1,0 +1,20 @@
+"""The `flask` command where there are no settings: it only restores from a file."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from app.cli import backup
+from app.cli import restore as restore  # adds its commands to `flask backup`
+
+
+def wanted(arguments: list[str]) -> bool:
+    """Given the process's arguments, return whether they ask for a restore from a file."""
+    return "restore" in arguments and any(text == "--file" or text.startswith("--file=") for text in arguments)
+
+
+def application() -> Flask:
+    """Return a bare application that has the backup commands and nothing else: it reads no settings."""
+    app = Flask("app")
+    app.cli.add_command(backup.backup)
+    return app

@@ -1,0 +1,95 @@
+"""`flask backup restore`, `undo` and `recovery-sheet`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from uuid import UUID
+
+import click
+
+from app import queue
+from app.cli import restore_file
+from app.cli.backup import NO_WORKER, backup
+from app.cli.common import actor, checked, stop
+from app.cli.follow import follow
+from app.cli.text_restore import describe, preview_lines, progress_line
+from app.models.backup_history import LIVE
+from app.models.restores import SCOPES
+from app.services import recovery_sheet, restores
+
+
+@backup.command()
+@click.argument("backup_id", type=click.UUID, required=False)
+@click.option("--scope", type=click.Choice(SCOPES), default="all", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Only say what a restore would change.")
+@click.option("--wait", is_flag=True, help="Show the progress; end with an error if the restore fails.")
+@click.option("--no-safety-backup", is_flag=True, help="Do not save the present state first: there is no way back then.")
+@click.option("--yes", is_flag=True, help="Do not ask for the name of the database.")
+@click.option("--file", "archive", type=click.Path(path_type=Path), help="Restore this archive, without Redis and history.")
+@click.option("--to", "url", help="With --file: the database's URL. Its password is better kept in PGPASSWORD.")
+@click.option("--documents", type=click.Path(path_type=Path), help="With --file: the documents folder.")
+@click.option("--trust", is_flag=True, help="With --file: execute the SQL of an archive that is not signed by our key.")
+def restore(
+    backup_id: UUID | None,
+    scope: str,
+    dry_run: bool,
+    wait: bool,
+    no_safety_backup: bool,
+    yes: bool,
+    archive: Path | None,
+    url: str | None,
+    documents: Path | None,
+    trust: bool,
+) -> None:
+    """Restore the backup BACKUP_ID, or an archive file where everything else is gone."""
+    if archive is not None:
+        restore_file.run(restore_file.Order(archive, url, documents, scope, trust, dry_run, yes))
+    elif backup_id is None:
+        raise click.UsageError("Give the id of a backup, or --file ARCHIVE --to URL --documents DIR.")
+    elif url or documents or trust:
+        raise click.UsageError("--to, --documents and --trust go with --file.")
+    else:
+        _restore(backup_id, scope, dry_run, wait, not no_safety_backup, yes)
+
+
+@checked
+def _restore(backup_id: UUID, scope: str, dry_run: bool, wait: bool, safety_backup: bool, yes: bool) -> None:
+    found = restores.preview(backup_id, scope, exact=dry_run)
+    if dry_run or not yes:
+        click.echo("\n".join(preview_lines(found)))
+    if dry_run:
+        sys.exit(1 if found.blockers else 0)
+    if found.blockers:
+        stop(" ".join(found.blockers))
+    confirm = found.confirm if yes else click.prompt(f"Type the name of the database to restore it ({found.confirm})")
+    row = restores.start(actor(), backup_id, confirm, scope, safety_backup)
+    click.echo(f"Restore {row.id} is queued.")
+    if not queue.has_worker(queue.BACKUPS):
+        click.echo(NO_WORKER, err=True)
+    if wait:
+        _wait_for(row.id)
+
+
+def _wait_for(restore_id: UUID) -> None:
+    row = follow(lambda: restores.get(restore_id), lambda row: row.status in LIVE, progress_line)
+    if row.status != "completed":
+        stop(f"The restore {row.status}: {row.error}" if row.error else f"The restore was {row.status}.")
+    click.echo(describe(row))
+
+
+@backup.command()
+@click.argument("restore_id", type=click.UUID, required=False)
+@checked
+def undo(restore_id: UUID | None) -> None:
+    """Exchange the live state and the one before the last restore (or RESTORE_ID); done twice, all is as before."""
+    row = restores.undo(actor(), restore_id)
+    state = "The state before the restore" if row.undone_at else "The restored state"
+    click.echo(f"{state} is live again; the other one is kept until {row.undo_until:%Y-%m-%d %H:%M} UTC.")
+
+
+@backup.command("recovery-sheet")
+@checked
+def print_recovery_sheet() -> None:
+    """Print what to keep away from this machine: signing key, configuration, steps. Handle it like a password."""
+    click.echo(recovery_sheet.text(actor()))

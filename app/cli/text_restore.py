@@ -1,0 +1,81 @@
+"""Restores and their previews as lines of text."""
+
+from __future__ import annotations
+
+from app import engine
+from app.cli.text import moment, size
+from app.models import Restore
+from app.services.restores import RestorePreview, progress
+
+
+def preview_lines(found: RestorePreview) -> list[str]:
+    """Given a preview, return what a restore would change, a line each."""
+    diff = found.diff
+    return [*diff_lines(diff), *_times(found), *troubles(found.blockers, found.warnings, diff.code)]
+
+
+def diff_lines(diff: engine.Preview) -> list[str]:
+    """Given the engine's preview, return its tables and documents, a line each; tables that stay as they are left out."""
+    about = "" if diff.exact else "≈"
+    lines = []
+    for table in diff.tables:
+        if table.rows_now != table.rows_backup:
+            lines.append(
+                f"table     {table.schema}.{table.name}: {about}{_rows(table.rows_now)} now, {_rows(table.rows_backup)}"
+            )
+    same = sum(table.rows_now == table.rows_backup for table in diff.tables)
+    lines.append(f"tables    {same} of {len(diff.tables)} with {about}as many rows as in the backup")
+    if diff.documents:
+        files = diff.documents
+        lines.append(f"documents {about}{files.files_now} now, {files.files_backup} in the backup")
+        if files.added is not None:
+            lines.append(f"documents {files.added} come back, {files.changed} change, {files.lost} go")
+    lines.append(f"disk      {size(diff.disk_needed_bytes)} needed, {size(diff.disk_free_bytes)} free")
+    return lines
+
+
+def troubles(blockers: list[str], warnings: list[str], code: list[str]) -> list[str]:
+    """Given what a preview warns of, return it, a line each."""
+    lines = [f"code      {text}" for text in code] + [f"warning   {text}" for text in warnings]
+    return lines + [f"BLOCKER   {text}" for text in blockers]
+
+
+def describe(row: Restore) -> str:
+    """Given a restore, return all that is known about it, a line each."""
+    result = row.result
+    facts = {
+        "id": row.id,
+        "status": row.status,
+        "backup": row.backup_id,
+        "safety backup": row.safety_backup_id,
+        "scope": row.scope,
+        "started": moment(row.started_at),
+        "finished": moment(row.finished_at),
+        "gap": f"{result['gap_seconds']:.2f} s without the database" if "gap_seconds" in result else None,
+        "undo until": moment(row.undo_until) if row.undo_until else None,
+        "error": row.error,
+    }
+    lines = [f"{name + ':':<15}{value}" for name, value in facts.items() if value is not None]
+    for table in result.get("tables", []):
+        lines.append(f"{table['schema']}.{table['name']}: {_rows(table['rows_before'])}, now {_rows(table['rows_after'])}")
+    return "\n".join(lines + [f"{'warning:':<15}{warning}" for warning in row.warnings])
+
+
+def progress_line(row: Restore) -> str:
+    """Given a restore that is not finished, return how far it is; its first word is the phase."""
+    view = progress(row)
+    percent = f" {view.percent:.0f} %" if view.percent is not None else ""
+    return f"{view.phase or row.status}{percent} {size(view.bytes_done)}"
+
+
+def _rows(count: int | None) -> str:
+    return "not there" if count is None else f"{count} rows"
+
+
+def _times(found: RestorePreview) -> list[str]:
+    lines = []
+    if found.restore_seconds is not None:
+        lines.append(f"time      about {found.restore_seconds:.0f} s, as the last restores took")
+    if found.safety_backup_seconds is not None:
+        lines.append(f"time      about {found.safety_backup_seconds:.0f} s for the safety backup")
+    return lines
