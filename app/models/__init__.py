@@ -6,7 +6,9 @@ from app.models.audit_log import AuditEntry
 from app.models.backup_history import BackupHistory
 from app.models.backup_schedules import BackupSchedule
 from app.models.backup_settings import BackupSettings
+from app.models.backup_slots import BackupSlot
 from app.models.base import Base, utcnow
+from app.models.notifications import Notification
 from app.models.restores import Restore
 from app.models.ticks import Tick
 
@@ -17,7 +19,9 @@ __all__ = [
     "BackupHistory",
     "BackupSchedule",
     "BackupSettings",
+    "BackupSlot",
     "Base",
+    "Notification",
     "Restore",
     "Tick",
     "utcnow",

@@ -50,6 +50,7 @@ class BackupHistory(HasId, Base):
         Index("ix_backup_history_kind_created_at", "kind", desc("created_at"), desc("id")),
         Index("ix_backup_history_schedule_id_created_at", "schedule_id", desc("created_at"), desc("id")),
         Index("ix_backup_history_sha256", "sha256"),
+        Index("ix_backup_history_news", "status", postgresql_where=text("notified_at IS NULL")),
         Index("ix_backup_history_live", "status", postgresql_where=text(one_of("status", LIVE))),
     )
 
@@ -96,3 +97,5 @@ class BackupHistory(HasId, Base):
     job_id: Mapped[str | None]
     host: Mapped[str | None]
     worker: Mapped[str | None]
+    # When its end was put into the outbox, or found to be no news.
+    notified_at: Mapped[datetime | None]

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Integer
+from sqlalchemy import CheckConstraint, Integer, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import Text
 
 from app.models.base import Base, utcnow
 
+TRUE, FALSE = text("true"), text("false")
+RESERVE_BYTES = 256 * 1024 * 1024
+
 
 class BackupSettings(Base):
-    """Quotas (backups kept per category, 0 switches one off) and the rest; its only row has the id 1."""
+    """Quotas (backups kept per category, 0 switches one off) and the rest; its only row has the id 1.
+
+    `channels_sealed`, `heartbeat_sealed` and `heartbeat_failure_sealed` are encrypted: see app.services.sealing.
+    `undo_hours` null: as BACKUP_UNDO_HOURS says. `disk_reserve_bytes` stays free whatever is backed up.
+    """
 
     __tablename__ = "backup_settings"
     __table_args__ = (
         CheckConstraint("id = 1", name="single_row"),
         CheckConstraint("least(keep_hourly, keep_daily, keep_weekly, keep_monthly) >= 0", name="quotas"),
+        CheckConstraint("undo_hours > 0 AND stall_minutes > 0 AND disk_reserve_bytes >= 0", name="limits"),
     )
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False, default=1)
@@ -24,4 +34,17 @@ class BackupSettings(Base):
     keep_daily: Mapped[int] = mapped_column(default=7, server_default="7")
     keep_weekly: Mapped[int] = mapped_column(default=4, server_default="4")
     keep_monthly: Mapped[int] = mapped_column(default=12, server_default="12")
+    notify_success: Mapped[bool] = mapped_column(default=False, server_default=FALSE)
+    notify_failure: Mapped[bool] = mapped_column(default=True, server_default=TRUE)
+    notify_warnings: Mapped[bool] = mapped_column(default=True, server_default=TRUE)
+    notify_overdue: Mapped[bool] = mapped_column(default=True, server_default=TRUE)
+    notify_restore: Mapped[bool] = mapped_column(default=True, server_default=TRUE)
+    notify_cleanup: Mapped[bool] = mapped_column(default=True, server_default=TRUE)
+    recipients: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list, server_default="{}")
+    channels_sealed: Mapped[str | None]
+    heartbeat_sealed: Mapped[str | None]
+    heartbeat_failure_sealed: Mapped[str | None]
+    undo_hours: Mapped[int | None]
+    stall_minutes: Mapped[int] = mapped_column(default=10, server_default="10")
+    disk_reserve_bytes: Mapped[int] = mapped_column(default=RESERVE_BYTES, server_default=str(RESERVE_BYTES))
     updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)

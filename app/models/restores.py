@@ -31,6 +31,7 @@ class Restore(HasId, Base):
         CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="failed_has_reason"),
         CheckConstraint("status <> 'completed' OR finished_at IS NOT NULL", name="completed_has_end"),
         Index("ix_restores_created_at", desc("created_at"), desc("id")),
+        Index("ix_restores_news", "status", postgresql_where=text("notified_at IS NULL")),
         Index("ix_restores_live", "status", postgresql_where=text(one_of("status", LIVE))),
     )
 
@@ -66,3 +67,5 @@ class Restore(HasId, Base):
     job_id: Mapped[str | None]
     host: Mapped[str | None]
     worker: Mapped[str | None]
+    # When its end was put into the outbox, or found to be no news.
+    notified_at: Mapped[datetime | None]
