@@ -69,10 +69,31 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def read_url(url: str) -> dict[str, Any]:
+    """Given a libpq URL, return its parameters. Raise SourceError, which shows nothing of the URL.
+
+    libpq takes parts of a password that is not percent-encoded for a host, a port or a database, and names them in errors.
+    """
+    parameters: dict[str, Any] | None
+    try:
+        parameters = dict(conninfo.conninfo_to_dict(url))
+    except psycopg.Error:
+        parameters = None
+    if parameters is not None:
+        host, port, name = (str(parameters.get(key) or "") for key in ("host", "port", "dbname"))
+        if "@" not in host and re.fullmatch("[0-9,]*", port) and ("@" not in name or "%40" in url):
+            return parameters
+    raise SourceError(
+        _SETTING,
+        "the URL can't be read; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with @ : / and % in the password "
+        "percent-encoded (%40 %3A %2F %25)",
+    )
+
+
 def connect(url: str, application_name: str) -> psycopg.Connection[dict[str, Any]]:
     """Given a libpq URL, return an autocommit connection. Raise SourceError that names the setting."""
+    parameters = read_url(url)
     try:
-        parameters = conninfo.conninfo_to_dict(url)
         parameters.setdefault("connect_timeout", CONNECT_SECONDS)
         parameters["application_name"] = application_name
         connection = psycopg.connect(conninfo.make_conninfo("", **parameters), autocommit=True, row_factory=dict_row)
@@ -244,7 +265,7 @@ def client_environment(url: str) -> Iterator[tuple[str, dict[str, str]]]:
 
     The password goes into a PGPASSFILE of mode 0600 that lives as long as the block.
     """
-    parameters = conninfo.conninfo_to_dict(url)
+    parameters = read_url(url)
     password = parameters.pop("password", None)
     key_password = parameters.pop("sslpassword", None)
     environment = {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith("PGSSL")}

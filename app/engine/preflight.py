@@ -49,9 +49,11 @@ def check_source(source: Source, storage_dir: Path) -> list[Problem]:
 
 def check_documents(folder: Path) -> None:
     """Given the documents folder, raise SourceError if it is missing or can't be read."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir raises below a folder that this user may not enter
         raise SourceError(
-            "BACKUP_DOCUMENTS_DIR", f"{folder} is not a folder; create it or point the setting at the documents"
+            "BACKUP_DOCUMENTS_DIR",
+            f"{folder} is not a folder that this user can reach; create it, give this user the right to enter the folders "
+            "above it, or point the setting at the documents",
         )
     if not os.access(folder, os.R_OK | os.X_OK):
         raise SourceError("BACKUP_DOCUMENTS_DIR", f"{folder} can't be read by this user; give it read permission")
