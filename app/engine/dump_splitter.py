@@ -82,7 +82,6 @@ class DumpSplitter:
         self._held = b""
         self._in_copy = False
         self._newline_due = False
-        self._tail = b""
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Given the next chunk, return what it completes. Raise DumpError if this is no pg_dump output."""
@@ -101,7 +100,7 @@ class DumpSplitter:
         self._pass_on(events, self._pending)
         if self._in_copy or self._scanner.unfinished:
             raise DumpError("The dump broke off inside a statement; see the database server's log.")
-        if DUMP_COMPLETE not in self._tail:
+        if not self._complete:
             raise DumpError("The dump lacks pg_dump's last line, so it is not complete; see the database server's log.")
         return events
 
@@ -109,28 +108,36 @@ class DumpSplitter:
         self._scanner = StatementScanner()
         self._pending = b""
         self._pending_starts_at = 0
+        self._last_end = 0
+        self._complete = False
 
     def _pass_on(self, events: list[Event], text: bytes) -> None:
         if text:
             events.append(Sql(text))
-            self._tail = (self._tail + text)[-4096:]
 
     def _sql(self, chunk: bytes, events: list[Event], final: bool) -> bytes | None:
         self._scanner.feed(chunk)
         self._pending += chunk
-        last_end = 0
+        last_end = self._last_end
         for statement in self._scanner.statements(final):
+            between = self._pending[last_end : statement.end - self._pending_starts_at - len(statement.text)]
             last_end = statement.end - self._pending_starts_at
+            # pg_dump's last line counts only where it is a comment, with nothing but a \unrestrict behind it.
+            self._complete = DUMP_COMPLETE in between or (self._complete and statement.is_meta_command)
             copy = parse_copy(statement.text)
             if copy is not None:
                 self._pass_on(events, self._pending[: last_end - len(statement.text)])
                 events.append(copy)
                 self._in_copy = self._newline_due = True
                 return self._pending[last_end:]
+        self._last_end = last_end
+        if final and DUMP_COMPLETE in self._pending[last_end:]:
+            self._complete = True
         if last_end >= LONGEST_SQL:
             self._pass_on(events, self._pending[:last_end])
             self._pending_starts_at += last_end
             self._pending = self._pending[last_end:]
+            self._last_end = 0
         return None
 
     def _copy_data(self, chunk: bytes, events: list[Event]) -> bytes | None:

@@ -118,7 +118,8 @@ class ForeignArchive:
     ) -> None:
         """Pass each document, and the dump's text, on in the archive's own order. Raise RestoreError at what is refused."""
         outer = GzipStream(self._packed(), self._limits, f"The archive {self._path.name}")
-        stream = TarStream(exact_reader(outer.parts()))
+        parts = outer.parts()
+        stream = TarStream(exact_reader(parts))
         seen: set[int] = set()
         dumps = 0
         for entry in stream.entries():
@@ -142,6 +143,8 @@ class ForeignArchive:
                 raise RestoreError(
                     f"The archive holds {shown(name)[:200]!r}; a backup has only database/NAME.sql.gz and documents/."
                 )
+        # The gzip file's checksum stands at its very end.
+        drain(parts)
 
     def _dump_text(self, name: str, content: Iterator[bytes]) -> Iterator[bytes]:
         if name.endswith(".sql"):

@@ -35,8 +35,10 @@ def check_path(path: str) -> None:
 
 def check_target(path: str, target: str) -> None:
     """Given a symlink's path and target, raise RestoreError if it leads out of the documents."""
-    led_to = os.path.normpath(os.path.join(os.path.dirname(path), target))
-    if os.path.isabs(target) or not target or "\0" in target or led_to == ".." or led_to.startswith("../"):
+    steps = [step for step in target.split("/") if step not in ("", ".")]
+    up = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
+    # A ".." behind a name would lead to the parent of whatever that name links to.
+    if os.path.isabs(target) or not target or "\0" in target or up > path.count("/") or ".." in steps[up:]:
         raise RestoreError(
             f"The archive holds the link {shown(path)[:200]!r}, which leads out of the documents; it was refused."
         )
@@ -66,12 +68,14 @@ class StagingFolder:
     def add_parents(self, path: str) -> None:
         """Make the folders above a file that an archive has no entries for."""
         check_path(path)
-        (self.path / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            (self.path / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise RestoreError(f"The folder of {shown(path)[:200]} can't be made: {error.strerror}.") from error
 
     def add_link(self, entry: Document) -> None:
         """Remember a symlink; it is made when no file is written any more, so that nothing is written through it."""
         check_path(entry.path)
-        check_target(entry.path, entry.target)
         self._links.append(entry)
 
     def add_file(self, entry: Document, content: Iterator[bytes | memoryview], sha256: str | None) -> None:

@@ -17,6 +17,9 @@ from .tar_headers import BLOCK
 LONGEST_EXTENSION = 64 * 1024
 """The most bytes that a long name or a pax header may have."""
 
+MOST_EXTENSIONS = 16
+"""The most headers that may stand before an entry's own."""
+
 _PLAIN = {tarfile.REGTYPE: "file", tarfile.AREGTYPE: "file", tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "symlink"}
 _REFUSED = {
     tarfile.LNKTYPE: "a hard link",
@@ -58,6 +61,7 @@ class TarStream:
         """Yield each entry. Raise RestoreError at the first thing that is refused."""
         pax: dict[str, str] = {}
         long_name = long_link = ""
+        extensions = 0
         while True:
             self._pass_over()
             block = self._read(BLOCK)
@@ -66,6 +70,9 @@ class TarStream:
             if block == bytes(BLOCK):
                 return
             info = _header(block)
+            extensions += 1
+            if extensions > MOST_EXTENSIONS:
+                raise RestoreError("The archive has too many headers for one entry; it was refused.")
             if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
                 text = self._extension(info.size).rstrip(b"\0").decode("utf-8", "surrogateescape")
                 if info.type == tarfile.GNUTYPE_LONGNAME:
@@ -79,7 +86,7 @@ class TarStream:
                     pax = fields
                 continue
             entry = _entry(info, pax, long_name, long_link)
-            pax, long_name, long_link = {}, "", ""
+            pax, long_name, long_link, extensions = {}, "", "", 0
             self._left, self._padding = entry.size, -entry.size % BLOCK
             yield entry
 
@@ -100,7 +107,7 @@ class TarStream:
             self._padding = 0
 
     def _extension(self, size: int) -> bytes:
-        if size > LONGEST_EXTENSION:
+        if not 0 <= size <= LONGEST_EXTENSION:
             raise RestoreError(f"The archive has a name or header of {size} bytes, which no document needs; it was refused.")
         data = self._read(size)
         self._read(-size % BLOCK)
@@ -117,11 +124,13 @@ def _header(block: bytes) -> tarfile.TarInfo:
 def _pax_fields(data: bytes) -> dict[str, str]:
     """Given a pax header's records "length key=value\\n", return them."""
     fields: dict[str, str] = {}
-    while data:
-        length, _, _ = data.partition(b" ")
-        if not length.isdigit() or not 0 < int(length) <= len(data):
+    start = 0
+    while start < len(data):
+        length = data[start : data.find(b" ", start, start + 8)]
+        if not length.isdigit() or not len(length) + 1 < int(length) <= len(data) - start:
             raise RestoreError("The archive's tar stream is damaged (bad pax header).")
-        record, data = data[: int(length)], data[int(length) :]
+        record = data[start : start + int(length)]
+        start += len(record)
         key, _, value = record[len(length) + 1 :].rstrip(b"\n").partition(b"=")
         fields[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
     return fields
