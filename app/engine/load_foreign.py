@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import LiteralString
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, sql
 
 from .dump_splitter import CopyBegin, DumpSplitter, Event, Rows, Sql
 from .errors import DumpError, RestoreError
@@ -27,6 +28,7 @@ _CODE = re.compile(
     re.IGNORECASE,
 )
 _VERSION = re.compile(rb"^-- Dumped from database version (\d+)", re.MULTILINE)
+_IS_PARTITIONED: LiteralString = "SELECT relkind = 'p' AS partitioned FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)"
 CODE_KEPT = 200
 SESSION = "SET statement_timeout = '1h'; SET lock_timeout = '1min'; SET check_function_bodies = off"
 
@@ -76,6 +78,21 @@ class DumpLoader:
             if self._sandboxed or not _LEFT_OUT.match(statement):
                 raise
             self.warnings.append(f"Left out: {failed(statement, error)}")
+
+
+def count_rows(connection: Connection, schema: str, table: str) -> int | None:
+    """Given the role's own table, count its rows, without those of tables that inherit from it.
+
+    None where its policies hold for its owner too, so that nobody but a superuser could count them.
+    """
+    name = sql.Identifier(schema, table) if schema else sql.Identifier(table)
+    row = connection.execute(_IS_PARTITIONED, [name.as_string(connection)]).fetchone()
+    only = sql.SQL("" if row and row["partitioned"] else "ONLY ")
+    try:
+        row = connection.execute(sql.SQL("SELECT count(*) AS rows FROM {}{}").format(only, name)).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return None
+    return int(row["rows"]) if row else None
 
 
 class DumpSurvey:

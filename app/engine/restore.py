@@ -18,7 +18,6 @@ from psycopg import sql
 from . import journal as journals
 from . import staging_database
 from .archive_reader import ArchiveReader
-from .backup import threads_of_machine
 from .database_settings import apply_settings
 from .documents import Document
 from .errors import ArchiveError, EngineError, RestoreBlocked, RestoreError
@@ -26,7 +25,7 @@ from .exchange import inode
 from .foreign_archive import ForeignArchive, drain
 from .in_place import restore_in_place
 from .journal import DatabasePair, FolderPair, Journal
-from .load_foreign import DumpLoader
+from .load_foreign import DumpLoader, count_rows
 from .load_ours import ArchiveLoader
 from .postgres import connect, one_line
 from .preflight import Source
@@ -38,6 +37,7 @@ from .sql_loader import Connection
 from .staging_database import Sandbox, maintenance, with_database
 from .staging_documents import DocumentsStager, StagingFolder
 from .swap import clear_staging, commit_point, recover, settle, swap_in
+from .threads import threads_of_machine
 
 WAIT_SECONDS = 0.1
 
@@ -304,10 +304,8 @@ def _load_foreign(run: _Run, connect_to: Callable[[], Connection]) -> None:
         run.warnings += loader.warnings
         run.meter.phase("verify")
         connection.execute("ANALYZE")
-        for schema, table in loader.rows:
-            count = sql.SQL("SELECT count(*) AS rows FROM {}").format(sql.Identifier(schema, table))
-            row = connection.execute(count).fetchone()
-            if row is None or row["rows"] != loader.rows[schema, table]:
+        for (schema, table), rows in loader.rows.items():
+            if count_rows(connection, schema, table) not in (rows, None):
                 raise RestoreError(
                     f"Table {schema}.{table} does not hold the rows that its backup has; nothing was changed."
                 )

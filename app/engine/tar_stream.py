@@ -7,6 +7,7 @@ need are refused.
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from .tar_headers import BLOCK
 LONGEST_EXTENSION = 64 * 1024
 """The most bytes that a long name or a pax header may have."""
 
+_SECONDS = re.compile(r"(-?)([0-9]{1,18})(?:\.([0-9]{1,50}))?", re.ASCII)
 MOST_EXTENSIONS = 16
 """The most headers that may stand before an entry's own."""
 
@@ -136,6 +138,15 @@ def _pax_fields(data: bytes) -> dict[str, str]:
     return fields
 
 
+def _nanoseconds(seconds: str) -> int:
+    """Given seconds since the epoch as pax writes them, return nanoseconds, exactly. Raise ValueError."""
+    match = _SECONDS.fullmatch(seconds)
+    if match is None:
+        raise ValueError(seconds)
+    whole = int(match[2]) * 10**9 + int((match[3] or "")[:9].ljust(9, "0"))
+    return -whole if match[1] else whole
+
+
 def _entry(info: tarfile.TarInfo, pax: dict[str, str], long_name: str, long_link: str) -> Entry:
     name = pax.get("path") or long_name or info.name
     if any(key.startswith("GNU.sparse") for key in pax):
@@ -146,7 +157,7 @@ def _entry(info: tarfile.TarInfo, pax: dict[str, str], long_name: str, long_link
         raise RestoreError(f"The archive holds {what} ({name[:200]!r}), which no backup needs; it was refused.")
     try:
         size = int(pax.get("size", info.size)) if kind == "file" else 0
-        mtime_ns = int(float(pax.get("mtime", info.mtime)) * 1_000_000_000)
+        mtime_ns = _nanoseconds(pax["mtime"]) if "mtime" in pax else int(info.mtime) * 10**9
         uid, gid = int(pax.get("uid", info.uid)), int(pax.get("gid", info.gid))
     except (ValueError, OverflowError) as error:
         raise RestoreError("The archive's tar stream is damaged (bad number in a pax header).") from error
