@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from .parallel_dump import parallel_dump
 from .postgres import Client, Snapshot
 from .preflight import Source
 from .progress import Meter, Progress
+from .threads import quick_handover, threads_of_machine
 from .verify import VerifyReport, verify_archive
 
 DISK_RESERVE = 256 * 1024 * 1024
@@ -98,8 +98,9 @@ def make_backup(
     preflight.check_nesting(request.source, request.storage_dir)
     partial = storage.partial_path(request.storage_dir, request.backup_id, request.attempt)
     try:
-        _write(request, partial, started_at, meter)
-        report = _verify(request, partial, progress)
+        with quick_handover():
+            _write(request, partial, started_at, meter)
+            report = _verify(request, partial, progress)
         meter.phase("publish")
         if before_publish is not None:
             before_publish()
@@ -156,13 +157,6 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
                     file.close()
         except psycopg.Error as error:
             raise DumpError(f"The database connection was lost: {postgres.one_line(error)}") from error
-
-
-def threads_of_machine(wanted: int | None) -> int:
-    """Return how many threads to use: as many as wanted, else one for each core that this process may use."""
-    if wanted is not None:
-        return max(1, wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_database(

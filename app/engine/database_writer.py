@@ -121,9 +121,8 @@ class DatabaseWriter:
         if segment.offset < 0:
             segment.offset = offset
         segment.pieces.append(length)
-        self._size += sum(len(part) for part in piece.inner)
-        for part in piece.inner:
-            self._digest.update(part)
+        self._size += len(piece.inner)
+        self._digest.update(piece.inner)
         self._meter.add(piece.size)
 
     def finish(self) -> WrittenDump:
@@ -155,7 +154,7 @@ class WrittenDump:
 class Piece:
     """A piece of the dump: its inner gzip member, and the bytes of text in it."""
 
-    inner: list[Buffer]
+    inner: bytes
     size: int
 
 
@@ -169,8 +168,8 @@ class _Written:
 
 
 def _piece(parts: list[Buffer]) -> Built[Piece]:
-    inner = deflated_member(*parts)
-    return Built(stored_member(*inner), Piece(inner, sum(len(part) for part in parts)))
+    inner = b"".join(deflated_member(*parts))
+    return Built([b"".join(stored_member(inner))], Piece(inner, sum(len(part) for part in parts)))
 
 
 def _as_segment(open_segment: _Open) -> Segment:

@@ -177,14 +177,15 @@ def reason_of(error: OSError) -> str:
     return f"it could not be read ({error.strerror})"
 
 
-def open_file(document: Document) -> int:
-    """Given a file entry, return a descriptor of it. Raise OSError, also where it is no regular file any more."""
+def open_file(document: Document) -> tuple[int, os.stat_result]:
+    """Given a file entry, return a descriptor of it and its state. Raise OSError, also where it is no file any more."""
     assert document.folder is not None
     fd = os.open(document.name, _FILE_FLAGS, dir_fd=document.folder.fd)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    state = os.fstat(fd)
+    if not stat.S_ISREG(state.st_mode):
         os.close(fd)
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    return fd
+    return fd, state
 
 
 def has_changed(before: os.stat_result, fd: int, read: int) -> bool:
@@ -206,9 +207,8 @@ class ReadDocument:
 def read_small(document: Document) -> ReadDocument:
     """Given a file entry of modest size, return it as read; read again once if it changed meanwhile. Raise OSError."""
     for attempt in (1, 2):
-        fd = open_file(document)
+        fd, before = open_file(document)
         try:
-            before = os.fstat(fd)
             data = _read_up_to(fd, before.st_size)
             changed = has_changed(before, fd, len(data))
         finally:

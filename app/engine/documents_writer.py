@@ -142,12 +142,11 @@ class DocumentsWriter:
         mark = self._pipeline.file.mark()
         for attempt in (1, 2):
             try:
-                fd = documents.open_file(document)
+                fd, before = documents.open_file(document)
             except OSError as error:
                 self._warn(f"{shown(document.path)}: {documents.reason_of(error)}; it is not in this backup.")
                 return
             try:
-                before = os.fstat(fd)
                 entry = replace(
                     document,
                     size=before.st_size,
@@ -231,7 +230,8 @@ class _Piece:
     def __call__(self) -> Built[int]:
         lead, data, tail = self._buffers
         deflate = is_worth_deflating(data)
-        return Built(member([(deflate, [buffer for buffer in (lead, data, tail) if buffer])]), self._size)
+        parts = member([(deflate, [buffer for buffer in (lead, data, tail) if buffer])])
+        return Built([b"".join(parts)], self._size)
 
 
 def changed_warning(path: str, read: int, size: int) -> str:
@@ -279,4 +279,4 @@ def pack(batch: list[Document]) -> Built[Packed]:
         if found.changed:
             packed.warnings.append(changed_warning(document.path, found.document.size, found.document.size))
         packed.add(found.document, found.data, found.sha256)
-    return Built(member(packed.runs), packed)
+    return Built([b"".join(member(packed.runs))], packed)

@@ -11,13 +11,13 @@ import psycopg
 
 from . import staging_database
 from .archive_reader import ArchiveReader
-from .backup import threads_of_machine
 from .errors import EngineError, RestoreError
 from .load_ours import ArchiveLoader
 from .postgres import connect, one_line, server_facts
 from .preflight import Source
 from .progress import Meter, Progress
 from .staging_database import maintenance, with_database
+from .threads import threads_of_machine
 from .verify import verify_archive
 
 
