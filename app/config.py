@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ NAMES = (
     "TRUSTED_PROXY_HOPS",
     "BACKUP_UPLOAD_MAX_BYTES",
     "BACKUP_UNDO_HOURS",
+    "METRICS_ALLOW",
 )
 REQUIRED = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "BACKUP_SOURCE_URL", "BACKUP_DOCUMENTS_DIR")
 SECRET_LENGTH = 16
@@ -67,6 +69,7 @@ class Settings:
     trusted_proxy_hops: int = 0
     upload_max_bytes: int | None = None
     undo_hours: int = 24
+    metrics_allow: tuple[str, ...] = ()
 
     @property
     def signing_key(self) -> bytes:
@@ -151,6 +154,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         trusted_proxy_hops=int(values.get("TRUSTED_PROXY_HOPS", "0")),
         upload_max_bytes=int(values["BACKUP_UPLOAD_MAX_BYTES"]) if "BACKUP_UPLOAD_MAX_BYTES" in values else None,
         undo_hours=int(values.get("BACKUP_UNDO_HOURS", "24")),
+        metrics_allow=tuple(values.get("METRICS_ALLOW", "").replace(",", " ").split()),
     )
 
 
@@ -201,6 +205,14 @@ def _is_postgresql_url(url: str) -> bool:
     return parsed.drivername.split("+")[0] in ("postgresql", "postgres") and bool(parsed.database)
 
 
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_rest(values: dict[str, str]) -> list[str]:
     problems = []
     for name in ("SECRET_KEY", "BACKUP_SIGNING_KEY"):
@@ -218,6 +230,9 @@ def _check_rest(values: dict[str, str]) -> list[str]:
         problems.append("TRUSTED_PROXY_HOPS must be the number of reverse proxies in front of the web process.")
     if not values.get("BACKUP_UPLOAD_MAX_BYTES", "1").isdigit():
         problems.append("BACKUP_UPLOAD_MAX_BYTES must be a number of bytes; leave it out for no limit but the disk's.")
+    for network in values.get("METRICS_ALLOW", "").replace(",", " ").split():
+        if not _is_network(network):
+            problems.append(f"METRICS_ALLOW must name addresses or networks such as 10.0.0.0/8, not {network!r}.")
     if not re.fullmatch(r"[1-9]\d{0,4}", values.get("BACKUP_UNDO_HOURS", "24")):
         problems.append("BACKUP_UNDO_HOURS must be the number of hours, from 1, for which a restore can be undone.")
     return problems

@@ -43,6 +43,15 @@ def open_backup(kind: str, requested_by: str, note: str | None = None, **values:
     return row
 
 
+def reopen(backup_id: uuid.UUID) -> bool:
+    """Given a failed backup that is to be tried again, queue it in the session's transaction. Return whether it was failed.
+    Its next attempt has the next number, so that a lost worker of the last one is shut out."""
+    values: dict[str, Any] = {"status": "queued", "phase": None, "error": None, "finished_at": None, "enqueued_at": None}
+    values |= {"cancel_requested_at": None, "bytes_done": 0, "bytes_total": None, "notified_at": None}
+    statement = update(Row).where(Row.id == backup_id, Row.status == "failed").values(**values).returning(Row.id)
+    return db.session.scalar(statement) is not None
+
+
 def verifying(backup_id: uuid.UUID, phase: str, bytes_done: int, bytes_total: int | None) -> None:
     """Given how far the verification of a completed backup is, write it. Raise Lost if the row is gone."""
     now = utcnow()

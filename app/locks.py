@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from uuid import UUID
 
@@ -24,6 +24,10 @@ SOURCE = "source"
 RECONCILE = "backup:reconcile"
 # Taken for the moment between looking for a running manual backup and inserting one.
 START = "backup:start"
+# Taken while it is decided which schedules are due: one container at a time.
+SCHEDULES = "backup:schedules"
+# Held while old backups are deleted: one container at a time.
+CLEANUP = "backup:cleanup"
 # Taken for the moment between looking for the same archive and listing an uploaded one.
 UPLOAD = "backup:upload"
 # Taken for the moment between looking for an admin and making the first one.
@@ -63,8 +67,9 @@ class LockLost(Exception):
 class Lock:
     """An advisory lock that is held, until `release` or the end of the process."""
 
-    def __init__(self, name: str, connection: psycopg.Connection, shared: bool) -> None:
+    def __init__(self, name: str, connection: psycopg.Connection, shared: bool, owner: UUID | None = None) -> None:
         self.name = name
+        self._owner = owner
         self._connection = connection
         self._shared = shared
 
@@ -75,7 +80,7 @@ class Lock:
             self._connection.execute("SELECT 1")
         except psycopg.Error:
             self._connection.close()
-            again = acquire(self.name, shared=self._shared)
+            again = acquire(self.name, shared=self._shared, owner=self._owner)
             if again is None:
                 raise LockLost(f"The lock {self.name} was lost to another process.") from None
             self._connection = again._connection
@@ -86,14 +91,16 @@ class Lock:
             self._connection.close()
 
 
-def acquire(name: str, shared: bool = False, patience: float = 0.0) -> Lock | None:
-    """Given a lock's name, take it and return it, or None if another still has it after `patience` seconds.
+def acquire(name: str, shared: bool = False, patience: float = 0.0, owner: UUID | None = None) -> Lock | None:
+    """Given a lock's name, take it and return it, or None if another still has it after `patience` seconds. `owner`: the
+    backup for whose sake, so that `evict` finds it.
 
     Raise psycopg.OperationalError if the metadata database can't be reached.
     """
     settings = current_app.config["SETTINGS"]
+    label = f"lock {name} {owner}" if owner else f"lock {name}"
     connection = psycopg.connect(
-        settings.metadata_dsn, autocommit=True, connect_timeout=5, application_name=f"lock {name}"[:63], **KEEPALIVE
+        settings.metadata_dsn, autocommit=True, connect_timeout=5, application_name=label[:63], **KEEPALIVE
     )
     function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
     try:
@@ -106,7 +113,7 @@ def acquire(name: str, shared: bool = False, patience: float = 0.0) -> Lock | No
         connection.close()
         raise
     if row == (True,):
-        return Lock(name, connection, shared)
+        return Lock(name, connection, shared, owner)
     connection.close()
     return None
 
@@ -120,6 +127,31 @@ def holding(name: str, shared: bool = False, patience: float = 0.0) -> Iterator[
     finally:
         if lock is not None:
             lock.release()
+
+
+def try_in_transaction(name: str) -> bool:
+    """Given a lock's name, take it until the session's transaction ends. Return whether it was free."""
+    return bool(db.session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key(name)}))
+
+
+def held(names: Iterable[str]) -> set[str]:
+    """Given names of locks, return those that somebody holds, shared or not."""
+    query = text(
+        "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        " AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    keys = set(db.session.scalars(query))
+    return {name for name in names if key(name) in keys} if keys else set()
+
+
+def evict(backup_id: UUID) -> None:
+    """Given a run that was given up while its process still lives, end its locks: it publishes nothing any more, and must
+    not keep the next one waiting."""
+    query = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name LIKE :ending AND pid <> pg_backend_pid()"
+    )
+    db.session.execute(query, {"ending": f"lock %{backup_id}"})
 
 
 def in_transaction(name: str) -> None:

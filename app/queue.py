@@ -23,6 +23,7 @@ BACKUP_JOB = "app.jobs.backup.run"
 RESTORE_JOB = "app.jobs.restore.run"
 VERIFY_JOB = "app.jobs.verify.run"
 TICK_JOB = "app.jobs.tick.run"
+NOTIFY_JOB = "app.jobs.notify.run"
 
 NO_TIMEOUT = -1
 KEEP_RESULT_SECONDS = 3600

@@ -38,7 +38,10 @@ class Entry:
         return queue.tick_id(self.name)
 
 
-ENTRIES = (Entry(ticks.CHECK, "* * * * *", queue.TICK_JOB),)
+ENTRIES = (
+    Entry(ticks.CHECK, "* * * * *", queue.TICK_JOB),
+    Entry(ticks.CLEANUP, "0 4 * * *", queue.TICK_JOB),
+)
 
 
 class TickScheduler(Scheduler):  # type: ignore[misc]

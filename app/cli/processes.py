@@ -28,5 +28,5 @@ def worker(queues: tuple[str, ...], burst: bool) -> None:
 @click.command()
 @checked
 def scheduler() -> None:
-    """Tick: every minute a job that mends lost runs and starts what is due."""
+    """Tick: every minute a job that mends lost runs and starts what is due, at 04:00 UTC one that deletes old backups."""
     scheduling.run(settings())

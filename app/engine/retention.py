@@ -15,6 +15,7 @@ from uuid import UUID
 CATEGORIES = ("hourly", "daily", "weekly", "monthly")
 SAFETY_DAYS = 7
 DEFAULT_SET = "default"
+IN_USE = "in use right now"
 UNCLASSIFIED_KINDS = frozenset({"uploaded", "safety"})
 
 
@@ -177,7 +178,7 @@ def _shields(newest_first: Sequence[Candidate], now: datetime) -> dict[UUID, lis
         if backup.kind == "uploaded":
             shield(backup, "uploaded")
         if backup.in_use:
-            shield(backup, "in use right now")
+            shield(backup, IN_USE)
         if backup.kind == "safety" and now - backup.started_at < timedelta(days=SAFETY_DAYS):
             shield(backup, f"a safety backup younger than {SAFETY_DAYS} days")
     return found
@@ -212,41 +213,59 @@ def add_months(moment: datetime, months: int) -> datetime:
     return moment.replace(year=year, month=month + 1, day=min(moment.day, last))
 
 
-def leaves_at(decision: Decision, future: Mapping[str, Sequence[datetime]], backups: Iterable[Candidate]) -> datetime | None:
-    """Given a decision and each set's coming runs in order, return when the last tier that protects it lets it go.
+class Outlook:
+    """What the coming runs will do to the backups: which of them will be members of each set's categories.
 
-    None: never, or not within the runs that were given. Shields are not looked at, but for their owners' sake: a shielded
-    backup has no such time.
+    `future` holds each set's coming runs in order; beyond its end nothing is known.
     """
-    if any(reason in ("pinned", "uploaded") for reason in decision.shields):
-        return None
-    if decision.backup.kind == "safety":
-        return decision.backup.started_at + timedelta(days=SAFETY_DAYS)
-    known = list(backups)
-    latest: datetime | None = None
-    for rank in decision.ranks:
-        if not rank.protects:
-            continue
-        coming = coming_members(rank.category, future.get(rank.set_name, ()), known, rank.set_name)
-        needed = rank.quota - rank.place
-        if needed >= len(coming):
+
+    def __init__(self, backups: Iterable[Candidate], future: Mapping[str, Sequence[datetime]]) -> None:
+        self._future = future
+        self._taken: dict[tuple[str, str], set[Any]] = {}
+        self._coming: dict[tuple[str, str], list[datetime]] = {}
+        for backup in backups:
+            if backup.classifies:
+                for set_name in backup.sets:
+                    for category in CATEGORIES[1:]:
+                        taken = self._taken.setdefault((set_name, category), set())
+                        taken.add(period_of(category, backup.started_at))
+
+    def coming(self, set_name: str, category: str) -> list[datetime]:
+        """Given a set and a category, return the coming runs that will be the first of their period, in order."""
+        found = self._coming.get((set_name, category))
+        if found is None:
+            found = self._coming[set_name, category] = self._reckon(set_name, category)
+        return found
+
+    def leaves_at(self, decision: Decision) -> datetime | None:
+        """Given a decision, return when the last tier that protects its backup lets it go; None: never, or not within the
+        runs that are known. A shield that is only for now (newest, in use) is not looked at."""
+        if any(reason in ("pinned", "uploaded") for reason in decision.shields):
             return None
-        latest = max(latest, coming[needed]) if latest else coming[needed]
-    return latest
+        if decision.backup.kind == "safety":
+            return decision.backup.started_at + timedelta(days=SAFETY_DAYS)
+        latest: datetime | None = None
+        for rank in decision.ranks:
+            if rank.protects:
+                coming = self.coming(rank.set_name, rank.category)
+                needed = rank.quota - rank.place
+                if needed >= len(coming):
+                    return None
+                latest = max(latest, coming[needed]) if latest else coming[needed]
+        return latest
 
-
-def coming_members(category: str, runs: Sequence[datetime], backups: Iterable[Candidate], set_name: str) -> list[datetime]:
-    """Given a set's coming runs in order, return those that will be the first of their period in a category."""
-    if category == "hourly":
-        return list(runs)
-    taken = {period_of(category, b.started_at) for b in backups if b.classifies and set_name in b.sets}
-    members = []
-    for run in runs:
-        period = period_of(category, run)
-        if period not in taken:
-            taken.add(period)
-            members.append(run)
-    return members
+    def _reckon(self, set_name: str, category: str) -> list[datetime]:
+        runs = self._future.get(set_name, ())
+        if category == "hourly":
+            return list(runs)
+        taken = set(self._taken.get((set_name, category), ()))
+        members = []
+        for run in runs:
+            period = period_of(category, run)
+            if period not in taken:
+                taken.add(period)
+                members.append(run)
+        return members
 
 
 def explain(decision: Decision, leaves: datetime | None, set_names: Callable[[str], str] = str) -> str:

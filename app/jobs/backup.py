@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -13,16 +13,20 @@ from flask import current_app
 from rq import get_current_job
 from sqlalchemy.exc import OperationalError
 
-from app import engine, ledger, ledger_restores, locks
+from app import engine, ledger, ledger_restores, locks, queue
 from app.config import ConfigError, Settings
+from app.jobs import aftermath
 from app.jobs.heartbeat import Heartbeat
 from app.models import BackupHistory
-from app.services import backups, restores
+from app.schedule_locks import ScheduleLockLost, ScheduleLocks
+from app.services import backups, restores, slots
+from app.services import settings as stored
 from app.services.figures import figures
 from app.services.source import source_problem
 
 T = TypeVar("T")
 Watch = Callable[[int, int | None], None]
+Held = locks.Lock | ScheduleLocks
 logger = structlog.get_logger(__name__)
 
 # Publishing waits this long for a metadata database that restarts just now.
@@ -45,42 +49,55 @@ def run(backup_id: str) -> None:
         except (engine.EngineError, psycopg.Error, OSError) as error:
             settings: Settings = current_app.config["SETTINGS"]
             ledger.fail_queued(row_id, settings.redact(f"{UNSETTLED}{error}"))
+            aftermath.of_backup(row_id)
             return
-        held = _take_locks()
+        held = _take_locks(row_id)
         # Asked twice, since they may have been released before our row said that it waits.
         if not held and ledger.wait_in_line(row_id):
-            held = _take_locks()
+            held = _take_locks(row_id)
         if not held:
             return
         try:
             claim_and_make(row_id, [alive, *held])
         finally:
             release(held)
+    aftermath.of_backup(row_id)
     backups.enqueue_waiting()
 
 
-def _take_locks() -> list[locks.Lock]:
-    """Return the writers' lock and the source's, shared; or none of them if another backup or a restore is under way:
-    whoever ends it puts us into the queue again."""
-    writer = locks.acquire(locks.WRITER)
+def _take_locks(row_id: UUID) -> list[Held]:
+    """Return the locks of the backup's schedules, the writers' lock and the source's, shared; or none of them if another
+    backup or a restore is under way: whoever ends it, or the minute tick, puts us into the queue again."""
+    scheduled = ScheduleLocks(queue.connection())
+    if not scheduled.take(schedule.id for schedule in slots.schedules_of(row_id)):
+        return []
+    others = _take_common_locks(row_id)
+    if not others:
+        scheduled.release()
+        return []
+    return [scheduled, *others]
+
+
+def _take_common_locks(row_id: UUID) -> list[Held]:
+    writer = locks.acquire(locks.WRITER, owner=row_id)
     if writer is None:
         return []
     restore = ledger_restores.live()
     restoring = restore is not None and restore.status == "in_progress"
-    source = locks.acquire(locks.SOURCE, shared=True, patience=0.0 if restoring else locks.BRIEFLY)
+    source = locks.acquire(locks.SOURCE, shared=True, patience=0.0 if restoring else locks.BRIEFLY, owner=row_id)
     if source is None:
         writer.release()
         return []
     return [writer, source]
 
 
-def release(held: list[locks.Lock]) -> None:
+def release(held: Sequence[Held]) -> None:
     """Given locks, give them back."""
     for lock in held:
         lock.release()
 
 
-def claim_and_make(row_id: UUID, held: list[locks.Lock], watch: Watch | None = None) -> None:
+def claim_and_make(row_id: UUID, held: Sequence[Held], watch: Watch | None = None) -> None:
     """Given a queued backup and the locks under which it is made, make it and close its row.
 
     `watch` is told (bytes done, bytes in total) with each heartbeat; ledger.Cancelled from it cancels the backup.
@@ -100,7 +117,7 @@ def claim_and_make(row_id: UUID, held: list[locks.Lock], watch: Watch | None = N
         ledger.cancel_running(row_id, attempt)
     except ledger.Lost as error:
         logger.error("backup abandoned", reason=str(error))
-    except (engine.EngineError, ConfigError, locks.LockLost) as error:
+    except (engine.EngineError, ConfigError, locks.LockLost, ScheduleLockLost) as error:
         logger.error("backup failed", reason=str(error))
         ledger.fail(row_id, attempt, settings.redact(str(error)))
     except Exception as error:
@@ -108,18 +125,24 @@ def claim_and_make(row_id: UUID, held: list[locks.Lock], watch: Watch | None = N
         raise
 
 
-def _make(settings: Settings, row: BackupHistory, attempt: int, held: list[locks.Lock], watch: Watch | None) -> None:
+def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[Held], watch: Watch | None) -> None:
+    scheduled = [lock for lock in held if isinstance(lock, ScheduleLocks)]
+    limits = stored.row()
+
     def beat(phase: str, bytes_done: int, bytes_total: int | None) -> None:
-        ledger.progress(row.id, attempt, phase, bytes_done, bytes_total)
+        for lock in scheduled:
+            lock.check()
+        ledger.progress(row_id, attempt, phase, bytes_done, bytes_total)
         if watch is not None:
             watch(bytes_done, bytes_total)
 
     heartbeat = Heartbeat(beat)
+    row_id, labels = row.id, _labels(row)
 
     def fence() -> None:
         for lock in held:
             lock.ensure()
-        ledger.progress(row.id, attempt, "publish", *heartbeat.last[1:])
+        ledger.progress(row_id, attempt, "publish", *heartbeat.last[1:])
 
     request = engine.BackupRequest(
         source=backups.source(settings),
@@ -128,13 +151,17 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: list[locks
         backup_id=row.id,
         kind=row.kind,
         attempt=attempt,
-        labels=_labels(row),
+        labels=labels,
+        disk_reserve=limits.disk_reserve_bytes,
+        stall_seconds=limits.stall_minutes * 60.0,
     )
+    # No transaction stays open for as long as a backup takes.
+    backups.rest()
     result = engine.make_backup(request, heartbeat, before_publish=lambda: patiently(fence))
     found = figures(result.path, result.manifest, result.sha256, result.size_bytes)
     found["warnings"] = list(result.warnings)
-    closed = patiently(lambda: ledger.complete(row.id, attempt, **found, verified_at=result.verified_at))
-    if not closed and backups.get(row.id).filename != result.filename:
+    closed = patiently(lambda: ledger.complete(row_id, attempt, **found, verified_at=result.verified_at))
+    if not closed and backups.get(row_id).filename != result.filename:
         # Closed by somebody else between the fence and the rename: an archive without a row is nobody's.
         result.path.unlink(missing_ok=True)
         raise ledger.Lost("The backup's row was closed while its archive was being published.")
@@ -146,6 +173,9 @@ def _labels(row: BackupHistory) -> dict[str, str]:
         "schedule_id": str(row.schedule_id) if row.schedule_id else None,
         "scheduled_for": row.scheduled_for.isoformat() if row.scheduled_for else None,
     }
+    filled = slots.of_backup(row.id)
+    if filled:
+        labels["slots"] = " ".join(f"{slot.schedule_id}@{slot.scheduled_for.isoformat()}" for slot in filled)
     return {name: value for name, value in labels.items() if value}
 
 

@@ -1,14 +1,51 @@
-"""The minute tick."""
+"""The periodic ticks: each step for itself, so that one that fails does not keep the others from their work."""
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable, Mapping
+
+import structlog
+
 from app import queue
-from app.services import backups, restores, ticks
+from app.extensions import db
+from app.services import backups, cleanup, notices, notifications, restores, schedules, ticks
+
+logger = structlog.get_logger(__name__)
+
+STEPS: Mapping[str, tuple[Callable[[], object], ...]] = {
+    ticks.CHECK: (
+        lambda: backups.reconcile(),
+        lambda: restores.reconcile(),
+        lambda: schedules.due(),
+        lambda: cleanup.daily_if_missed(),
+        lambda: notices.announce(),
+        lambda: notifications.enqueue_due(),
+    ),
+    ticks.CLEANUP: (lambda: cleanup.daily(),),
+}
+
+
+class TickFailed(Exception):
+    """Steps of a tick failed; the next tick tries them again."""
 
 
 def run(name: str) -> None:
-    """Given the tick's name, do what is due. Several ticks that piled up while no worker ran count as one."""
+    """Given the tick's name, do what is due. Several ticks that piled up while no worker ran count as one.
+
+    Raise TickFailed with what went wrong, after all steps.
+    """
     queue.drop_repeats(queue.TICKS, queue.tick_id(name))
-    ticks.ran(name)
-    backups.reconcile()
-    restores.reconcile()
+    if name == ticks.CHECK:
+        ticks.ran(name)
+    failures = []
+    for step in STEPS[name]:
+        try:
+            step()
+        except Exception as error:
+            logger.exception("a step of the tick failed", tick=name)
+            failures.append("".join(traceback.format_exception_only(error)).strip())
+        finally:
+            db.session.rollback()
+    if failures:
+        raise TickFailed("; ".join(failures))

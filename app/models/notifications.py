@@ -24,9 +24,7 @@ class Notification(HasId, Base):
         CheckConstraint(one_of("status", NOTIFICATION_STATUSES), name="status"),
         UniqueConstraint("subject_key", "medium", "target"),
         Index("ix_notifications_created_at", desc("created_at"), desc("id")),
-        Index(
-            "ix_notifications_open", "next_attempt_at", postgresql_where=text(one_of("status", ("pending", "sending")))
-        ),
+        Index("ix_notifications_open", "next_attempt_at", postgresql_where=text(one_of("status", ("pending", "sending")))),
     )
 
     event: Mapped[str]

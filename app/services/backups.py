@@ -16,7 +16,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import KINDS, LIVE, STATUSES
-from app.services import audit
+from app.services import audit, retention_plan, slots
 from app.services.actor import Actor
 from app.services.paging import LARGEST_PAGE, Page
 from app.services.progress import ProgressView, progress
@@ -156,6 +156,8 @@ def update(
     if changes:
         audit.record(actor, "backup.changed", "backup", row.id, changes)
     db.session.commit()
+    if "pinned" in changes:
+        retention_plan.refresh()
     return row
 
 
@@ -167,6 +169,9 @@ def delete(actor: Actor, backup_id: UUID) -> None:
     row = get(backup_id)
     if row.status in LIVE:
         raise Conflict("This backup has not finished. Cancel it first.", id=str(row.id))
+    # Its slots are filled, though it goes.
+    slots.settle(utcnow())
+    row = get(backup_id)
     restore = ledger_restores.live()
     if restore is not None and restore.backup_id == backup_id:
         raise Conflict("This backup is about to be restored. Wait until that has finished.", id=str(row.id))
@@ -185,6 +190,7 @@ def delete(actor: Actor, backup_id: UUID) -> None:
         audit.record(actor, "backup.deleted", "backup", row.id, {"filename": row.filename, "status": row.status})
         db.session.delete(row)
         db.session.commit()
+    retention_plan.refresh()
 
 
 def verify(actor: Actor, backup_id: UUID, restore: bool = False) -> BackupHistory:

@@ -16,10 +16,13 @@ from app import queue
 from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, Tick, utcnow
-from app.services import ticks
+from app.models.backup_settings import RESERVE_BYTES
+from app.services import notifications, schedules, ticks
+from app.services import settings as stored
 
 SCHEDULER_SILENT = timedelta(minutes=3)
-DISK_LOW_BYTES = 1 << 30
+# The next backup may well be this much larger than the last one.
+GROWTH = 1.1
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ def checks() -> list[Check]:
     if database.ok:
         found.append(_guarded("scheduler", _scheduler, "The scheduler's last tick can't be read."))
         found.append(_guarded("last_backup", _last_backup, "The history can't be read."))
+        found.append(_guarded("schedules", _schedules, "The schedules can't be read."))
+        found.append(_guarded("notifications", _notifications, "The outbox can't be read."))
     found.append(_guarded("disk", _disk, "BACKUP_STORAGE_DIR can't be read. Check that the folder is mounted."))
     return found
 
@@ -99,10 +104,40 @@ def _last_backup() -> tuple[bool, str]:
     return True, "The last backup completed."
 
 
+def _schedules() -> tuple[bool, str]:
+    late = schedules.overdue()
+    if late:
+        names = ", ".join(f"{entry.schedule.name} (since {entry.since:%Y-%m-%d %H:%M} UTC)" for entry in late)
+        return False, f"Overdue: {names}. The backup that should be there is not; its page says why."
+    return True, "No schedule is overdue."
+
+
+def _notifications() -> tuple[bool, str]:
+    reason = notifications.trouble()
+    if reason is None:
+        return True, "No message waits for its server."
+    return False, f"Messages can't be delivered: {reason}"
+
+
 def _disk() -> tuple[bool, str]:
     settings: Settings = current_app.config["SETTINGS"]
     folder = settings.storage_dir
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    return free >= DISK_LOW_BYTES, f"{free / 1e9:.1f} GB are free where the backups are stored."
+    needed = _next_backup_bytes()
+    text = f"{free / 1e9:.1f} GB are free where the backups are stored"
+    if free < needed:
+        return False, f"Only {text}: the next backup needs about {needed / 1e9:.1f} GB. Free some, or lower the quotas."
+    return True, f"{text}."
+
+
+def _next_backup_bytes() -> int:
+    """Return the size that the next backup is expected to have, with what must stay free."""
+    try:
+        done = select(BackupHistory.size_bytes).where(BackupHistory.status == "completed", BackupHistory.kind != "uploaded")
+        last = db.session.scalar(done.order_by(BackupHistory.created_at.desc()).limit(1))
+        return int((last or 0) * GROWTH) + stored.row().disk_reserve_bytes
+    except SQLAlchemyError:
+        db.session.rollback()
+        return RESERVE_BYTES

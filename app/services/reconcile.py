@@ -18,6 +18,7 @@ from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import LIVE
+from app.services import retention_plan
 from app.services.figures import figures
 
 logger = structlog.get_logger(__name__)
@@ -47,8 +48,11 @@ def close_lost_runs() -> None:
     """Close the running backups whose worker is gone."""
     for row in ledger.silent_since(SILENT):
         silent_for = utcnow() - (row.heartbeat_at or row.created_at)
-        if silent_for >= HUNG or _lock_is_free(row.id):
+        hung = silent_for >= HUNG
+        if hung or _lock_is_free(row.id):
             close_lost_run(row.id, row.attempt)
+        if hung:
+            locks.evict(row.id)
 
 
 def recover(backup_id: UUID) -> None:
@@ -76,6 +80,7 @@ def close_lost_run(backup_id: UUID, attempt: int) -> None:
     if closed:
         logger.error("lost run closed", backup_id=str(backup_id), attempt=attempt)
         engine.remove_partials(settings.storage_dir, backup_id)
+        retention_plan.refresh()
 
 
 def remove_stray_partials() -> None:

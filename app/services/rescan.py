@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 from uuid import UUID
@@ -16,7 +17,7 @@ from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
 from app.models.backup_history import KINDS, LIVE
-from app.services import audit
+from app.services import audit, retention_plan, slots
 from app.services.actor import Actor
 from app.services.figures import figures
 
@@ -65,6 +66,7 @@ def rescan(actor: Actor, progress: Callable[[str], None] | None = None) -> Resca
         report.findings.append(Finding(name, "missing", "The history lists it, but the file is not there."))
     audit.record(actor, "backup.rescan", "storage", None, {"added": len(report.of("added")), "archives": len(archives)})
     db.session.commit()
+    retention_plan.refresh()
     return report
 
 
@@ -102,6 +104,21 @@ def _fill(row: BackupHistory, path: Path, manifest: engine.Manifest, checked: en
     row.note = row.note or manifest.labels.get("note")
     row.schedule_id = _schedule(manifest.labels.get("schedule_id"))
     row.requested_by = row.requested_by or "rescan"
+    row.notified_at = row.notified_at or utcnow()
+    db.session.flush()
+    slots.restore_slots(row.id, _slots(manifest.labels.get("slots", "")))
+
+
+def _slots(label: str) -> list[tuple[UUID, datetime]]:
+    """Given a manifest's slots, return each schedule with the time that it was due."""
+    found = []
+    for pair in label.split():
+        schedule_id, _, moment = pair.partition("@")
+        try:
+            found.append((UUID(schedule_id), datetime.fromisoformat(moment)))
+        except ValueError:
+            continue
+    return found
 
 
 def _schedule(label: str | None) -> UUID | None:

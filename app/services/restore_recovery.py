@@ -14,7 +14,7 @@ from sqlalchemy import select
 from app import engine, ledger, ledger_restores, ledger_steps, locks, queue
 from app.extensions import db
 from app.models import BackupHistory, Restore, utcnow
-from app.services import audit, restore_engine
+from app.services import audit, restore_engine, settings
 from app.services import reconcile as backup_reconcile
 from app.services.actor import Actor
 
@@ -96,7 +96,7 @@ def drop_kept(restore_id: UUID) -> bool:
 
 def undo_until() -> datetime:
     """Return until when a state that is exchanged now is kept."""
-    return utcnow() + timedelta(hours=restore_engine.settings().undo_hours)
+    return utcnow() + timedelta(hours=settings.undo_hours())
 
 
 def _settle_or_log(lost: frozenset[UUID]) -> None:

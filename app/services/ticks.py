@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.extensions import db
 from app.models import Tick, utcnow
 
 CHECK = "check"
+CLEANUP = "cleanup"
 
 
-def ran(name: str) -> None:
-    """Given a tick that runs now, remember it."""
-    statement = insert(Tick).values(name=name, last_ran_at=utcnow())
+def ran(name: str, at: datetime | None = None) -> None:
+    """Given a tick that runs now, or ran at a time, remember it."""
+    statement = insert(Tick).values(name=name, last_ran_at=at or utcnow())
     statement = statement.on_conflict_do_update(
         index_elements=[Tick.name], set_={"last_ran_at": statement.excluded.last_ran_at}
     )
     db.session.execute(statement)
     db.session.commit()
+
+
+def last(name: str) -> datetime | None:
+    """Given a tick, return when it last ran, or None."""
+    return db.session.scalar(select(Tick.last_ran_at).where(Tick.name == name))

@@ -63,13 +63,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.CheckConstraint("medium IN ('email', 'channel', 'heartbeat')", name=op.f("ck_notifications_medium")),
-        sa.CheckConstraint(
-            "status IN ('pending', 'sending', 'sent', 'failed')", name=op.f("ck_notifications_status")
-        ),
+        sa.CheckConstraint("status IN ('pending', 'sending', 'sent', 'failed')", name=op.f("ck_notifications_status")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notifications")),
-        sa.UniqueConstraint(
-            "subject_key", "medium", "target", name=op.f("uq_notifications_subject_key_medium_target")
-        ),
+        sa.UniqueConstraint("subject_key", "medium", "target", name=op.f("uq_notifications_subject_key_medium_target")),
     )
     op.create_index(
         "ix_notifications_created_at",
@@ -84,9 +80,7 @@ def upgrade() -> None:
     )
     for name, default in SWITCHES.items():
         op.add_column("backup_settings", sa.Column(name, sa.Boolean(), server_default=sa.text(default), nullable=False))
-    op.add_column(
-        "backup_settings", sa.Column("recipients", sa.ARRAY(sa.Text()), server_default="{}", nullable=False)
-    )
+    op.add_column("backup_settings", sa.Column("recipients", sa.ARRAY(sa.Text()), server_default="{}", nullable=False))
     for name in SEALED:
         op.add_column("backup_settings", sa.Column(name, sa.Text(), nullable=True))
     op.add_column("backup_settings", sa.Column("undo_hours", sa.BigInteger(), nullable=True))

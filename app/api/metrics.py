@@ -1,0 +1,34 @@
+"""/metrics, for Prometheus."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from apiflask import APIBlueprint
+from flask import Response, current_app, request
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.api.auth import check, requires
+from app.config import Settings
+from app.services import metrics
+
+bp = APIBlueprint("metrics", __name__, enable_openapi=False)
+
+
+@bp.get("/metrics")
+@requires("read")
+def show() -> Response:
+    """The figures, for addresses of METRICS_ALLOW, tokens and admins."""
+    if not _is_allowed():
+        check()
+    return Response(metrics.text(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _is_allowed() -> bool:
+    settings: Settings = current_app.config["SETTINGS"]
+    try:
+        address = ipaddress.ip_address(request.remote_addr or "")
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return any(mapped in ipaddress.ip_network(network, strict=False) for network in settings.metrics_allow)

@@ -1,0 +1,98 @@
+"""/api/admin/backups/schedules."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from apiflask import APIBlueprint
+from flask import url_for
+from pydantic import Field
+
+from app.api.auth import actor, protect, requires
+from app.api.schemas import BackupOut, Strict
+from app.api.schemas_schedules import ScheduleOut, SchedulePage, SchedulePreviewOut
+from app.services import schedules
+from app.services.inputs import ScheduleInput, Toggle
+from app.services.paging import LARGEST_PAGE
+
+bp = APIBlueprint("api_schedules", __name__, url_prefix="/api/admin/backups/schedules", tag="Schedules")
+protect(bp)
+
+
+class Paging(Strict):
+    """The query of the list."""
+
+    page: int = Field(1, ge=1, le=1_000_000)
+    page_size: int = Field(50, ge=1, le=LARGEST_PAGE)
+
+
+@bp.get("")
+@requires("read")
+@bp.input(Paging, location="query")
+@bp.output(SchedulePage)
+def list_schedules(query_data: Paging) -> SchedulePage:
+    """List the schedules, oldest first."""
+    return SchedulePage.of(schedules.list_schedules(query_data.page, query_data.page_size))
+
+
+@bp.post("")
+@requires("admin")
+@bp.input(ScheduleInput)
+@bp.output(ScheduleOut, status_code=201)
+def create_schedule(json_data: ScheduleInput) -> tuple[ScheduleOut, int, dict[str, str]]:
+    """Make a schedule. What is not named has the default of its frequency."""
+    row = schedules.create(actor(), json_data)
+    return ScheduleOut.of(row), 201, {"Location": url_for("api_schedules.get_schedule", schedule_id=row.id)}
+
+
+@bp.post("/preview")
+@requires("read")
+@bp.input(ScheduleInput)
+@bp.output(SchedulePreviewOut)
+def preview_schedule(json_data: ScheduleInput) -> SchedulePreviewOut:
+    """Say in words when a schedule would run, and its next five runs."""
+    return SchedulePreviewOut.model_validate(schedules.preview(json_data))
+
+
+@bp.get("/<uuid:schedule_id>")
+@requires("read")
+@bp.output(ScheduleOut)
+def get_schedule(schedule_id: UUID) -> ScheduleOut:
+    """Show one schedule."""
+    return ScheduleOut.of(schedules.get(schedule_id))
+
+
+@bp.put("/<uuid:schedule_id>")
+@requires("admin")
+@bp.input(ScheduleInput)
+@bp.output(ScheduleOut)
+def update_schedule(schedule_id: UUID, json_data: ScheduleInput) -> ScheduleOut:
+    """Change a schedule. What is not named stays as it is."""
+    return ScheduleOut.of(schedules.update(actor(), schedule_id, json_data))
+
+
+@bp.delete("/<uuid:schedule_id>")
+@requires("admin")
+@bp.output({}, status_code=204)
+def delete_schedule(schedule_id: UUID) -> tuple[str, int]:
+    """Delete a schedule. Its backups stay under its last quotas."""
+    schedules.delete(actor(), schedule_id)
+    return "", 204
+
+
+@bp.patch("/<uuid:schedule_id>/toggle")
+@requires("admin")
+@bp.input(Toggle)
+@bp.output(ScheduleOut)
+def toggle_schedule(schedule_id: UUID, json_data: Toggle) -> ScheduleOut:
+    """Switch a schedule on or off; without a body, to what it is not."""
+    return ScheduleOut.of(schedules.toggle(actor(), schedule_id, json_data.enabled))
+
+
+@bp.post("/<uuid:schedule_id>/run")
+@requires("backup")
+@bp.output(BackupOut, status_code=202)
+def run_schedule(schedule_id: UUID) -> tuple[BackupOut, int, dict[str, str]]:
+    """Start a backup that belongs to the schedule now. It fills no slot."""
+    row = schedules.run(actor(), schedule_id)
+    return BackupOut.of(row), 202, {"Location": url_for("api_backups.get_backup", backup_id=row.id)}

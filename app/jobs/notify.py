@@ -1,0 +1,12 @@
+"""Send one message."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from app.services import notifications
+
+
+def run(notification_id: str) -> None:
+    """Given a message's id, send it if it is due and nobody else has. A failure is written to its row, and tried again."""
+    notifications.send(UUID(notification_id))

@@ -1,0 +1,134 @@
+"""How one message leaves: by SMTP, through Apprise, or as a ping of a heartbeat URL."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import smtplib
+import socket
+import ssl
+from contextlib import closing
+from email.message import EmailMessage
+from email.utils import formatdate
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
+
+from app.config import Settings
+
+TIMEOUT_SECONDS = 15.0
+PORTS = {"smtp": 587, "smtps": 465}
+
+
+class Undelivered(Exception):
+    """It did not arrive. str() is a sentence without secrets. `final`: trying again would not help; `server`: nothing that
+    goes the same way would arrive just now."""
+
+    def __init__(self, detail: str, final: bool = False, server: bool = False) -> None:
+        super().__init__(detail)
+        self.final = final
+        self.server = server
+
+
+def email(settings: Settings, message_id: str, to: str, title: str, text: str, html: str | None) -> None:
+    """Given a message for one address, hand it to the server of SMTP_URL. Raise Undelivered.
+
+    smtps:// is TLS from the start; smtp:// becomes TLS by STARTTLS, without which no password is sent.
+    """
+    if not settings.smtp_url:
+        raise Undelivered("SMTP_URL is not set, so no mail can be sent.", server=True)
+    message = EmailMessage()
+    message["Subject"], message["To"], message["From"] = title, to, _sender(settings)
+    message["Date"] = formatdate(usegmt=True)
+    message["Message-ID"] = f"<{message_id}@{_domain(str(message['From']))}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(text)
+    if html:
+        message.add_alternative(html, subtype="html")
+    try:
+        with closing(_connect(settings.smtp_url)) as client:
+            client.send_message(message)
+            client.quit()
+    except smtplib.SMTPRecipientsRefused as error:
+        code, answer = next(iter(error.recipients.values()))
+        raise Undelivered(f"The mail server refused {to}: {_text(answer)}", final=code >= 500) from None
+    except smtplib.SMTPAuthenticationError as error:
+        raise Undelivered(f"The mail server refused SMTP_URL's password: {_text(error.smtp_error)}", server=True) from None
+    except smtplib.SMTPResponseException as error:
+        detail = f"The mail server refused the mail: {error.smtp_code} {_text(error.smtp_error)}"
+        raise Undelivered(detail, final=500 <= error.smtp_code < 600) from None
+    except (smtplib.SMTPException, OSError, ValueError) as error:
+        raise Undelivered(f"The mail server (SMTP_URL) can't be reached: {_text(error)}", server=True) from None
+
+
+def channel(url: str, title: str, text: str) -> None:
+    """Given an Apprise URL, send a message there. Raise Undelivered, which does not name the URL."""
+    import apprise
+
+    # What Apprise logs may hold parts of the URL.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    sender = apprise.Apprise()
+    if not sender.add(url):
+        raise Undelivered("Apprise does not understand the channel's URL. Enter it again.", final=True)
+    if not sender.notify(body=text, title=title, body_format=apprise.NotifyFormat.TEXT):
+        raise Undelivered("The channel did not take the message. Check its URL and that the service is up.")
+
+
+def ping(url: str) -> None:
+    """Given a heartbeat URL, ask for it. Raise Undelivered, which does not name the URL."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise Undelivered("The heartbeat URL is no web address. Enter it again.", final=True)
+    try:
+        with urlopen(Request(url, headers={"User-Agent": "backup-heartbeat"}), timeout=TIMEOUT_SECONDS) as answer:
+            answer.read(1024)
+    except HTTPError as error:
+        with error:
+            raise Undelivered(f"The heartbeat URL answered {error.code}.") from None
+    except (URLError, OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, URLError) else type(error).__name__
+        raise Undelivered(f"The heartbeat URL can't be reached: {_text(reason)}") from None
+
+
+def _connect(url: str) -> smtplib.SMTP:
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+    context = ssl.create_default_context()
+    if parts.scheme == "smtps":
+        client: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=context)
+    else:
+        client = smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
+    try:
+        client.ehlo()
+        safe = parts.scheme == "smtps"
+        if not safe and client.has_extn("starttls"):
+            client.starttls(context=context)
+            client.ehlo()
+            safe = True
+        if parts.username:
+            if not safe and not _is_loopback(host):
+                raise smtplib.SMTPException("it offers no TLS, so the password was not sent")
+            client.login(unquote(parts.username), unquote(parts.password or ""))
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _sender(settings: Settings) -> str:
+    user = unquote(urlsplit(settings.smtp_url or "").username or "")
+    return settings.mail_from or (user if "@" in user else f"{settings.app_name}-backup@{socket.getfqdn()}")
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2].strip(" >") or "localhost"
+
+
+def _text(answer: object) -> str:
+    return " ".join((answer.decode(errors="replace") if isinstance(answer, bytes) else str(answer)).split())[:300]

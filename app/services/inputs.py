@@ -1,0 +1,140 @@
+"""What people and programs may send, as pydantic models: one set of rules for forms and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from app.errors import InvalidInput
+
+LARGEST_QUOTA = 10_000
+LARGEST_NUMBER_OF_TARGETS = 50
+
+Frequency = Literal["hourly", "daily", "weekly", "monthly", "custom"]
+Quota = Annotated[int, Field(ge=0, le=LARGEST_QUOTA, description="Backups kept; 0 switches the category off.")]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+
+
+def _checked_email(text: str) -> str:
+    try:
+        return validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized
+    except EmailNotValidError as error:
+        raise ValueError(f"This is no email address: {error}") from None
+
+
+Email = Annotated[str, AfterValidator(_checked_email)]
+
+
+class Input(BaseModel):
+    """A misspelt name is an error, not a silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ScheduleInput(Input):
+    """A schedule. What is not named has the default of its frequency; where one is changed, it stays as it is.
+
+    `day_of_week`: 0 is Sunday. `keep_*` null: the global quota.
+    """
+
+    name: Name | None = None
+    frequency: Frequency | None = None
+    minute: int | None = Field(None, ge=0, le=59)
+    hour: int | None = Field(None, ge=0, le=23)
+    day_of_week: int | None = Field(None, ge=0, le=6)
+    day_of_month: str | None = Field(None, description='1 to 31, or "last"')
+    cron_expression: Words | None = None
+    timezone: Words | None = None
+    enabled: bool | None = None
+    keep_hourly: Quota | None = None
+    keep_daily: Quota | None = None
+    keep_weekly: Quota | None = None
+    keep_monthly: Quota | None = None
+
+    @field_validator("day_of_month", mode="before")
+    @classmethod
+    def _day(cls, value: Any) -> Any:
+        """Take numbers, too; both are kept as text."""
+        if value is None:
+            return None
+        text = str(value).strip().lower()
+        if text == "last" or (text.isascii() and text.isdigit() and 1 <= int(text) <= 31):
+            return text if text == "last" else str(int(text))
+        raise ValueError('Give a day from 1 to 31, or "last".')
+
+
+class Toggle(Input):
+    """`enabled` sets; nothing flips."""
+
+    enabled: bool | None = None
+
+
+class QuotaInput(Input):
+    """Global quotas to try; what is not named stays."""
+
+    keep_hourly: Quota | None = None
+    keep_daily: Quota | None = None
+    keep_weekly: Quota | None = None
+    keep_monthly: Quota | None = None
+
+
+class ScheduleQuotaInput(Input):
+    """A schedule's quotas to try: what is not named stays, null is the global quota."""
+
+    id: UUID
+    keep_hourly: Quota | None = None
+    keep_daily: Quota | None = None
+    keep_weekly: Quota | None = None
+    keep_monthly: Quota | None = None
+
+
+class PlanInput(QuotaInput):
+    """A policy to try dry."""
+
+    schedules: list[ScheduleQuotaInput] = Field(default_factory=list, max_length=1000)
+
+
+class ChannelInput(Input):
+    """An Apprise channel. One with the `id` of a known one keeps its URL where `url` is left out or sent back as shown."""
+
+    id: str | None = Field(None, max_length=40)
+    name: Name
+    url: str | None = Field(None, max_length=2000)
+
+
+class SettingsInput(QuotaInput):
+    """The global settings. What is not named stays. Heartbeat URLs are kept when sent back as they were shown."""
+
+    notify_success: bool | None = None
+    notify_failure: bool | None = None
+    notify_warnings: bool | None = None
+    notify_overdue: bool | None = None
+    notify_restore: bool | None = None
+    notify_cleanup: bool | None = None
+    recipients: list[Email] | None = Field(None, max_length=LARGEST_NUMBER_OF_TARGETS)
+    channels: list[ChannelInput] | None = Field(None, max_length=LARGEST_NUMBER_OF_TARGETS)
+    heartbeat_url: str | None = Field(None, max_length=2000)
+    heartbeat_failure_url: str | None = Field(None, max_length=2000)
+    undo_hours: int | None = Field(None, ge=1, le=24 * 365)
+    stall_minutes: int | None = Field(None, ge=1, le=24 * 60)
+    disk_reserve_bytes: int | None = Field(None, ge=0, le=1 << 50)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def checked(model: type[M], values: Mapping[str, Any]) -> M:
+    """Given a model and values of a form, return them checked. Raise InvalidInput with a message for each field."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        fields: dict[str, str] = {}
+        for found in error.errors():
+            name = ".".join(str(part) for part in found["loc"]) or "form"
+            fields[name] = "; ".join(filter(None, [fields.get(name), found["msg"].removeprefix("Value error, ")]))
+        raise InvalidInput(fields) from None

@@ -1,0 +1,199 @@
+"""Retention for people: the plan, why a backup is kept and until when, what there will be, and what a changed policy does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import select
+
+from app.engine import retention
+from app.engine.retention import Candidate, Decision, Forecast, Outlook, Plan
+from app.engine.schedule_times import ScheduleError
+from app.errors import InvalidInput
+from app.extensions import db
+from app.models import BackupHistory, BackupSchedule, utcnow
+from app.services import backups, retention_plan
+from app.services.inputs import PlanInput
+from app.services.retention_plan import Policy, StorageAway, refresh
+from app.services.schedule_rules import QUOTA_COLUMNS, rule_of
+
+__all__ = ["HORIZONS", "Explanation", "PlanView", "StorageAway", "explain", "explain_all", "plan", "refresh"]
+
+HORIZONS = (30, 90, 365)
+# Twelve monthly backups need twelve more months to leave.
+LOOK_AHEAD = timedelta(days=400)
+# A schedule that runs every minute is not reckoned to the end.
+LARGEST_FUTURE = 12_000
+RECENT = 10
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a backup is kept, in a sentence. `leaves_at` None: never, or further away than is reckoned."""
+
+    backup_id: UUID
+    filename: str | None
+    started_at: datetime
+    size_bytes: int
+    kind: str
+    keep: bool
+    categories: list[str]
+    expires_at: datetime | None
+    leaves_at: datetime | None
+    text: str
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """What a policy keeps and deletes now. `newly_deleted` are those that the present policy would keep; `forecast` is for
+    30, 90 and 365 days from now with today's schedules."""
+
+    quotas: dict[str, int]
+    kept: list[Explanation]
+    deleted: list[Explanation]
+    newly_deleted: list[UUID]
+    kept_bytes: int
+    deleted_bytes: int
+    missing: list[UUID]
+    forecast: list[Forecast]
+
+
+def plan(given: PlanInput | None = None, now: datetime | None = None) -> PlanView:
+    """Given quotas to try (default: the stored ones), return what they keep and delete. Changes nothing.
+
+    Raise InvalidInput for a schedule that does not exist.
+    """
+    now = now or utcnow()
+    given = given or PlanInput()
+    tried = {name: getattr(given, name) for name in QUOTA_COLUMNS}
+    by_schedule = {
+        entry.id: {name: getattr(entry, name) for name in QUOTA_COLUMNS if name in entry.model_fields_set}
+        for entry in given.schedules
+    }
+    known = set(db.session.scalars(select(BackupSchedule.id)))
+    for number, entry in enumerate(given.schedules):
+        if entry.id not in known:
+            raise InvalidInput({f"schedules.{number}.id": "There is no such schedule."})
+    rules = retention_plan.policy(tried, by_schedule)
+    found, _, stock = _current(now, rules)
+    before, _, _ = _current(now, None)
+    future = coming_runs(now)
+    outlook = Outlook(stock.candidates, _by_set(future, rules))
+    names = _filenames()
+    used = retention_plan.in_use([decision.backup.id for decision in found.deleted])
+    view = {decision.backup.id: _explained(decision, outlook, rules, names, used) for decision in found.decisions}
+    kept = [entry for entry in view.values() if entry.keep]
+    deleted = [entry for entry in view.values() if not entry.keep]
+    kept_before = {decision.backup.id for decision in before.kept}
+    return PlanView(
+        quotas={name: getattr(rules.quotas[retention.DEFAULT_SET], name.removeprefix("keep_")) for name in QUOTA_COLUMNS},
+        kept=kept,
+        deleted=deleted,
+        newly_deleted=[entry.backup_id for entry in deleted if entry.backup_id in kept_before],
+        kept_bytes=sum(entry.size_bytes for entry in kept),
+        deleted_bytes=sum(entry.size_bytes for entry in deleted),
+        missing=stock.missing,
+        forecast=_forecast(stock.candidates, rules, future, now),
+    )
+
+
+def explain(backup_id: UUID, now: datetime | None = None) -> Explanation:
+    """Given a backup, return why it is kept and until when. Raise NotFound."""
+    row = backups.get(backup_id)
+    found = explain_all(now).get(backup_id)
+    if found is not None:
+        return found
+    text = "Retention looks at completed backups only: this one is " + row.status.replace("_", " ") + "."
+    if row.status == "completed":
+        text = "Its archive is not in the storage folder, so it counts for nothing. Put it back, or delete this entry."
+    started = row.started_at or row.created_at
+    return Explanation(row.id, row.filename, started, row.size_bytes or 0, row.kind, True, [], None, None, text)
+
+
+def explain_all(now: datetime | None = None) -> dict[UUID, Explanation]:
+    """Return each completed backup's explanation by its id."""
+    now = now or utcnow()
+    found, rules, stock = _current(now, None)
+    outlook = Outlook(stock.candidates, _by_set(coming_runs(now), rules))
+    names = _filenames()
+    used = retention_plan.in_use([decision.backup.id for decision in found.deleted])
+    return {decision.backup.id: _explained(decision, outlook, rules, names, used) for decision in found.decisions}
+
+
+def forecast(now: datetime | None = None) -> list[Forecast]:
+    """Return how many backups and bytes there will be in 30, 90 and 365 days, with today's schedules and quotas."""
+    now = now or utcnow()
+    _, rules, stock = _current(now, None)
+    return _forecast(stock.candidates, rules, coming_runs(now), now)
+
+
+def coming_runs(now: datetime) -> list[tuple[datetime, frozenset[UUID]]]:
+    """Return the runs of the enabled schedules from now on, in order, each with the schedules that it is for."""
+    runs: dict[datetime, set[UUID]] = {}
+    enabled = select(BackupSchedule).where(BackupSchedule.enabled, BackupSchedule.deleted_at.is_(None))
+    for schedule in db.session.scalars(enabled).all():
+        try:
+            for number, run in enumerate(rule_of(schedule).runs_after(now)):
+                if run > now + LOOK_AHEAD or number >= LARGEST_FUTURE:
+                    break
+                runs.setdefault(run, set()).add(schedule.id)
+        except ScheduleError:
+            continue
+    return [(run, frozenset(runs[run])) for run in sorted(runs)]
+
+
+def _current(now: datetime, rules: Policy | None) -> tuple[Plan, Policy, retention_plan.Stock]:
+    try:
+        return retention_plan.current(now, rules)
+    except StorageAway:
+        rules = rules or retention_plan.policy()
+        return retention.plan([], rules.quotas, now), rules, retention_plan.Stock([], [])
+
+
+def _by_set(future: list[tuple[datetime, frozenset[UUID]]], rules: Policy) -> dict[str, list[datetime]]:
+    runs: dict[str, list[datetime]] = {}
+    for run, schedules in future:
+        for name in {rules.set_of.get(schedule, retention.DEFAULT_SET) for schedule in schedules}:
+            runs.setdefault(name, []).append(run)
+    return runs
+
+
+def _forecast(
+    candidates: list[Candidate], rules: Policy, future: list[tuple[datetime, frozenset[UUID]]], now: datetime
+) -> list[Forecast]:
+    recent = sorted(candidates, key=lambda backup: backup.started_at)[-RECENT:]
+    expected = sum(backup.size_bytes for backup in recent) // len(recent) if recent else 0
+    coming = [
+        (run, frozenset(rules.set_of.get(schedule, retention.DEFAULT_SET) for schedule in schedules))
+        for run, schedules in future
+    ]
+    horizons = [now + timedelta(days=days) for days in HORIZONS]
+    return retention.forecast(candidates, rules.quotas, coming, horizons, expected)
+
+
+def _explained(
+    decision: Decision, outlook: Outlook, rules: Policy, names: dict[UUID, str | None], used: set[UUID]
+) -> Explanation:
+    backup = decision.backup
+    if backup.id in used:
+        decision = decision._replace(shields=(*decision.shields, retention.IN_USE))
+    leaves = outlook.leaves_at(decision) if decision.keep else None
+    return Explanation(
+        backup_id=backup.id,
+        filename=names.get(backup.id),
+        started_at=backup.started_at,
+        size_bytes=backup.size_bytes,
+        kind=backup.kind,
+        keep=decision.keep,
+        categories=list(decision.categories),
+        expires_at=retention.expires_at(decision, rules.quotas),
+        leaves_at=leaves,
+        text=retention.explain(decision, leaves, rules.set_name),
+    )
+
+
+def _filenames() -> dict[UUID, str | None]:
+    done = select(BackupHistory.id, BackupHistory.filename).where(BackupHistory.status == "completed")
+    return {row.id: row.filename for row in db.session.execute(done)}

@@ -1,0 +1,33 @@
+"""Secrets of the settings at rest: encrypted with a key derived from SECRET_KEY."""
+
+from __future__ import annotations
+
+import base64
+
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from flask import current_app
+
+from app.config import Settings
+
+
+def seal(text: str) -> str:
+    """Given a secret, return it encrypted and authenticated."""
+    return _box().encrypt(text.encode()).decode()
+
+
+def unseal(sealed: str | None) -> str | None:
+    """Given what `seal` returned, return the secret; None for None, and where SECRET_KEY is no longer that which sealed."""
+    if sealed is None:
+        return None
+    try:
+        return _box().decrypt(sealed.encode()).decode()
+    except InvalidToken:
+        return None
+
+
+def _box() -> Fernet:
+    settings: Settings = current_app.config["SETTINGS"]
+    kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"motovaultpro-backup sealed settings, version 1")
+    return Fernet(base64.urlsafe_b64encode(kdf.derive(settings.secret_key.encode())))
