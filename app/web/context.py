@@ -12,12 +12,12 @@ class NavItem:
     label: str
     endpoint: str
     icon: str
-    section: str
+    sections: tuple[str, ...]
 
 
 NAVIGATION = (
-    NavItem("Backups", "web.backups.index", "archive", "web.backups"),
-    NavItem("Restores", "web.restores.index", "arrow-counterclockwise", "web.restores"),
+    NavItem("Backups", "web.backups.index", "archive", ("web.backups", "web.uploads")),
+    NavItem("Restores", "web.restores.index", "arrow-counterclockwise", ("web.restores",)),
 )
 
 

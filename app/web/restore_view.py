@@ -107,9 +107,14 @@ def signed_count(number: int) -> str:
 
 
 def result_tables(result: Mapping[str, Any]) -> list[TableChange]:
-    """Given a restore's `result`, return its tables in the order to show: before as `rows_now`, after as `rows_backup`."""
+    """Given a restore's `result`, return its tables in the order to show: before as `rows_now`, after as `rows_backup`.
+
+    The rows before are the server's estimates, unless the result says that they were counted.
+    """
     found = [
-        engine.TableDiff(table["schema"], table["name"], table["rows_before"], table["rows_after"], False)
+        engine.TableDiff(
+            table["schema"], table["name"], table["rows_before"], table["rows_after"], table.get("approximate", True)
+        )
         for table in result.get("tables", [])
     ]
     return table_changes(found)
@@ -117,7 +122,7 @@ def result_tables(result: Mapping[str, Any]) -> list[TableChange]:
 
 def gap(seconds: float) -> str:
     """Given how long the app was without its database, in seconds, return it to the hundredth."""
-    return f"{seconds:.2f} s"
+    return f"{seconds:.2f} s" if seconds >= 0.01 else "< 0.01 s"
 
 
 def hours(number: int) -> str:

@@ -5,6 +5,7 @@ from uuid import UUID
 from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import login_required
+from markupsafe import Markup
 
 from app.config import Settings
 from app.errors import Conflict, InvalidInput, NotFound, Throttled, Unavailable
@@ -94,7 +95,7 @@ def trust(backup_id: UUID) -> ResponseReturnValue:
         else:
             flash("This archive is trusted now. The audit log says who decided so.", "success")
             return redirect(url_for("web.backups.detail", backup_id=backup_id))
-    form.words.description = f"To confirm, type: {restores.TRUST_WORDS}"
+    form.words.description = Markup("To confirm, type: <strong>{}</strong>").format(restores.TRUST_WORDS)
     return render_template("restores/trust.html", row=row, form=form), status
 
 
@@ -165,7 +166,7 @@ def show_confirm(form: RestoreForm, backup_id: UUID, scope: str, status: int = 2
     except Conflict as error:
         flash(error.detail, "warning")
         return redirect(url_for("web.backups.detail", backup_id=backup_id))
-    form.confirm.description = f"To confirm, type {found.confirm}"
+    form.confirm.description = Markup("To confirm, type <strong>{}</strong>").format(found.confirm)
     return render_template("restores/confirm.html", form=form, undo_hours=undo_hours(), **preview_values(found)), status
 
 

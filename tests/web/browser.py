@@ -78,8 +78,14 @@ class Page:
         return {
             field.get("name", ""): field.get("value", "") if field.tag == HTML + "input" else _text(field)
             for field in forms[0].iter()
-            if field.tag in (HTML + "input", HTML + "textarea") and field.get("name")
+            if field.tag in (HTML + "input", HTML + "textarea") and field.get("name") and _is_sent(field)
         }
+
+
+def _is_sent(field: Element) -> bool:
+    """Given a field of a form, return whether a browser sends it as the page has it."""
+    kind = field.get("type")
+    return kind != "file" and (kind != "checkbox" or "checked" in field.attrib)
 
 
 def _text(element: Element) -> str:
@@ -108,10 +114,12 @@ class Browser:
         assert response.status_code == 302, response.status_code
         return response.location or ""
 
-    def submit(self, page: Page | str, action: str, status: int = 302, **values: str) -> TestResponse:
-        """Given a page (or its path) and a form's action, fill the form in and send it. Return the answer."""
+    def submit(self, page: Page | str, action: str, status: int = 302, **values: str | None) -> TestResponse:
+        """Given a page (or its path) and a form's action, fill the form in (None: untick) and send it. Return the answer."""
         page = self.get(page) if isinstance(page, str) else page
-        response = self.open("POST", action, data=page.form(action) | values)
+        filled = page.form(action) | values
+        sent = {name: value for name, value in filled.items() if value is not None}
+        response = self.open("POST", action, data=sent)
         assert response.status_code == status, (response.status_code, response.text[:500])
         return response
 
