@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import ConfigError, derive_signing_key, read_settings
+from app.config import ConfigError, derive_signing_key, read_settings, read_signing_key
 
 GOOD = {
     "DATABASE_URL": "postgresql://meta:meta-secret@localhost/meta",
@@ -54,6 +54,8 @@ def test_everything_that_is_missing_is_said_at_once_and_by_name() -> None:
         ("ADMIN_EMAIL", "nobody"),
         ("ADMIN_PASSWORD", "short"),
         ("TRUSTED_PROXY_HOPS", "many"),
+        ("BACKUP_UPLOAD_MAX_BYTES", "1 GB"),
+        ("BACKUP_UNDO_HOURS", "0"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_begins_with_the_setting(name: str, value: str) -> None:
@@ -98,3 +100,14 @@ def test_the_signing_key_follows_from_the_secret_key_and_can_be_carried_over() -
     moved = read_settings(GOOD | {"SECRET_KEY": "another secret key", "BACKUP_SIGNING_KEY": derived.signing_key_text})
     assert moved.signing_key == derived.signing_key
     assert read_settings(GOOD | {"SECRET_KEY": "another secret key"}).signing_key != derived.signing_key
+
+
+def test_the_signing_key_is_read_where_nothing_else_is_set(tmp_path: Path) -> None:
+    derived = derive_signing_key(GOOD["SECRET_KEY"]).encode()
+    file = tmp_path / "key"
+    file.write_text("a signing key of its own\n")
+    assert read_signing_key({}) is None
+    assert read_signing_key({"SECRET_KEY": GOOD["SECRET_KEY"]}) == derived == read_settings(GOOD).signing_key
+    assert read_signing_key({"BACKUP_SIGNING_KEY_FILE": str(file), "SECRET_KEY": "x"}) == b"a signing key of its own"
+    with pytest.raises(ConfigError, match="BACKUP_SIGNING_KEY_FILE"):
+        read_signing_key({"BACKUP_SIGNING_KEY_FILE": str(tmp_path / "none")})
