@@ -28,9 +28,8 @@ def plan(**quotas: int | None) -> None:
     for entry in entries:
         word = "keep  " if entry.keep else "DELETE"
         click.echo(f"{word} {moment(entry.started_at)}  {size(entry.size_bytes):>8}  {entry.filename}  {entry.text}")
-    click.echo(
-        f"{len(found.kept)} kept ({size(found.kept_bytes)}), {len(found.deleted)} to be deleted ({size(found.deleted_bytes)})."
-    )
+    kept, leaving = size(found.kept_bytes), size(found.deleted_bytes)
+    click.echo(f"{len(found.kept)} kept ({kept}), {len(found.deleted)} to be deleted ({leaving}).")
     if found.missing:
         click.echo(f"{len(found.missing)} backups have no file in the storage folder and count for nothing.")
     for ahead in found.forecast:

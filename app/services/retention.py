@@ -1,4 +1,4 @@
-"""Retention for people: the plan, why a backup is kept and until when, what there will be, and what a changed policy does."""
+"""Retention for people: the plan, why and until when a backup is kept, what there will be, what a changed policy does."""
 
 from __future__ import annotations
 
