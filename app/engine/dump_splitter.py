@@ -75,9 +75,13 @@ def parse_copy(statement: bytes) -> CopyBegin | None:
 
 
 class DumpSplitter:
-    """Fed with the chunks of a dump, returns its events in order; their texts and line ends joined are the dump again."""
+    """Fed with the chunks of a dump, returns its events in order; their texts and line ends joined are the dump again.
 
-    def __init__(self) -> None:
+    `longest_statement`, in bytes, bounds the memory that a dump which nobody vouches for can take.
+    """
+
+    def __init__(self, longest_statement: int | None = None) -> None:
+        self._longest_statement = longest_statement
         self._begin_sql()
         self._held = b""
         self._in_copy = False
@@ -131,6 +135,8 @@ class DumpSplitter:
                 self._in_copy = self._newline_due = True
                 return self._pending[last_end:]
         self._last_end = last_end
+        if self._longest_statement is not None and len(self._pending) - last_end > self._longest_statement:
+            raise DumpError(f"A statement of the dump is longer than {self._longest_statement} bytes, so it was refused.")
         if final and DUMP_COMPLETE in self._pending[last_end:]:
             self._complete = True
         if last_end >= LONGEST_SQL:

@@ -29,6 +29,8 @@ _CODE = re.compile(
 )
 _VERSION = re.compile(rb"^-- Dumped from database version (\d+)", re.MULTILINE)
 _IS_PARTITIONED: LiteralString = "SELECT relkind = 'p' AS partitioned FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)"
+LONGEST_STATEMENT = 32 * 1024 * 1024
+_PREPARED: LiteralString = "SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
 CODE_KEPT = 200
 SESSION = "SET statement_timeout = '1h'; SET lock_timeout = '1min'; SET check_function_bodies = off"
 
@@ -54,7 +56,10 @@ class DumpLoader:
     def load(self, text: Iterator[bytes]) -> None:
         """Given the dump's text, execute it to its end."""
         self._connection.execute(SESSION)
-        splitter, loader = DumpSplitter(), EventLoader(self._connection, self._run)
+        splitter, loader = (
+            DumpSplitter(LONGEST_STATEMENT if self._sandboxed else None),
+            EventLoader(self._connection, self._run),
+        )
         try:
             for chunk in text:
                 for event in splitter.feed(chunk):
@@ -68,6 +73,8 @@ class DumpLoader:
         self.rows = loader.rows
         if self._connection.info.transaction_status != pq.TransactionStatus.IDLE:
             raise RestoreError("The dump leaves a transaction open, which no pg_dump does; it was refused.")
+        if self._sandboxed and self._connection.execute(_PREPARED).fetchone() is not None:
+            raise RestoreError("The dump leaves a prepared transaction, which no pg_dump does; it was refused.")
 
     def _run(self, statement: bytes) -> None:
         if self._sandboxed and _LEFT_OUT.match(statement):
@@ -109,7 +116,7 @@ class DumpSurvey:
 
     def read(self, text: Iterator[bytes]) -> None:
         """Given the dump's text, survey it to its end. Raise RestoreError unless it is complete."""
-        splitter = DumpSplitter()
+        splitter = DumpSplitter(LONGEST_STATEMENT)
         try:
             for chunk in text:
                 self.bytes += len(chunk)

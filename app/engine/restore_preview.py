@@ -26,6 +26,7 @@ from .sql_loader import Connection
 
 EXAMPLES = 100
 QUICK_WALK_SECONDS = 0.4
+TIME_BITS = 63
 DATABASE_SPACE_FACTOR = 1.6
 """A loaded database, with its indexes, is expected to take this many times the bytes of its dump's text."""
 
@@ -92,6 +93,7 @@ WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
   AND (r.rolsuper OR NOT (pg_has_role(current_user, r.oid, 'USAGE')
                           OR pg_has_role(current_user, 'pg_signal_backend', 'USAGE')))
 """
+_PREPARED: LiteralString = "SELECT min(gid) AS gid FROM pg_prepared_xacts WHERE database = current_database()"
 _EXTENSIONS: LiteralString = """
 SELECT x.name, bool_or(v.superuser AND NOT v.trusted) AS needs_superuser
 FROM unnest(%s::text[]) AS x(name) LEFT JOIN pg_available_extension_versions v ON v.name = x.name
@@ -109,7 +111,7 @@ class Previewer:
         self._warnings: list[str] = []
         self._code: list[str] = []
         self._survey: DumpSurvey | None = None
-        self._foreign_documents: dict[str, Document] | None = None
+        self._foreign_documents: dict[str, int] | None = None
         self.facts: dict[str, Any] = {}
         self.rights: staging_database.Rights | None = None
         self.strategy = "swap"
@@ -167,12 +169,13 @@ class Previewer:
         )
 
     def _survey_archive(self, meter: Meter) -> None:
-        survey, found = DumpSurvey(), {}
+        survey, found = DumpSurvey(), dict[str, int]()
         meter.phase("check", self._request.archive.stat().st_size)
 
         def on_document(entry: Document, content: Any) -> None:
             drain(content)
-            found[entry.path] = entry
+            if entry.kind == "file":
+                found[entry.path] = entry.size << TIME_BITS | entry.mtime_ns  # one number: there may be very many
 
         try:
             limits = limits_for(self._request)
@@ -209,6 +212,12 @@ class Previewer:
                 f"The role {rights.role} may not create databases (ALTER ROLE … CREATEDB would let it), so the restore "
                 "runs in one transaction inside the live database: still all or nothing, but the app waits meanwhile, and "
                 "undoing means restoring the safety backup."
+            )
+        row = connection.execute(_PREPARED).fetchone()
+        if row is not None and row["gid"] is not None and self.strategy == "swap":
+            self._blockers.append(
+                f"The database has the prepared transaction {row['gid']}, which keeps it in its place: COMMIT PREPARED or "
+                "ROLLBACK PREPARED it first."
             )
         for row in connection.execute(_UNENDABLE):
             if self.strategy == "swap":
@@ -288,8 +297,8 @@ class Previewer:
         manifest = self._origin.reader.manifest if self._origin.reader else None
         files, size = (manifest.documents.files, manifest.documents.bytes) if manifest else (0, 0)
         if self._foreign_documents is not None:
-            regular = [entry for entry in self._foreign_documents.values() if entry.kind == "file"]
-            files, size = len(regular), sum(entry.size for entry in regular)
+            files = len(self._foreign_documents)
+            size = sum(facts >> TIME_BITS for facts in self._foreign_documents.values())
         if os.path.ismount(root):
             self._blockers.append(
                 f"The documents folder {root} is a mount point, which can't be exchanged: mount its parent folder instead."
@@ -327,9 +336,8 @@ class Previewer:
 
     def _backup_files(self) -> Any:
         if self._foreign_documents is not None:
-            for path, entry in self._foreign_documents.items():
-                if entry.kind == "file":
-                    yield path, (entry.size, entry.mtime_ns)
+            for path, facts in self._foreign_documents.items():
+                yield path, (facts >> TIME_BITS, facts & ((1 << TIME_BITS) - 1))
         elif self._origin.reader:
             for raw in self._origin.reader.index_lines():
                 line = parse_index_line(raw)

@@ -109,7 +109,20 @@ def drop(connection: Connection, name: str, oid: int | None = None) -> None:
     row = connection.execute("SELECT oid::bigint AS oid FROM pg_database WHERE datname = %s", [name]).fetchone()
     if row is None or (oid is not None and row["oid"] != oid):
         return
+    _end_prepared(connection, name)
     connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _end_prepared(connection: Connection, name: str) -> None:
+    """Undo the prepared transactions of a database, which FORCE does not end."""
+    prepared = connection.execute("SELECT gid, owner FROM pg_prepared_xacts WHERE database = %s", [name]).fetchall()
+    if prepared:
+        url = with_database(connection.info.dsn, name, connection.info.user, connection.info.password)
+        with connect(url, "restore clean-up") as inside:
+            for row in prepared:
+                inside.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(row["owner"])))
+                inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(row["gid"])))
+                inside.execute("RESET ROLE")
 
 
 @dataclass(frozen=True)
