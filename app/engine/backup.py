@@ -14,6 +14,7 @@ import psycopg
 from . import dump, postgres, preflight, storage
 from .archive_end import manifest_member
 from .archive_writer import ArchiveFile, MemberPipeline
+from .clients import Client, find_client
 from .database_writer import DatabaseWriter, WrittenDump, database_path
 from .documents import measure
 from .documents_writer import DocumentsWriter
@@ -21,7 +22,7 @@ from .errors import ArchiveError, DumpError
 from .gzip_members import footer
 from .manifest import DatabasePart, DocumentsPart, Manifest, serialise
 from .parallel_dump import parallel_dump
-from .postgres import Client, Snapshot
+from .postgres import Snapshot
 from .preflight import Source
 from .progress import Meter, Progress
 from .threads import quick_handover, threads_of_machine
@@ -135,9 +136,9 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
     source = request.source
     warn = Warnings()
     with postgres.connect(source.database_url, f"backup {request.backup_id}") as connection:
-        client = postgres.find_client(connection.info.server_version // 10000, source.pg_bin_dir)
+        client = find_client(connection.info.server_version // 10000, source.pg_bin_dir)
         try:
-            with postgres.snapshot(connection) as snapshot:
+            with postgres.snapshot(connection, meter.tick) as snapshot:
                 documents_size = measure(source.documents_dir, meter.tick)
                 tables_bytes = sum(table.size_bytes for table in snapshot.tables)
                 preflight.check_room(request.storage_dir, tables_bytes, documents_size, request.disk_reserve)

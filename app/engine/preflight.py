@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import postgres
+from .clients import find_client
 from .documents import FolderSize
 from .errors import DiskFullError, Problem, SourceError
 
@@ -31,7 +32,7 @@ def check_source(source: Source, storage_dir: Path) -> list[Problem]:
     problems: list[Problem] = []
     try:
         with postgres.connect(source.database_url, "backup check") as connection:
-            postgres.find_client(connection.info.server_version // 10000, source.pg_bin_dir)
+            find_client(connection.info.server_version // 10000, source.pg_bin_dir)
     except SourceError as error:
         problems.append(error.problem)
     checks: list[Callable[[], None]] = [

@@ -81,8 +81,12 @@ class Child:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], environment: Mapping[str, str], run_id: UUID) -> Iterator[Child]:
+def running(
+    command: Sequence[str], environment: Mapping[str, str], run_id: UUID, descriptors: Sequence[int] = ()
+) -> Iterator[Child]:
     """Given a command, start it with exactly `environment` and yield it; it is dead and reaped afterwards.
+
+    It inherits the file descriptors that are named and no others.
 
     Must be called from a thread that outlives the child: Linux delivers the parent-death signal when that thread ends.
     Raise DumpError if the command can't be started.
@@ -96,6 +100,7 @@ def running(command: Sequence[str], environment: Mapping[str, str], run_id: UUID
             stdout=subprocess.PIPE,
             stderr=messages,
             env={**environment, RUN_ID_VARIABLE: str(run_id)},
+            pass_fds=descriptors,
             process_group=0,
             preexec_fn=lambda: _die_with_parent(parent),
             bufsize=0,

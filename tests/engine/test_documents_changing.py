@@ -65,11 +65,11 @@ def while_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Change, int],
         opened: set[int] = set()
         done: list[int] = []
 
-        def open_file(document: documents.Document) -> int:
-            fd = real_open(document)
+        def open_file(document: documents.Document) -> tuple[int, os.stat_result]:
+            fd, state = real_open(document)
             if document.name == path.name:
                 opened.add(fd)
-            return fd
+            return fd, state
 
         def read(fd: int, size: int) -> bytes:
             if fd in opened and len(done) < times:
@@ -92,7 +92,7 @@ def before_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Change], Non
     def arm(path: Path, change: Change) -> None:
         real = documents.open_file
 
-        def open_file(document: documents.Document) -> int:
+        def open_file(document: documents.Document) -> tuple[int, os.stat_result]:
             if document.name == path.name and not done:
                 done.append(True)
                 change(path)

@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres, free_port
-from app.engine import BackupRequest, DumpError, Source, SourceError, check_source, make_backup, postgres
+from app.engine import BackupRequest, DumpError, Source, SourceError, check_source, clients, make_backup
 from tests.engine.archives import KEY
 from tests.support.databases import SourceDatabase
 
@@ -128,7 +128,7 @@ def test_a_newer_pg_dump_is_taken_when_asked_for(
 
 
 def test_the_client_of_the_servers_own_version_is_found(pg: EmbeddedPostgres) -> None:
-    assert postgres.find_client(pg.version).version == pg.version
+    assert clients.find_client(pg.version).version == pg.version
 
 
 def test_a_folder_without_pg_dump(source: Source, storage_dir: Path, tmp_path: Path) -> None:
