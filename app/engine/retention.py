@@ -309,7 +309,7 @@ def forecast(
     found = []
     for horizon in horizons:
         coming = [
-            Candidate(UUID(int=number), at, size_bytes, "scheduled", sets=sets)
+            Candidate(UUID(int=number), at, size_bytes, "scheduled", verified=True, sets=sets)
             for number, (at, sets) in enumerate(future, start=1)
             if at <= horizon
         ]

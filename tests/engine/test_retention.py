@@ -178,12 +178,11 @@ def test_the_forecast_counts_what_the_quotas_will_keep() -> None:
     future = [(at("2026-01-11T03:00") + timedelta(days=day), frozenset({DEFAULT_SET})) for day in range(400)]
     horizons = [now + timedelta(days=days) for days in (30, 90, 365)]
     found = retention.forecast(backups, DEFAULT, future, horizons, 100)
-    simulated = [Candidate(uuid.uuid4(), run, 100) for run, _ in future if run <= horizons[-1]]
+    simulated = [Candidate(uuid.uuid4(), run, 100, verified=True) for run, _ in future if run <= horizons[-1]]
     assert found[-1].backups == len(plan([*backups, *simulated], DEFAULT, horizons[-1]).kept)
     assert [entry.at for entry in found] == horizons
     assert found[0].backups < found[1].backups <= found[2].backups
-    # The newest verified backup is one of those that are there already, of size 0.
-    assert found[-1].bytes == 100 * (found[-1].backups - 1)
+    assert found[-1].bytes == 100 * found[-1].backups
 
 
 def test_months_are_added_as_people_do() -> None:
