@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import psycopg
-from psycopg import sql
 
 from . import journal as journals
-from . import staging_database
-from .archive_reader import ArchiveReader
-from .database_settings import apply_settings
-from .documents import Document
 from .errors import ArchiveError, EngineError, RestoreBlocked, RestoreError
-from .exchange import inode
-from .foreign_archive import ForeignArchive, drain
 from .in_place import restore_in_place
-from .journal import DatabasePair, FolderPair, Journal
-from .load_foreign import DumpLoader, count_rows
-from .load_ours import ArchiveLoader
-from .postgres import connect, one_line
+from .journal import Journal
+from .postgres import one_line
 from .preflight import Source
 from .progress import Meter, Progress
 from .restore_check import check_vouched_parts
-from .restore_preview import Previewer, TableDiff, limits_for
-from .restore_source import Origin, RestoreRequest, open_origin
+from .restore_preview import Previewer, TableDiff
+from .restore_run import RestoreRun
+from .restore_source import RestoreRequest, open_origin
+from .restore_staging import stage
 from .sql_loader import Connection
-from .staging_database import Sandbox, maintenance, with_database
-from .staging_documents import DocumentsStager, StagingFolder
 from .swap import clear_staging, commit_point, recover, settle, swap_in
 from .threads import threads_of_machine
 
@@ -56,32 +44,6 @@ class RestoreResult:
     finished_at: datetime
 
 
-@dataclass
-class _Run:
-    """What one restore has found out and made so far."""
-
-    request: RestoreRequest
-    origin: Origin
-    meter: Meter
-    threads: int
-    journal: Journal
-    previewer: Previewer
-    tables_before: dict[tuple[str, str], int | None] = field(default_factory=dict)
-    rows: dict[tuple[str, str], int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    documents_before: int = 0
-    documents_after: int = 0
-    sandbox: Sandbox | None = None
-    folder: StagingFolder | None = None
-
-    def note(self, **changes: Any) -> None:
-        self.journal = journals.write(self.request.state_dir, self.journal, **changes)
-
-    @property
-    def url(self) -> str:
-        return self.request.target.database_url
-
-
 def restore(
     request: RestoreRequest,
     progress: Progress | None = None,
@@ -95,7 +57,7 @@ def restore(
     meter = Meter(progress, request.stall_seconds)
     origin = open_origin(request.archive, request.signing_key)
     journal = Journal(request.restore_id, journals.STAGING)
-    run = _Run(request, origin, meter, threads_of_machine(request.threads), journal, Previewer(request, origin))
+    run = RestoreRun(request, origin, meter, threads_of_machine(request.threads), journal, Previewer(request, origin))
     try:
         _check(run)
         return _restore(run, before_swap)
@@ -107,7 +69,7 @@ def restore(
         origin.close()
 
 
-def _check(run: _Run) -> None:
+def _check(run: RestoreRun) -> None:
     """Check the archive as far as can be without executing it, and whether anything stands in the way."""
     request = run.request
     if run.origin.uses_index(request.trusted):
@@ -129,16 +91,16 @@ def _check(run: _Run) -> None:
         run.documents_before = preview.documents.files_now
 
 
-def _restore(run: _Run, before_swap: Callable[[], None] | None) -> RestoreResult:
+def _restore(run: RestoreRun, before_swap: Callable[[], None] | None) -> RestoreResult:
     gap = 0.0
     in_place = run.request.with_database and run.previewer.strategy == "in_place"
     run.note()
     try:
         if in_place:
-            _stage(run, with_database=False)
+            stage(run, with_database=False)
             gap = _replace_in_place(run, before_swap)
         else:
-            _stage(run, with_database=run.request.with_database)
+            stage(run, with_database=run.request.with_database)
             run.meter.phase("swap")
             if before_swap is not None:
                 before_swap()
@@ -162,7 +124,7 @@ def _restore(run: _Run, before_swap: Callable[[], None] | None) -> RestoreResult
     )
 
 
-def _replace_in_place(run: _Run, before_swap: Callable[[], None] | None) -> float:
+def _replace_in_place(run: RestoreRun, before_swap: Callable[[], None] | None) -> float:
     def before_commit(connection: Connection) -> None:
         if before_swap is not None:
             before_swap()
@@ -179,194 +141,9 @@ def _replace_in_place(run: _Run, before_swap: Callable[[], None] | None) -> floa
     return gap
 
 
-def _tables(run: _Run) -> list[TableDiff]:
+def _tables(run: RestoreRun) -> list[TableDiff]:
     keys = sorted(run.tables_before.keys() | run.rows.keys())
     return [TableDiff(*key, run.tables_before.get(key), run.rows.get(key), approximate=True) for key in keys]
-
-
-def _stage(run: _Run, with_database: bool) -> None:
-    """Build the staging database and folder, checked and counted."""
-    request = run.request
-    if request.with_documents:
-        live = request.target.documents_dir.resolve()
-        path = live.parent / f".{live.name}_restore_{request.restore_id.hex[:12]}"
-        run.note(staging_folder=str(path))
-        run.folder = StagingFolder(path)
-    if run.origin.uses_index(request.trusted):
-        assert run.origin.reader is not None
-        with _documents_beside(run, run.origin.reader) as documents_done:
-            if with_database:
-                with _staging_database(run) as connect_to:
-                    _load_ours(run, run.origin.reader, connect_to)
-            documents_done()
-    elif with_database:
-        with _staging_database(run) as connect_to:
-            _load_foreign(run, connect_to)
-    else:
-        _walk_foreign(run, None)
-    if run.folder is not None:
-        run.documents_after = run.folder.files
-    _note_pairs(run, with_database)
-
-
-@contextlib.contextmanager
-def _documents_beside(run: _Run, reader: ArchiveReader) -> Iterator[Callable[[], None]]:
-    """Unpack the documents in threads while the block works on the database; the block calls what it gets to wait."""
-    if run.folder is None:
-        yield lambda: None
-        return
-    counts: list[int] = []
-    stager = DocumentsStager(reader, run.folder, run.threads, counts.append)
-
-    def wait() -> None:
-        run.meter.phase("documents", reader.manifest.documents.bytes)
-        counted = 0
-        while not stager.done.done():
-            done = len(counts)
-            run.meter.add(sum(counts[counted:done]))
-            counted = done
-            time.sleep(WAIT_SECONDS)
-        stager.done.result()
-
-    try:
-        yield wait
-    finally:
-        stager.stop()
-
-
-@contextlib.contextmanager
-def _staging_database(run: _Run) -> Iterator[Callable[[], Connection]]:
-    """Create the staging database, yield how to connect to it, and afterwards hand it to its owner."""
-    request = run.request
-    live = str(run.previewer.facts["name"])
-    name = staging_database.derived_name(live, "restore", request.restore_id)
-    ours = run.origin.may_run_as_us(request.trusted)
-    reader = run.origin.reader
-    facts = reader.manifest.database.facts if reader is not None and ours else run.previewer.facts
-    run.note(staging_database=name, sandbox=not ours)
-    with maintenance(run.url, request.restore_id) as connection:
-        staging_database.create(connection, name, facts, _owner(run, connection, facts))
-        url = with_database(run.url, name)
-        if not ours:
-            run.sandbox = staging_database.create_sandbox(connection, request.restore_id)
-            _open_to_sandbox(run, connection, url, name)
-            url = with_database(run.url, name, run.sandbox.role, run.sandbox.password)
-        yield lambda: connect(url, f"restore {request.restore_id}")
-        if run.sandbox is not None:
-            _take_from_sandbox(run, connection, with_database(run.url, name), name)
-        run.warnings += apply_settings(connection, name, facts)
-
-
-def _owner(run: _Run, connection: Connection, facts: dict[str, Any]) -> str:
-    """Return who is to own the staging database: the backup's owner if we may give it to them, else the live one's."""
-    wanted, live = str(facts["owner"]), str(run.previewer.facts["owner"])
-    row = connection.execute(
-        "SELECT pg_has_role(current_user, oid, 'MEMBER') AS may FROM pg_roles WHERE rolname = %s", [wanted]
-    ).fetchone()
-    return wanted if row and row["may"] else live
-
-
-def _open_to_sandbox(run: _Run, connection: Connection, url: str, name: str) -> None:
-    assert run.sandbox is not None
-    role = sql.Identifier(run.sandbox.role)
-    connection.execute(sql.SQL("GRANT ALL ON DATABASE {} TO {}").format(sql.Identifier(name), role))
-    with connect(url, f"restore {run.request.restore_id}") as inside:
-        inside.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(role))
-
-
-def _take_from_sandbox(run: _Run, connection: Connection, url: str, name: str) -> None:
-    """Hand what the sandbox role made to the live database's owner, who is no superuser, and drop the role."""
-    assert run.sandbox is not None
-    role, owner = sql.Identifier(run.sandbox.role), sql.Identifier(str(run.previewer.facts["owner"]))
-    with connect(url, f"restore {run.request.restore_id}") as inside:
-        inside.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(role, owner))
-        inside.execute(sql.SQL("DROP OWNED BY {}").format(role))
-        inside.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM {}").format(role))
-    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(sql.Identifier(name), role))
-    staging_database.drop_sandbox(connection, run.request.restore_id)
-
-
-def _load_ours(run: _Run, reader: ArchiveReader, connect_to: Callable[[], Connection]) -> None:
-    loader = ArchiveLoader(reader, connect_to, run.threads, run.meter)
-    try:
-        loaded = loader.load()
-    finally:
-        loader.close()
-    run.rows.update(loaded.rows)
-    run.warnings += loaded.warnings
-
-
-def _load_foreign(run: _Run, connect_to: Callable[[], Connection]) -> None:
-    with connect_to() as connection:
-        loader = DumpLoader(connection, run.meter, sandboxed=run.sandbox is not None)
-        _walk_foreign(run, loader)
-        run.rows.update(loader.rows)
-        run.warnings += loader.warnings
-        run.meter.phase("verify")
-        connection.execute("ANALYZE")
-        for (schema, table), rows in loader.rows.items():
-            if count_rows(connection, schema, table) not in (rows, None):
-                raise RestoreError(
-                    f"Table {schema}.{table} does not hold the rows that its backup has; nothing was changed."
-                )
-
-
-def _walk_foreign(run: _Run, loader: DumpLoader | None) -> None:
-    request = run.request
-    dumps: list[str] = []
-
-    def on_document(entry: Document, content: Iterator[bytes]) -> None:
-        if run.folder is None:
-            drain(content)
-        elif entry.kind == "folder":
-            run.folder.add_folder(entry)
-        elif entry.kind == "symlink":
-            run.folder.add_link(entry)
-        else:
-            run.folder.add_parents(entry.path)
-            run.folder.add_file(entry, content, None)
-        run.meter.tick()
-
-    def on_dump(name: str, text: Iterator[bytes]) -> None:
-        dumps.append(name)
-        if loader is None:
-            drain(text)
-        else:
-            run.meter.phase("database", None)
-            loader.load(text)
-
-    run.meter.phase("documents", os.path.getsize(request.archive))
-    with ForeignArchive(request.archive, limits_for(request), lambda size: run.meter.tick()) as archive:
-        archive.walk(on_document, on_dump)
-    if loader is not None and not dumps:
-        raise RestoreError(
-            "The archive holds no dump (database/NAME.sql.gz); restore its documents only, or choose another."
-        )
-    if run.folder is not None:
-        run.folder.finish()
-
-
-def _note_pairs(run: _Run, with_database: bool) -> None:
-    """Write down which databases and folders are to be exchanged; known by oid and inode, they can't be mistaken."""
-    request, pair, folders = run.request, None, None
-    if with_database:
-        live = str(run.previewer.facts["name"])
-        staging = str(run.journal.staging_database)
-        with maintenance(run.url, request.restore_id) as connection:
-            oids = {
-                row["name"]: int(row["oid"])
-                for row in connection.execute(
-                    "SELECT datname AS name, oid::bigint AS oid FROM pg_database WHERE datname = ANY(%s)", [[live, staging]]
-                )
-            }
-        pair = DatabasePair(
-            live, staging_database.derived_name(live, "before", request.restore_id), oids[staging], oids[live]
-        )
-    if run.folder is not None:
-        live_folder = request.target.documents_dir.resolve()
-        live_folder.mkdir(mode=0o700, exist_ok=True)
-        folders = FolderPair(str(live_folder), str(run.folder.path), inode(run.folder.path), inode(live_folder))
-    run.note(database=pair, folder=folders)
 
 
 def restore_from_file(
