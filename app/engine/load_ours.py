@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -15,6 +16,7 @@ from psycopg import sql
 from .archive_reader import ArchiveReader, inflate
 from .dump_splitter import END_LINE, parse_copy
 from .errors import RestoreError
+from .load_role import NEEDS_SUPERUSER
 from .manifest import Segment
 from .progress import Meter
 from .sql_loader import OWNER_TO, Connection, copy_in, execute, failed, is_command
@@ -43,6 +45,11 @@ _MENDABLE = re.compile(
     rb"|SET SESSION AUTHORIZATION )",
     re.DOTALL,
 )
+_OWNER_TO = re.compile(OWNER_TO, re.DOTALL)
+_OF_EXTENSION: LiteralString = """
+SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+AND objid = pg_catalog.to_regclass(%s) AND deptype = 'e'
+"""
 _MENDABLE_ERRORS = (
     psycopg.errors.UndefinedObject,
     psycopg.errors.InsufficientPrivilege,
@@ -61,11 +68,21 @@ class Loaded:
 class ArchiveLoader:
     """Given an archive and a way to connect to an empty staging database, fills it.
 
-    Raise RestoreError where the server refuses or the archive is not what its manifest says.
+    `superuser`, if given, connects for the few statements that the first may not execute. Raise RestoreError where the
+    server refuses or the archive is not what its manifest says.
     """
 
-    def __init__(self, reader: ArchiveReader, connect: Callable[[], Connection], threads: int, meter: Meter) -> None:
+    def __init__(
+        self,
+        reader: ArchiveReader,
+        connect: Callable[[], Connection],
+        threads: int,
+        meter: Meter,
+        superuser: Callable[[], Connection] | None = None,
+    ) -> None:
         self._reader = reader
+        self._superuser = superuser() if superuser is not None else None
+        self._last: list[bytes] = []
         self._threads = max(1, threads)
         self._meter = meter
         self._connections = [connect() for _ in range(self._threads)]
@@ -94,6 +111,8 @@ class ArchiveLoader:
         self._run_all(main, self._statements(between))
         self._finish(main, list(self._statements(segments[last + 1 :])))
         self._analyze()
+        for statement in self._last:
+            self._run_as_superuser(statement)
         return Loaded(self._rows, self._warnings)
 
     def close(self) -> None:
@@ -105,6 +124,8 @@ class ArchiveLoader:
         self._executor.shutdown(wait=True, cancel_futures=True)
         for connection in self._connections:
             connection.close()
+        if self._superuser is not None:
+            self._superuser.close()
 
     def _statements(self, segments: Sequence[Segment]) -> Iterator[bytes]:
         """Yield the statements of SQL segments, without the COPY statements and the ends of their data."""
@@ -126,7 +147,7 @@ class ArchiveLoader:
             row = main.execute("SELECT pg_catalog.current_setting(%s) AS value", [name]).fetchone()
             assert row is not None
             values[name] = row["value"]
-        for connection in self._connections[1:]:
+        for connection in [*self._connections[1:], *([self._superuser] if self._superuser is not None else [])]:
             for name, value in values.items():
                 connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
 
@@ -138,10 +159,27 @@ class ArchiveLoader:
         try:
             execute(connection, statement)
         except psycopg.Error as error:
-            if isinstance(error, _MENDABLE_ERRORS) and _MENDABLE.match(statement):
-                self._warnings.append(f"Left out: {failed(statement, error)}")
-                return
+            if self._superuser is not None and isinstance(error, psycopg.errors.InsufficientPrivilege):
+                if _OWNER_TO.match(statement):
+                    # Only when all is loaded: until then nothing may run with the rights of a greater owner.
+                    self._last.append(statement)
+                    return
+                if NEEDS_SUPERUSER.match(statement):
+                    self._run_as_superuser(statement)
+                    return
+            self._mend(statement, error)
+
+    def _run_as_superuser(self, statement: bytes) -> None:
+        assert self._superuser is not None
+        try:
+            execute(self._superuser, statement)
+        except psycopg.Error as error:
+            self._mend(statement, error)
+
+    def _mend(self, statement: bytes, error: psycopg.Error) -> None:
+        if not (isinstance(error, _MENDABLE_ERRORS) and _MENDABLE.match(statement)):
             raise failed(statement, error) from error
+        self._warnings.append(f"Left out: {failed(statement, error)}")
 
     def _load_tables(self, segments: list[Segment]) -> None:
         largest_first = sorted(segments, key=lambda segment: segment.size_bytes, reverse=True)
@@ -160,15 +198,25 @@ class ArchiveLoader:
 
     def _copy_run(self, run: _Run) -> None:
         connection = self._free.get()
+        statement = run.segment.statement.encode("utf-8", "surrogateescape")
         try:
-            rows = copy_in(connection, run.segment.statement.encode("utf-8", "surrogateescape"), self._pieces(run))
+            rows = self._copy(connection, statement, run)
         except psycopg.Error as error:
-            raise failed(run.segment.statement.encode("utf-8", "surrogateescape"), error) from error
+            raise failed(statement, error) from error
         finally:
             self._free.put(connection)
         key = (run.segment.schema, run.segment.table)
         with self._lock:
             self._rows[key] = self._rows.get(key, 0) + rows
+
+    def _copy(self, connection: Connection, statement: bytes, run: _Run) -> int:
+        try:
+            return copy_in(connection, statement, self._pieces(run))
+        except psycopg.errors.InsufficientPrivilege:
+            name = sql.Identifier(run.segment.schema, run.segment.table).as_string()
+            if self._superuser is None or self._superuser.execute(_OF_EXTENSION, [name]).fetchone() is None:
+                raise
+            return copy_in(self._superuser, statement, self._pieces(run))
 
     def _pieces(self, run: _Run) -> Iterator[bytes]:
         offset = run.offset

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 
 from . import staging_database
 from .archive_reader import ArchiveReader
 from .errors import EngineError, RestoreError
 from .load_ours import ArchiveLoader
+from .load_role import load_role
 from .postgres import connect, one_line, server_facts
 from .preflight import Source
 from .progress import Meter, Progress
-from .staging_database import maintenance, with_database
+from .staging_database import maintenance, rights
 from .threads import threads_of_machine
 from .verify import verify_archive
 
@@ -74,16 +78,37 @@ def _load_scratch(
     threads: int,
     meter: Meter,
 ) -> dict[tuple[str, str], int]:
-    with connect(target.database_url, f"restore test {run_id}") as live:
-        facts = server_facts(live)
+    with connect(target.database_url, f"restore {run_id}") as live:
+        facts, role = server_facts(live), rights(live)
+    drop_forgotten(connection, str(facts["name"]))
     name = staging_database.derived_name(str(facts["name"]), "test", run_id)
-    staging_database.create(connection, name, reader.manifest.database.facts, str(facts["owner"]))
+    owner = role.role if facts["owner_is_superuser"] and not role.superuser else str(facts["owner"])
+    backup_facts = reader.manifest.database.facts
+    staging_database.create(connection, name, backup_facts, owner)
     try:
-        url = with_database(target.database_url, name)
-        loader = ArchiveLoader(reader, lambda: connect(url, f"restore test {run_id}"), threads, meter)
-        try:
-            return loader.load().rows
-        finally:
-            loader.close()
+        with load_role(connection, target.database_url, name, owner, backup_facts, run_id) as loads:
+            loader = ArchiveLoader(reader, loads.connect, threads, meter, loads.superuser)
+            try:
+                return loader.load().rows
+            finally:
+                loader.close()
     finally:
         staging_database.drop(connection, name)
+        staging_database.drop_sandbox(connection, run_id)
+
+
+_FORGOTTEN: LiteralString = """
+SELECT datname AS name, right(datname, 12) AS run FROM pg_database d
+WHERE starts_with(datname, left(%s, 44)) AND datname ~ '_test_[0-9a-f]{12}$'
+  AND NOT EXISTS (SELECT FROM pg_stat_activity a
+                  WHERE a.application_name LIKE 'restore ' || left(right(d.datname, 12), 8) || '-%%')
+"""
+
+
+def drop_forgotten(connection: psycopg.Connection[dict[str, Any]], live: str) -> None:
+    """Given a maintenance connection, drop the scratch databases and roles of test restores that nobody runs any more."""
+    for row in connection.execute(_FORGOTTEN, [live]).fetchall():
+        with contextlib.suppress(psycopg.Error):
+            staging_database.drop(connection, row["name"])
+            role = sql.Identifier(f"{staging_database.SANDBOX}{row['run']}")
+            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(role))

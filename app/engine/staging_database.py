@@ -18,6 +18,7 @@ from .sql_loader import Connection
 
 MAINTENANCE_DATABASES = ("postgres", "template1")
 NAME_BYTES = 63
+SANDBOX = "restore_sandbox_"
 
 
 def derived_name(name: str, suffix: str, run_id: UUID) -> str:
@@ -135,7 +136,7 @@ class Sandbox:
 
 def sandbox_name(run_id: UUID) -> str:
     """Given a run, return its throwaway role's name."""
-    return f"restore_sandbox_{run_id.hex[:12]}"
+    return f"{SANDBOX}{run_id.hex[:12]}"
 
 
 def create_sandbox(connection: Connection, run_id: UUID) -> Sandbox:

@@ -71,7 +71,7 @@ def _instrument(point: str) -> None:
 def main() -> None:
     """Read the order as JSON from the first line of stdin, obey, print "done" or the error."""
     order = json.loads(sys.stdin.readline())
-    from app.engine import EngineError, RestoreRequest, Source, discard, restore, undo
+    from app.engine import EngineError, RestoreRequest, Source, discard, restore, undo, verify_by_restoring
 
     if order["point"]:
         _instrument(order["point"])
@@ -83,6 +83,8 @@ def main() -> None:
             undo(state_dir, restore_id, target)
         elif order["action"] == "discard":
             discard(state_dir, restore_id, target)
+        elif order["action"] == "verify":
+            verify_by_restoring(Path(order["archive"]), target, order["key"].encode(), restore_id)
         else:
             restore(
                 RestoreRequest(
