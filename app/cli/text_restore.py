@@ -57,7 +57,9 @@ def describe(row: Restore) -> str:
     }
     lines = [f"{name + ':':<15}{value}" for name, value in facts.items() if value is not None]
     for table in result.get("tables", []):
-        lines.append(f"{table['schema']}.{table['name']}: {_rows(table['rows_before'])}, now {_rows(table['rows_after'])}")
+        about = "≈" if table.get("approximate", True) and table["rows_before"] is not None else ""
+        rows = f"{about}{_rows(table['rows_before'])}, now {_rows(table['rows_after'])}"
+        lines.append(f"{table['schema']}.{table['name']}: {rows}")
     return "\n".join(lines + [f"{'warning:':<15}{warning}" for warning in row.warnings])
 
 

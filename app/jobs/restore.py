@@ -31,6 +31,8 @@ SAFETY = "safety_backup"
 READ_BYTES = 4 * 1024 * 1024
 OVERRIDE = "Mend that, or restore without a safety backup if there is nothing left to lose."
 JOB = Actor.system("restore job")
+# The rows of each table (schema, name).
+Counts = dict[tuple[str, str], int]
 
 
 class NotBegun(Exception):
@@ -71,6 +73,7 @@ class _Run:
         self.settings = restore_engine.settings()
         self.heartbeat = Heartbeat(self._write)
         self.swapping = False
+        self.counted: Counts | None = None
 
     def run(self) -> None:
         structlog.contextvars.bind_contextvars(restore_id=str(self.id), attempt=self.attempt)
@@ -138,6 +141,8 @@ class _Run:
                 claim_and_make(safety_id, [*self.held, alive], watch=self._watch_safety)
         made = backups.get(safety_id)
         if made.status == "completed":
+            manifest = engine.read_manifest(backups.archive_file(safety_id).path, self.settings.signing_key)
+            self.counted = {(table.schema, table.name): table.rows for table in manifest.tables}
             return
         ledger_restores.progress(self.id, self.attempt, SAFETY, 0, None)
         reason = made.error or f"It is {made.status}."
@@ -161,7 +166,7 @@ class _Run:
 
     def _complete(self, result: engine.RestoreResult, seconds: float, archive_bytes: int) -> None:
         values = {
-            "result": _figures(result) | {"restore_seconds": seconds, "archive_bytes": archive_bytes},
+            "result": _figures(result, self.counted) | {"restore_seconds": seconds, "archive_bytes": archive_bytes},
             "warnings": list(result.warnings),
             "finished_at": result.finished_at,
             "undo_until": restores.undo_until() if result.undo_possible else None,
@@ -197,12 +202,18 @@ def _note(action: str, restore_id: UUID) -> None:
     db.session.commit()
 
 
-def _figures(result: engine.RestoreResult) -> dict[str, Any]:
-    tables = [
-        {"schema": table.schema, "name": table.name, "rows_before": table.rows_now, "rows_after": table.rows_backup}
-        for table in result.tables
-    ]
+def _figures(result: engine.RestoreResult, counted: Counts | None) -> dict[str, Any]:
+    """Given a result and the rows that the safety backup has counted (None: there is none), return it as JSON."""
     figures = asdict(result)
     for name in ("tables", "warnings", "finished_at"):
         del figures[name]
-    return figures | {"tables": tables}
+    return figures | {"tables": [_table(table, counted) for table in result.tables]}
+
+
+def _table(table: engine.TableDiff, counted: Counts | None) -> dict[str, Any]:
+    """The rows before are what the safety backup has counted, else the server's estimate, marked as approximate."""
+    rows_before = (counted or {}).get((table.schema, table.name), table.rows_now)
+    was_not_there = counted is not None and rows_before is None
+    exact = was_not_there or (table.schema, table.name) in (counted or {})
+    names = {"schema": table.schema, "name": table.name}
+    return names | {"rows_before": rows_before, "rows_after": table.rows_backup, "approximate": not exact}

@@ -23,8 +23,10 @@ def test_the_whole_story(app: APIFlask, worker: object, source_db: SourceDatabas
     assert live_state(source_db, documents_dir) == before
     safety = backups.get(row.safety_backup_id)  # type: ignore[arg-type]
     assert (safety.kind, safety.status) == ("safety", "completed")
-    tables = {table["name"]: (table["rows_before"], table["rows_after"]) for table in row.result["tables"]}
-    assert tables["vehicles"][1] == 1000
+    tables = {table["name"]: table for table in row.result["tables"]}
+    vehicles, later = ({"schema": "public", "name": name, "approximate": False} for name in ("vehicles", "later"))
+    assert tables["vehicles"] == vehicles | {"rows_before": 10, "rows_after": 1000}, "the safety backup has counted them"
+    assert tables["later"] == later | {"rows_before": 1, "rows_after": None}
     assert row.result["documents_after"] == len(before[2])  # type: ignore[arg-type]
     assert row.undo_until is not None
 
@@ -67,3 +69,13 @@ def test_the_kept_state_is_dropped_when_its_time_is_over(
     assert row.discarded_at is not None
     assert leftovers(source_db, documents_dir) == []
     assert live_state(source_db, documents_dir) == before
+
+
+def test_without_a_safety_backup_the_rows_before_are_marked_as_estimates(
+    app: APIFlask, worker: object, source_db: SourceDatabase, documents_dir: Path
+) -> None:
+    backup = made_backup()
+    change_everything(source_db, documents_dir)
+    row = restored(backup, source_db, safety_backup=False)
+    tables = {table["name"]: (table["rows_after"], table["approximate"]) for table in row.result["tables"]}
+    assert tables == {"vehicles": (1000, True), "later": (None, True)}
