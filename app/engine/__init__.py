@@ -3,6 +3,7 @@
 from .archive_reader import ArchiveReader, read_manifest
 from .backup import DISK_RESERVE, BackupRequest, BackupResult, make_backup
 from .check_archive import ArchiveCheck, check_archive
+from .documents_diff import DocumentsDiff
 from .errors import (
     ArchiveError,
     DiskFullError,
@@ -23,7 +24,7 @@ from .preflight import Source, check_source
 from .processes import kill_orphans
 from .progress import Progress
 from .restore import RestoreResult, restore, restore_from_file
-from .restore_preview import DocumentsDiff, Preview, TableDiff, preview
+from .restore_preview import Preview, TableDiff, preview
 from .restore_source import RestoreRequest
 from .restore_test import RestoreTestReport, verify_by_restoring
 from .storage import Partial, list_archives, list_partials, partial_path, remove_partials

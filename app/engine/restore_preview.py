@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 
-from . import documents, staging_database
+from . import documents_diff
 from .archive_reader import parse_index_line
-from .documents import Document, Skipped, shown
+from .documents import Document
+from .documents_diff import DocumentsDiff
 from .errors import EngineError, SourceError
 from .foreign_archive import ForeignArchive, Limits, drain
 from .load_foreign import DumpSurvey
-from .postgres import connect, one_line, server_facts
+from .postgres import connect, one_line
 from .progress import Meter, Progress
+from .restore_obstacles import ServerObstacles
 from .restore_source import Origin, RestoreRequest, open_origin
 from .sql_loader import Connection
+from .staging_database import Rights
 
 EXAMPLES = 100
 QUICK_WALK_SECONDS = 0.4
@@ -40,21 +42,6 @@ class TableDiff:
     rows_now: int | None
     rows_backup: int | None
     approximate: bool
-
-
-@dataclass(frozen=True)
-class DocumentsDiff:
-    """The documents now and in the backup. `added`: the restore brings it back; `lost`: the restore takes it away."""
-
-    files_now: int
-    bytes_now: int
-    files_backup: int
-    bytes_backup: int
-    added: int | None = None
-    changed: int | None = None
-    lost: int | None = None
-    examples: dict[str, list[str]] = field(default_factory=dict)
-    approximate: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,24 +67,15 @@ class Preview:
     archive_started_at: datetime | None
 
 
+# As the planner estimates: the density that ANALYZE found, times the pages that there are now.
 _ESTIMATES: LiteralString = """
-SELECT n.nspname AS schema, c.relname AS name, GREATEST(c.reltuples, s.n_live_tup, 0)::bigint AS rows
+SELECT n.nspname AS schema, c.relname AS name,
+       CASE WHEN c.reltuples >= 0 AND c.relpages > 0
+            THEN c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int)
+            ELSE COALESCE(s.n_live_tup, 0) END::bigint AS rows
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
 ORDER BY 1, 2
-"""
-_UNENDABLE: LiteralString = """
-SELECT DISTINCT a.usename AS role FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
-WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
-  AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
-  AND (r.rolsuper OR NOT (pg_has_role(current_user, r.oid, 'USAGE')
-                          OR pg_has_role(current_user, 'pg_signal_backend', 'USAGE')))
-"""
-_PREPARED: LiteralString = "SELECT min(gid) AS gid FROM pg_prepared_xacts WHERE database = current_database()"
-_EXTENSIONS: LiteralString = """
-SELECT x.name, bool_or(v.superuser AND NOT v.trusted) AS needs_superuser
-FROM unnest(%s::text[]) AS x(name) LEFT JOIN pg_available_extension_versions v ON v.name = x.name
-GROUP BY x.name HAVING bool_or(v.name IS NULL) OR bool_or(v.superuser AND NOT v.trusted)
 """
 
 
@@ -113,7 +91,7 @@ class Previewer:
         self._survey: DumpSurvey | None = None
         self._foreign_documents: dict[str, int] | None = None
         self.facts: dict[str, Any] = {}
-        self.rights: staging_database.Rights | None = None
+        self.rights: Rights | None = None
         self.strategy = "swap"
 
     def look(self, exact: bool, meter: Meter) -> Preview:
@@ -189,89 +167,16 @@ class Previewer:
             self._code = [*survey.code, f"… and {survey.code_count - len(survey.code)} more."]
 
     def _look_at_server(self, connection: Connection) -> None:
-        self.facts = server_facts(connection)
-        self.rights = rights = staging_database.rights(connection)
         manifest = self._origin.reader.manifest if self._origin.reader else None
-        backup_version = self._survey.version if self._survey else None
-        if manifest:
-            backup_version = int(manifest.database.facts["server_version_num"]) // 10000
-        now = int(self.facts["server_version_num"]) // 10000
-        if backup_version and backup_version > now:
-            self._blockers.append(
-                f"The backup comes from PostgreSQL {backup_version}, but the server is PostgreSQL {now}: an older server "
-                f"can't load a newer dump. Upgrade the server to {backup_version} or newer first."
-            )
-        if not rights.owns_database:
-            self._blockers.append(
-                f"The role {rights.role} does not own the database {self.facts['name']}: ALTER DATABASE … OWNER TO it, or "
-                "use the owner in BACKUP_SOURCE_URL."
-            )
-        if not rights.createdb:
-            self.strategy = "in_place"
-            self._warnings.append(
-                f"The role {rights.role} may not create databases (ALTER ROLE … CREATEDB would let it), so the restore "
-                "runs in one transaction inside the live database: still all or nothing, but the app waits meanwhile, and "
-                "undoing means restoring the safety backup."
-            )
-        row = connection.execute(_PREPARED).fetchone()
-        if row is not None and row["gid"] is not None and self.strategy == "swap":
-            self._blockers.append(
-                f"The database has the prepared transaction {row['gid']}, which keeps it in its place: COMMIT PREPARED or "
-                "ROLLBACK PREPARED it first."
-            )
-        for row in connection.execute(_UNENDABLE):
-            if self.strategy == "swap":
-                self._blockers.append(
-                    f"There is a session of the role {row['role']} which {rights.role} may not end: stop that program, or "
-                    f"GRANT pg_signal_backend TO {rights.role} (superusers' sessions can't be ended by others)."
-                )
-        self._look_at_trust(rights)
-        if manifest:
-            self._look_at_extensions(connection, manifest.database.facts, rights)
-            self._look_at_roles(connection, manifest.database.facts)
-
-    def _look_at_trust(self, rights: staging_database.Rights) -> None:
-        if self._origin.may_run_as_us(self._request.trusted):
-            return
-        if self.facts.get("owner_is_superuser"):
-            self._blockers.append(
-                f"The live database belongs to the superuser {self.facts['owner']}, and untrusted SQL never ends up owned "
-                "by one. Give the database to a role of its own (ALTER DATABASE … OWNER TO), or trust this archive."
-            )
-        if not rights.createrole:
-            self._blockers.append(
-                f"This archive is untrusted, and the role {rights.role} may not create the sandbox role for it: ALTER ROLE "
-                f"{rights.role} CREATEROLE, or trust this archive."
-            )
-        if self.strategy == "in_place":
-            self._blockers.append(
-                "An untrusted archive is never executed inside the live database: ALTER ROLE … CREATEDB first."
-            )
-
-    def _look_at_extensions(self, connection: Connection, facts: dict[str, Any], rights: staging_database.Rights) -> None:
-        names = [extension["name"] for extension in facts["extensions"] if extension["name"] != "plpgsql"]
-        for row in connection.execute(_EXTENSIONS, [names]):
-            if row["needs_superuser"] is None:
-                self._blockers.append(
-                    f"The backup needs the extension {row['name']}, which this server does not have: install it."
-                )
-            elif not rights.superuser and self.strategy == "swap":
-                self._blockers.append(
-                    f"The backup needs the extension {row['name']}, which only a superuser may create; use a superuser in "
-                    "BACKUP_SOURCE_URL for this restore."
-                )
-
-    def _look_at_roles(self, connection: Connection, facts: dict[str, Any]) -> None:
-        names = [role["name"] for role in facts["roles"]]
-        known = {
-            row["name"]
-            for row in connection.execute("SELECT rolname AS name FROM pg_roles WHERE rolname = ANY(%s)", [names])
-        }
-        for name in names:
-            if name not in known:
-                self._warnings.append(
-                    f"The role {name} does not exist here: what it owned or was granted is left to the owner."
-                )
+        backup_facts = manifest.database.facts if manifest else None
+        version = self._survey.version if self._survey else None
+        if backup_facts is not None:
+            version = int(backup_facts["server_version_num"]) // 10000
+        found = ServerObstacles(connection, self._origin.may_run_as_us(self._request.trusted))
+        found.look(version, backup_facts)
+        self.facts, self.strategy, self.rights = found.facts, found.strategy, found.rights
+        self._blockers += found.blockers
+        self._warnings += found.warnings
 
     def _tables(self, connection: Connection, exact: bool) -> list[TableDiff]:
         now: dict[tuple[str, str], int] = {}
@@ -311,30 +216,11 @@ class Previewer:
             self._warnings.append(f"The documents folder {root} does not exist now; the restore makes it.")
             return DocumentsDiff(0, 0, files, size, files, 0, 0, approximate=not exact)
         if exact:
-            return self._compare(root, files, size, meter)
-        now = _quick_walk(root)
+            return documents_diff.compare(root, self._backup_files(), meter)
+        now = documents_diff.quick_walk(root)
         return DocumentsDiff(now[0], now[1], files, size)
 
-    def _compare(self, root: Path, files: int, size: int, meter: Meter) -> DocumentsDiff:
-        live: dict[str, tuple[int, int]] = {}
-        bytes_now = 0
-        for found in documents.walk(root):
-            if not isinstance(found, Skipped) and found.kind == "file":
-                live[found.path] = (found.size, found.mtime_ns)
-                bytes_now += found.size
-            meter.tick()
-        files_now, added, changed = len(live), 0, 0
-        examples: dict[str, list[str]] = {"added": [], "changed": [], "lost": []}
-        for path, facts in self._backup_files():
-            present = live.pop(path, None)
-            kind = "added" if present is None else "changed" if not _same(present, facts) else ""
-            added, changed = added + (kind == "added"), changed + (kind == "changed")
-            if kind and len(examples[kind]) < EXAMPLES:
-                examples[kind].append(shown(path))
-        examples["lost"] = [shown(path) for path in sorted(live)[:EXAMPLES]]
-        return DocumentsDiff(files_now, bytes_now, files, size, added, changed, len(live), examples, approximate=False)
-
-    def _backup_files(self) -> Any:
+    def _backup_files(self) -> Iterator[tuple[str, documents_diff.FileFacts]]:
         if self._foreign_documents is not None:
             for path, facts in self._foreign_documents.items():
                 yield path, (facts >> TIME_BITS, facts & ((1 << TIME_BITS) - 1))
@@ -361,24 +247,6 @@ class Previewer:
                 f"{free // 1_000_000} MB left."
             )
         return database + staged, free
-
-
-def _same(now: tuple[int, int], backup: tuple[int, int]) -> bool:
-    """Given (size, mtime) pairs, return whether they mean the same file; plain tar keeps whole seconds only."""
-    return now[0] == backup[0] and (
-        now[1] == backup[1] or (backup[1] % 10**9 == 0 and now[1] // 10**9 == backup[1] // 10**9)
-    )
-
-
-def _quick_walk(root: Path) -> tuple[int, int]:
-    files = size = 0
-    until = time.monotonic() + QUICK_WALK_SECONDS
-    for found in documents.walk(root):
-        if not isinstance(found, Skipped) and found.kind == "file":
-            files, size = files + 1, size + found.size
-        if time.monotonic() > until:
-            break
-    return files, size
 
 
 def limits_for(request: RestoreRequest) -> Limits:
