@@ -7,7 +7,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import LiteralString
 from uuid import UUID
 
 import psycopg
@@ -30,9 +30,6 @@ NEEDS_SUPERUSER = re.compile(
 """What may be repeated as the superuser where the throwaway role was refused: it runs no code that the archive brings."""
 
 _SUPERUSERS: LiteralString = "SELECT rolname AS name FROM pg_roles WHERE rolsuper AND rolname = ANY(%s)"
-_ROLES: LiteralString = """
-SELECT rolname AS name FROM pg_roles WHERE NOT rolsuper AND oid >= 16384 AND rolname = ANY(%s)
-"""
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,10 @@ class LoadRole:
 
 
 @contextlib.contextmanager
-def load_role(
-    connection: Connection, url: str, name: str, owner: str, facts: dict[str, Any], run_id: UUID
-) -> Iterator[LoadRole]:
-    """Given a maintenance connection, the source's URL, a new database with its owner, and the backup's facts, yield as whom
-    to load it. What the throwaway role has made belongs to the owner afterwards, and the role is dropped.
+def load_role(connection: Connection, url: str, name: str, owner: str, run_id: UUID) -> Iterator[LoadRole]:
+    """Given a maintenance connection, the source's URL, a new database and its owner, yield as whom to load it.
+
+    What the throwaway role has made belongs to the owner afterwards, and the role is dropped.
     """
     application = f"restore {run_id}"
 
@@ -65,10 +61,9 @@ def load_role(
     sandbox = staging_database.create_sandbox(connection, run_id)
     role = sql.Identifier(sandbox.role)
     try:
-        names = [owner, *(str(found["name"]) for found in facts.get("roles") or [])]
+        # Its rights and no other role's: what belongs to others is given to them when all is loaded.
         options = sql.SQL(" WITH INHERIT TRUE, SET TRUE" if connection.info.server_version >= 160000 else "")
-        for found in connection.execute(_ROLES, [names]).fetchall():
-            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(str(found["name"])), role) + options)
+        connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner), role) + options)
         sandbox_url = with_database(url, name, sandbox.role, sandbox.password)
         try:
             connect(sandbox_url, application).close()

@@ -117,8 +117,9 @@ SELECT r.rolname AS name, r.rolsuper AS superuser, r.rolinherit AS inherit, r.ro
 FROM pg_roles r
 WHERE r.oid >= 16384 AND (
       r.oid = (SELECT datdba FROM pg_database WHERE datname = current_database())
-   OR r.oid IN (SELECT refobjid FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass
-                AND dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))))
+   OR r.oid IN (SELECT s.refobjid FROM pg_shdepend s JOIN pg_database d ON d.datname = current_database()
+                WHERE s.refclassid = 'pg_authid'::regclass
+                  AND (s.dbid = d.oid OR (s.dbid = 0 AND s.classid = 'pg_database'::regclass AND s.objid = d.oid))))
 ORDER BY 1
 """
 _TABLES: LiteralString = """

@@ -96,7 +96,7 @@ def _staging_database(run: RestoreRun) -> Iterator[LoadRole]:
         owner = _owner(run, connection, facts)
         staging_database.create(connection, name, facts, owner)
         if run.origin.uses_index(request.trusted):
-            with load_role(connection, run.url, name, owner, facts, request.restore_id) as role:
+            with load_role(connection, run.url, name, owner, request.restore_id) as role:
                 yield role
             run.warnings += role.warnings
         else:

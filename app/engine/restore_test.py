@@ -86,7 +86,7 @@ def _load_scratch(
     backup_facts = reader.manifest.database.facts
     staging_database.create(connection, name, backup_facts, owner)
     try:
-        with load_role(connection, target.database_url, name, owner, backup_facts, run_id) as loads:
+        with load_role(connection, target.database_url, name, owner, run_id) as loads:
             loader = ArchiveLoader(reader, loads.connect, threads, meter, loads.superuser)
             try:
                 return loader.load().rows

@@ -124,6 +124,9 @@ def test_what_only_a_superuser_may_make_comes_back_by_a_superuser(small: Pristin
                 "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;"
                 "CREATE CAST (int4 AS box) WITH INOUT;"
                 "ALTER DEFAULT PRIVILEGES IN SCHEMA secret GRANT SELECT ON TABLES TO pg_monitor;"
+                "CREATE TABLE of_another (id int); ALTER TABLE of_another OWNER TO pg_monitor;"
+                "GRANT SELECT ON of_another TO pg_read_all_stats; CREATE INDEX ON of_another (id);"
+                "ALTER DEFAULT PRIVILEGES FOR ROLE pg_monitor GRANT SELECT ON TABLES TO pg_read_all_stats;"
             )
         storage = tmp_path / "backups"
         storage.mkdir()
