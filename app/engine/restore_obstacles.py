@@ -64,8 +64,8 @@ class ServerObstacles:
             self.strategy = "in_place"
             self.warnings.append(
                 f"The role {self.rights.role} may not create databases (ALTER ROLE … CREATEDB would let it), so the "
-                "restore runs in one transaction inside the live database: still all or nothing, but the app waits meanwhile, "
-                "and undoing means restoring the safety backup."
+                "restore runs in one transaction inside the live database: still all or nothing, but the app waits "
+                "meanwhile, and undoing means restoring the safety backup."
             )
 
     def _look_at_sessions(self) -> None:
