@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import random
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import EngineError, check_archive, restore
+from app.engine import ArchiveReader, EngineError, check_archive, restore
+from app.engine.gzip_members import FOOTER_SIZE, footer
 from tests.engine.archives import KEY
 from tests.support.dumping import dumped
 from tests.support.hard_schema import HARD_SCHEMA
@@ -123,6 +125,28 @@ def test_an_archive_of_ours_that_is_cut(refused: Callable[[bytes], None], hard: 
     chance = random.Random(9)
     for cut in [0, 1, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(count))]:
         refused(whole[:cut])
+
+
+def test_an_archive_of_ours_that_lost_its_footer(refused: Callable[[bytes], None], hard: Pristine) -> None:
+    """Without it the rest is a whole tar.gz, and must not come in as one from elsewhere."""
+    whole = hard.archive.read_bytes()
+    with ArchiveReader(hard.archive) as reader:
+        manifest_at, index_at = reader.manifest_offset, reader.manifest.documents.index_offset
+    for cut in (len(whole) - FOOTER_SIZE, manifest_at, index_at, len(whole) - 200, len(whole) - 5000):
+        refused(whole[:cut])
+    for end in (b"\0", b"\0" * 512, footer(0, 0), gzip.compress(b"")):
+        refused(whole[:-FOOTER_SIZE] + end)
+        refused(whole + end)
+
+
+def test_an_archive_of_ours_that_was_packed_again_is_one_from_elsewhere(hard: Pristine, tmp_path: Path) -> None:
+    folder_of_all, again = tmp_path / "unpacked", tmp_path / "again.tar.gz"
+    folder_of_all.mkdir()
+    subprocess.run(["tar", "xzf", hard.archive, "-C", folder_of_all], check=True)
+    for order in (["manifest.json", "database", "documents"], ["database", "documents", "manifest.json"]):
+        subprocess.run(["tar", "czf", again, "-C", folder_of_all, *order], check=True)
+        found = check_archive(again, KEY)
+        assert (found.ok, found.ours, found.problems) == (True, False, [])
 
 
 def test_an_archive_of_ours_with_a_changed_byte(live: Live, hard: Pristine, tmp_path: Path) -> None:
