@@ -10,14 +10,16 @@ from types import TracebackType
 
 from isal import isal_zlib
 
+from .archive_end import MANIFEST_NAME
 from .archive_reader import GZIP, IsalError
 from .documents import Document, shown
 from .errors import RestoreError
+from .gzip_members import FOOTER_SIZE, parse_footer
 from .staging_documents import check_path, check_target
 from .tar_stream import Entry, TarStream
 
 READ_BYTES = 1024 * 1024
-_OURS = {"manifest.json", "documents.index.jsonl"}
+_OURS = {MANIFEST_NAME, "documents.index.jsonl"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class GzipStream:
         self._rest = b""
         self.packed = 0
         self.unpacked = 0
+        self.member_at = 0
+        """Where in the unpacked stream the member began that the last part came from."""
 
     def parts(self) -> Iterator[bytes]:
         """Yield the content in parts of at most 1 MiB. Raise RestoreError if it is damaged, cut short or beyond a limit."""
@@ -61,6 +65,8 @@ class GzipStream:
                 content = self._unpacker.decompress(self._input, READ_BYTES)
             except IsalError as error:
                 raise RestoreError(f"{self._what} is no gzip file or is damaged ({error}).") from error
+            if fresh:
+                self.member_at = self.unpacked
             fresh = False
             self._input = self._unpacker.unconsumed_tail
             if self._unpacker.eof:
@@ -131,6 +137,12 @@ class ForeignArchive:
             if identity in seen:
                 raise RestoreError(f"The archive holds {shown(name)[:200]!r} twice; it was refused.")
             seen.add(identity)
+            # Ours ends with the manifest in a member of its own; `tar czf` makes one member of all.
+            if name == MANIFEST_NAME and outer.member_at == stream.entry_at > 0 and not self._has_footer():
+                raise RestoreError(
+                    "The archive was made by this program, but its last bytes are missing or changed; copy or send it again "
+                    "from where it was made."
+                )
             top, _, below = name.partition("/")
             if top == "documents" and (below or entry.kind == "folder"):
                 on_document(_as_document(entry, below), stream.content())
@@ -150,6 +162,12 @@ class ForeignArchive:
         if name.endswith(".sql"):
             return content
         return GzipStream(content, self._limits, f"database/{name}").parts()
+
+    def _has_footer(self) -> bool:
+        """Return whether the file ends with a footer of ours that fits its size."""
+        size = os.fstat(self._fd).st_size
+        found = parse_footer(os.pread(self._fd, FOOTER_SIZE, max(0, size - FOOTER_SIZE)))
+        return found is not None and sum(found) + FOOTER_SIZE == size
 
     def _packed(self) -> Iterator[bytes]:
         while data := os.read(self._fd, READ_BYTES):

@@ -58,6 +58,9 @@ class TarStream:
         self._chunk = chunk
         self._left = 0
         self._padding = 0
+        self._at = 0
+        self.entry_at = 0
+        """The current entry's own header block, in bytes from the stream's start."""
 
     def entries(self) -> Iterator[Entry]:
         """Yield each entry. Raise RestoreError at the first thing that is refused."""
@@ -66,8 +69,10 @@ class TarStream:
         extensions = 0
         while True:
             self._pass_over()
-            block = self._read(BLOCK)
-            if len(block) < BLOCK:
+            self.entry_at = self._at
+            block = self._take(BLOCK)
+            # POSIX: two blocks of zeros end an archive.
+            if len(block) < BLOCK or (block == bytes(BLOCK) and self._take(BLOCK) != block):
                 raise RestoreError("The tar stream ends without its end mark: the archive was cut short.")
             if block == bytes(BLOCK):
                 return
@@ -95,7 +100,7 @@ class TarStream:
     def content(self) -> Iterator[bytes]:
         """Yield the current entry's bytes in parts. Raise RestoreError if the stream ends before it."""
         while self._left:
-            data = self._read(min(self._chunk, self._left))
+            data = self._take(min(self._chunk, self._left))
             if not data:
                 raise RestoreError("The archive was cut short inside a file.")
             self._left -= len(data)
@@ -105,14 +110,19 @@ class TarStream:
         for _ in self.content():
             pass
         if self._padding:
-            self._read(self._padding)
+            self._take(self._padding)
             self._padding = 0
 
     def _extension(self, size: int) -> bytes:
         if not 0 <= size <= LONGEST_EXTENSION:
             raise RestoreError(f"The archive has a name or header of {size} bytes, which no document needs; it was refused.")
-        data = self._read(size)
-        self._read(-size % BLOCK)
+        data = self._take(size)
+        self._take(-size % BLOCK)
+        return data
+
+    def _take(self, count: int) -> bytes:
+        data = self._read(count)
+        self._at += len(data)
         return data
 
 
