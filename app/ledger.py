@@ -8,7 +8,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, update
+from sqlalchemy import case, delete, update
 
 from app.extensions import db
 from app.ledger_steps import WAITING, Cancelled, Lost, Steps, changed
@@ -17,6 +17,8 @@ from app.models import BackupHistory, utcnow
 __all__ = ["WAITING", "Cancelled", "Lost"]
 
 Row = BackupHistory
+UPLOADING = 1
+"""The attempt of an upload: it has only one."""
 _steps = Steps(BackupHistory, "backup", "preflight")
 
 job_id = _steps.job_id
@@ -41,6 +43,21 @@ def open_backup(kind: str, requested_by: str, note: str | None = None, **values:
     )
     db.session.add(row)
     return row
+
+
+def open_upload(upload_id: uuid.UUID, requested_by: str, note: str | None, **columns: Any) -> None:
+    """Given an upload that is checked and about to be named, add its row to the session's transaction, in progress: who
+    made it calls `complete` with the attempt UPLOADING, or, where that process died, the tick does. The caller commits."""
+    now = utcnow()
+    row = BackupHistory(id=upload_id, status="in_progress", attempt=UPLOADING, phase="publish", note=note, **columns)
+    row.requested_by, row.heartbeat_at, row.phase_started_at = requested_by, now, now
+    db.session.add(row)
+
+
+def drop_upload(upload_id: uuid.UUID) -> None:
+    """Given an upload that could not be named, forget it."""
+    with db.engine.begin() as connection:
+        connection.execute(delete(Row).where(Row.id == upload_id, Row.status == "in_progress"))
 
 
 def reopen(backup_id: uuid.UUID) -> bool:

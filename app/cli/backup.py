@@ -79,7 +79,7 @@ def rescan() -> None:
     report = backups.rescan(actor(), progress=lambda name: click.echo(f"Reading {name} …"))
     for finding in report.findings:
         click.echo(f"{finding.outcome:<9} {finding.filename}{'  ' + finding.detail if finding.detail else ''}")
-    added, trouble = report.of("added"), report.of("foreign", "corrupt", "missing")
+    added, trouble = report.of("added"), report.of("corrupt", "missing")
     click.echo(f"{len(added)} added (pinned), {len(report.of('known'))} known, {len(trouble)} to look at.")
     sys.exit(1 if trouble else 0)
 

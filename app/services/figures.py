@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from app import engine
+from app.models import utcnow
 
 
 def figures(path: Path, manifest: engine.Manifest, sha256: str, size_bytes: int) -> dict[str, Any]:
@@ -23,6 +25,28 @@ def figures(path: Path, manifest: engine.Manifest, sha256: str, size_bytes: int)
     }
 
 
+def of_upload(check: engine.ArchiveCheck, moment: datetime) -> dict[str, Any]:
+    """Given an archive from elsewhere that was checked, and when it came, return the columns of its row: pinned, and
+    what is known of its origin. The file's name is not among them."""
+    manifest = check.manifest
+    return {
+        "kind": "uploaded",
+        "pinned": True,
+        "origin": "own" if check.signed else "other_key" if check.ours else "foreign",
+        "size_bytes": check.size_bytes,
+        "bytes_done": check.size_bytes,
+        "bytes_total": check.size_bytes,
+        "sha256": check.sha256,
+        "summary": summary(manifest) if manifest else _counts(check),
+        "warnings": list(manifest.warnings) if manifest else [],
+        "started_at": manifest.started_at if manifest else moment,
+        "finished_at": manifest.finished_at if manifest else moment,
+        "created_at": moment,
+        "verified_at": utcnow(),
+        "notified_at": utcnow(),
+    }
+
+
 def summary(manifest: engine.Manifest) -> dict[str, Any]:
     """Given a manifest, return what a list or a page says of its contents."""
     return {
@@ -31,4 +55,14 @@ def summary(manifest: engine.Manifest) -> dict[str, Any]:
         "documents": manifest.documents.count,
         "documents_bytes": manifest.documents.bytes,
         "server_version": manifest.server_version,
+    }
+
+
+def _counts(check: engine.ArchiveCheck) -> dict[str, Any]:
+    return {
+        "tables": check.tables,
+        "rows": check.rows,
+        "documents": check.documents,
+        "documents_bytes": check.documents_bytes,
+        "server_version": check.server_version,
     }

@@ -18,7 +18,7 @@ from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import LIVE
-from app.services import retention_plan
+from app.services import retention_plan, uploads
 from app.services.figures import figures
 
 logger = structlog.get_logger(__name__)
@@ -32,6 +32,7 @@ IN_TRANSIT = timedelta(seconds=20)
 # Another installation may share the folder: its unknown files are left alone while they grow.
 FOREIGN_PARTIAL_SECONDS = 900.0
 LOST = "The worker was lost while it made this backup (killed, or its machine went down). Start the backup again."
+LOST_UPLOAD = "The web process was lost while it took this upload in (killed, or its machine went down). Send it again."
 
 
 def reconcile() -> None:
@@ -76,7 +77,7 @@ def close_lost_run(backup_id: UUID, attempt: int) -> None:
     elif row.cancel_requested_at is not None:
         closed = ledger.cancel_running(backup_id, attempt)
     else:
-        closed = ledger.fail(backup_id, attempt, LOST)
+        closed = ledger.fail(backup_id, attempt, LOST_UPLOAD if row.kind == "uploaded" else LOST)
     if closed:
         logger.error("lost run closed", backup_id=str(backup_id), attempt=attempt)
         engine.remove_partials(settings.storage_dir, backup_id)
@@ -135,6 +136,9 @@ def _enqueue_backup(backup_id: UUID) -> None:
 
 def _complete_published(settings: Settings, row: BackupHistory) -> bool:
     """Given a lost run, close it as completed if its archive was published and verifies. Return whether it was."""
+    if row.kind == "uploaded":
+        path = uploads.published(row)
+        return path is not None and ledger.complete(row.id, row.attempt, filename=path.name)
     path = _published(settings, row)
     if path is None:
         return False

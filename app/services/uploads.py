@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 from uuid import UUID, uuid4
@@ -13,14 +14,14 @@ from uuid import UUID, uuid4
 from flask import current_app
 from sqlalchemy import select
 
-from app import engine, locks
+from app import engine, ledger, locks
 from app.config import Settings
 from app.errors import Conflict, InvalidInput, NoRoom, TooLarge
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.services import audit
 from app.services.actor import Actor
-from app.services.figures import summary
+from app.services.figures import of_upload
 from app.services.upload_body import Broken, parts_of
 
 READ_BYTES = 1024 * 1024
@@ -58,6 +59,22 @@ def receive(
             raise InvalidInput({"file": str(error)}, str(error)) from error
         finally:
             partial.unlink(missing_ok=True)
+
+
+def published(row: BackupHistory) -> Path | None:
+    """Given the row of an upload whose process was lost, return its archive if that has got its name already."""
+    storage = _settings().storage_dir
+    listed = set(db.session.scalars(select(BackupHistory.filename).where(BackupHistory.filename.is_not(None))))
+    for path in engine.list_archives(storage, _settings().app_name) if storage.is_dir() else []:
+        with suppress(FileNotFoundError):
+            if path.name not in listed and path.stat().st_size == row.size_bytes and _sha256(path) == row.sha256:
+                return path
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Written:
@@ -104,77 +121,49 @@ class _Written:
 
 
 def _take_in(actor: Actor, upload_id: UUID, partial: Path, written: _Written, note: str | None) -> BackupHistory:
-    """Given the whole file, check it, name it and list it."""
+    """Given the whole file, check it, list it and name it. Where we die between the two, the tick finds its file."""
     _refuse_duplicate(written.sha256)
     db.session.rollback()
     try:
         check = engine.check_archive(partial, _settings().signing_key)
     except engine.EngineError as error:
-        raise _useless(str(error)) from error
+        raise _useless(str(error), partial) from error
     if not check.ok:
-        raise _useless("; ".join(check.problems))
+        raise _useless("; ".join(check.problems), partial)
     if check.sha256 != written.sha256:
-        raise _useless("what was written to the disk is not what was sent; send it again.")
+        raise _useless("what was written to the disk is not what was sent; send it again.", partial)
     locks.in_transaction(locks.UPLOAD)
     _refuse_duplicate(written.sha256)
+    columns = of_upload(check, utcnow())
+    ledger.open_upload(upload_id, actor.name, (note or "").strip()[:2000] or None, **columns)
+    db.session.commit()
     moment = check.manifest.started_at if check.manifest else utcnow()
     try:
         path = engine.publish_archive(partial, _settings().app_name, moment)
     except engine.EngineError as error:
-        raise Conflict(str(error)) from error
-    try:
-        row = _row(actor, upload_id, path, check, note)
-        db.session.add(row)
-        detail = {"filename": row.filename, "sha256": row.sha256, "origin": row.origin}
-        audit.record(actor, "backup.uploaded", "backup", upload_id, detail)
-        db.session.commit()
-    except BaseException:
+        ledger.drop_upload(upload_id)
+        raise Conflict(str(error).replace(partial.name, "the file")) from error
+    if not ledger.complete(upload_id, ledger.UPLOADING, filename=path.name):
         path.unlink(missing_ok=True)
-        raise
+        raise Conflict("Taking in this archive took so long that it was given up. Send it again.")
+    detail = {"filename": path.name, "sha256": check.sha256, "origin": columns["origin"]}
+    audit.record(actor, "backup.uploaded", "backup", upload_id, detail)
+    db.session.commit()
+    row = db.session.get(BackupHistory, upload_id, populate_existing=True)
+    if row is None:
+        raise Conflict("This archive was deleted as soon as it had come in.")
     return row
 
 
-def _row(actor: Actor, upload_id: UUID, path: Path, check: engine.ArchiveCheck, note: str | None) -> BackupHistory:
-    manifest, now = check.manifest, utcnow()
-    return BackupHistory(
-        id=upload_id,
-        kind="uploaded",
-        status="completed",
-        pinned=True,
-        note=(note or "").strip()[:2000] or None,
-        origin="own" if check.signed else "other_key" if check.ours else "foreign",
-        filename=path.name,
-        size_bytes=check.size_bytes,
-        bytes_done=check.size_bytes,
-        bytes_total=check.size_bytes,
-        sha256=check.sha256,
-        summary=summary(manifest) if manifest else _foreign_summary(check),
-        warnings=list(manifest.warnings) if manifest else [],
-        started_at=manifest.started_at if manifest else now,
-        finished_at=manifest.finished_at if manifest else now,
-        created_at=now,
-        verified_at=now,
-        requested_by=actor.name,
-    )
-
-
-def _foreign_summary(check: engine.ArchiveCheck) -> dict[str, object]:
-    return {
-        "tables": check.tables,
-        "rows": check.rows,
-        "documents": check.documents,
-        "documents_bytes": check.documents_bytes,
-        "server_version": check.server_version,
-    }
-
-
 def _refuse_duplicate(sha256: str) -> None:
-    same = select(BackupHistory).where(BackupHistory.sha256 == sha256, BackupHistory.status == "completed")
+    there = BackupHistory.status.in_(("completed", "in_progress"))
+    same = select(BackupHistory).where(BackupHistory.sha256 == sha256, there)
     row = db.session.scalar(same.order_by(BackupHistory.created_at).limit(1))
     if row is not None:
         row_id, name = str(row.id), row.filename
         db.session.rollback()
-        raise Conflict(f"This archive is here already, as {name}.", id=row_id)
+        sentence = f"This archive is here already, as {name}." if name else "This archive is being taken in just now."
+        raise Conflict(sentence, id=row_id)
 
 
 def _check_size(length: int | None) -> None:
@@ -205,7 +194,9 @@ def _full(error: OSError) -> Exception:
     return error
 
 
-def _useless(problem: str) -> InvalidInput:
+def _useless(problem: str, partial: Path) -> InvalidInput:
+    """Given what is wrong, return it as an error that does not name the partial file, which nobody knows."""
+    problem = problem.replace(str(partial), "the file").replace(f" {partial.name}", "")
     detail = f"This file can't be taken in: {problem}"
     return InvalidInput({"file": problem}, _settings().redact(detail))
 

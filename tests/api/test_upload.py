@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
-import tarfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from app.extensions import db
 from app.models import BackupHistory
 from app.services import audit, backups, restore_engine, uploads
 from app.services.uploads import READ_BYTES
+from tests.house.fixtures import TESTER
+from tests.house.uploading import made_by_hand, tarball
 
 URL = "/api/admin/backups/upload"
 Token = Callable[..., dict[str, str]]
@@ -32,26 +34,9 @@ def client(app: APIFlask, token: Token) -> FlaskClient:
 
 
 @pytest.fixture
-def foreign(tmp_path: Path) -> bytes:
-    """An archive as people make it by hand: a dump and a document, neither index nor signature."""
-    dump = (
-        b"--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 18.1\n\n"
-        b"CREATE TABLE public.vehicles (\n    id integer,\n    name text\n);\n\n"
-        b"COPY public.vehicles (id, name) FROM stdin;\n1\tBus\n2\tTruck\n\\.\n\n\n"
-        b"--\n-- PostgreSQL database dump complete\n--\n\n"
-    )
-    return tarball({"database/motovaultpro.sql.gz": gzip.compress(dump), "documents/7/title.txt": b"a title"})
-
-
-def tarball(files: dict[str, bytes]) -> bytes:
-    """Given names and contents, return them as .tar.gz."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()
+def foreign() -> bytes:
+    """An archive as people make it by hand."""
+    return made_by_hand()
 
 
 def own_archive(app: APIFlask, signing_key: bytes | None = None) -> bytes:
@@ -143,13 +128,16 @@ def test_what_is_no_whole_archive_is_refused_and_nothing_stays(
     answer = send(client, content)
     assert answer.status_code == 422
     assert len(answer.get_json()["detail"]) > 15
+    assert "partial" not in str(answer.get_json()), "the internal file's name means nothing to anybody"
     assert list(storage_dir.iterdir()) == []
     assert backups.list_backups().total == 0
 
 
 def test_a_cut_own_archive_is_refused(app: APIFlask, client: FlaskClient, storage_dir: Path) -> None:
     content = own_archive(app)
-    assert raw(client, content[: len(content) // 2]).status_code == 422
+    for cut in (1, 46, 200, 5000, len(content) // 2):
+        answer = raw(client, content[:-cut])
+        assert (answer.status_code, "partial" in str(answer.get_json())) == (422, False), cut
     assert raw(client, content[:2000] + b"\xff" + content[2001:]).status_code == 422
     assert list(storage_dir.iterdir()) == []
 
@@ -217,3 +205,36 @@ def test_the_tick_leaves_an_upload_under_way_alone(
     (storage_dir / f".{restore_engine.uuid4()}.1.partial").write_bytes(b"left by a killed web process")
     backups.reconcile()
     assert engine.list_partials(storage_dir) == []
+
+
+@pytest.mark.parametrize("when", ["before it has its name", "after it has its name"])
+def test_an_upload_whose_process_dies_at_its_last_step_is_settled_by_the_tick(
+    app: APIFlask, client: FlaskClient, foreign: bytes, storage_dir: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    publish = engine.publish_archive
+
+    def die(*arguments: Any) -> Path:
+        if when == "after it has its name":
+            publish(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(uploads.engine, "publish_archive", die)
+        with pytest.raises(KeyboardInterrupt):
+            raw(client, foreign)
+    rescanned = backups.rescan(TESTER).findings
+    assert [finding.outcome for finding in rescanned] == (["known"] if when == "after it has its name" else [])
+    (row,) = backups.list_backups().items
+    assert (row.status, row.kind) == ("in_progress", "uploaded")
+    row.heartbeat_at = row.created_at - timedelta(seconds=30)
+    db.session.commit()
+    backups.reconcile()
+    row = backups.get(row.id)
+    if when == "after it has its name":
+        assert (row.status, row.origin, row.pinned) == ("completed", "foreign", True)
+        assert (storage_dir / str(row.filename)).read_bytes() == foreign
+        assert raw(client, foreign).status_code == 409
+    else:
+        assert (row.status, "Send it again" in str(row.error)) == ("failed", True)
+        assert list(storage_dir.iterdir()) == []
+        assert raw(client, foreign).status_code == 201
