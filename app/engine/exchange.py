@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -26,6 +27,12 @@ from .sql_loader import Connection
 from .storage import sync_folder
 
 EXCHANGE_ATTEMPTS = 3
+_UNENDABLE: LiteralString = """
+SELECT a.usename AS role FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
+WHERE a.datid = %s AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+  AND (r.rolsuper OR NOT (pg_has_role(current_user, r.oid, 'USAGE')
+                          OR pg_has_role(current_user, 'pg_signal_backend', 'USAGE')))
+"""
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -61,6 +68,7 @@ def exchange_databases(connection: Connection, helper: Connection, pair: Databas
         incoming_name = _name_of(connection, incoming)
         if incoming_name is None or _name_of(connection, outgoing) != pair.live_name:
             raise RestoreError(f"The databases of this restore are not there any more; {pair.live_name} was not touched.")
+        _check_sessions(connection, outgoing)
         began = time.monotonic()
         try:
             with connection.transaction(), _sessions_ended(helper, [outgoing, incoming]):
@@ -79,6 +87,16 @@ def exchange_databases(connection: Connection, helper: Connection, pair: Databas
         f"The database {pair.live_name} could not be exchanged: {one_line(problem)}. End the sessions that its role may not "
         "end, then try again."
     ) from problem
+
+
+def _check_sessions(connection: Connection, oid: int) -> None:
+    """Raise RestoreError for a session that we may not end: waiting for it would keep everybody else out for seconds."""
+    row = connection.execute(_UNENDABLE, [oid]).fetchone()
+    if row is not None:
+        raise RestoreError(
+            f"The database could not be exchanged: a session of the role {row['role']} is on it, which may not be ended from "
+            "here. Stop that program, then try again."
+        )
 
 
 def _rename(connection: Connection, name: str, new_name: str) -> None:
