@@ -94,8 +94,8 @@ def _check_sessions(connection: Connection, oid: int) -> None:
     row = connection.execute(_UNENDABLE, [oid]).fetchone()
     if row is not None:
         raise RestoreError(
-            f"The database could not be exchanged: a session of the role {row['role']} is on it, which may not be ended from "
-            "here. Stop that program, then try again."
+            f"The database could not be exchanged: a session of the role {row['role']} is on it, which may not be ended "
+            "from here. Stop that program, then try again."
         )
 
 

@@ -29,7 +29,7 @@ _CODE = re.compile(
 )
 _VERSION = re.compile(rb"^-- Dumped from database version (\d+)", re.MULTILINE)
 _IS_PARTITIONED: LiteralString = "SELECT relkind = 'p' AS partitioned FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)"
-LONGEST_STATEMENT = 16 * 1024 * 1024
+LONGEST_STATEMENT = 32 * 1024 * 1024
 _PREPARED: LiteralString = "SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
 CODE_KEPT = 200
 SESSION = "SET statement_timeout = '1h'; SET lock_timeout = '1min'; SET check_function_bodies = off"
