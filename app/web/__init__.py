@@ -3,7 +3,20 @@
 from flask import Blueprint, Flask
 from flask_bootstrap import Bootstrap5
 
-from app.web import auth, backups, context, filters, icons, recovery, restore_view, restores, uploads
+from app.web import (
+    auth,
+    backups,
+    context,
+    filters,
+    icons,
+    recovery,
+    restore_view,
+    restores,
+    retention,
+    schedules,
+    settings,
+    uploads,
+)
 
 
 def init_app(app: Flask) -> None:
@@ -11,7 +24,7 @@ def init_app(app: Flask) -> None:
     Bootstrap5(app)
     pages = Blueprint("web", __name__)
     pages.register_blueprint(auth.bp)
-    for part in (backups, restores, uploads, recovery):
+    for part in (backups, restores, uploads, schedules, retention, settings, recovery):
         pages.register_blueprint(part.bp)
     pages.add_url_rule("/", "start", backups.to_index)
     app.register_blueprint(pages)

@@ -18,6 +18,9 @@ class NavItem:
 NAVIGATION = (
     NavItem("Backups", "web.backups.index", "archive", ("web.backups", "web.uploads")),
     NavItem("Restores", "web.restores.index", "arrow-counterclockwise", ("web.restores",)),
+    NavItem("Schedules", "web.schedules.index", "calendar2-week", ("web.schedules",)),
+    NavItem("Retention", "web.retention.index", "layers", ("web.retention",)),
+    NavItem("Settings", "web.settings.index", "gear", ("web.settings",)),
 )
 
 

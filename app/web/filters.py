@@ -1,6 +1,7 @@
 """Figures and times as people read them. Pure functions; the same text on every page."""
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 from flask import Flask
 
@@ -25,7 +26,7 @@ KINDS = {"manual": "Manual", "scheduled": "Scheduled", "safety": "Safety", "uplo
 
 def init_app(app: Flask) -> None:
     """Given the application, make this module's functions and words known to its templates."""
-    for function in (filesize, count, utc, utc_day, iso, ago, duration, time_left, rate, phase_name):
+    for function in (filesize, count, utc, utc_day, zoned, iso, ago, duration, time_left, rate, phase_name):
         app.add_template_filter(function)
     app.jinja_env.globals.update(PHASES=PHASES, STATUSES=STATUSES, KINDS=KINDS)
 
@@ -56,6 +57,15 @@ def utc_day(moment: datetime) -> str:
     """Given an aware datetime, return its day in UTC as "3 Jan 2026"."""
     moment = moment.astimezone(UTC)
     return f"{moment.day} {moment:%b %Y}"
+
+
+def zoned(moment: datetime, zone: str) -> str:
+    """Given an aware datetime and a zone's name, return its wall time there: "Sat 3 Jan 2026, 04:05 CET"."""
+    try:
+        moment = moment.astimezone(ZoneInfo(zone))
+    except (KeyError, ValueError, OSError):
+        moment = moment.astimezone(UTC)
+    return f"{moment:%a} {moment.day} {moment:%b %Y, %H:%M %Z}"
 
 
 def iso(moment: datetime) -> str:

@@ -2,14 +2,13 @@
 
 from uuid import UUID
 
-from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import login_required
 from markupsafe import Markup
 
-from app.config import Settings
 from app.errors import Conflict, InvalidInput, NotFound, Throttled, Unavailable
-from app.services import backups, restore_list, restores
+from app.services import backups, restore_list, restores, settings
 from app.web import restore_view
 from app.web.actor import current_actor
 from app.web.forms import ActionForm, RestoreForm, TrustForm, show_errors
@@ -139,7 +138,7 @@ def undo(restore_id: UUID) -> ResponseReturnValue:
             state = "before this restore" if row.undone_at else "that this restore brought"
             flash(f"Done: the state {state} is live again. The other one is kept.", "success")
             return redirect(url_for(".detail", restore_id=restore_id))
-    return render_template("restores/undo.html", form=form, undo_hours=undo_hours(), **restore_values(row)), status
+    return render_template("restores/undo.html", form=form, undo_hours=settings.undo_hours(), **restore_values(row)), status
 
 
 def scope_asked_for() -> str:
@@ -167,13 +166,9 @@ def show_confirm(form: RestoreForm, backup_id: UUID, scope: str, status: int = 2
         flash(error.detail, "warning")
         return redirect(url_for("web.backups.detail", backup_id=backup_id))
     form.confirm.description = Markup("To confirm, type <strong>{}</strong>").format(found.confirm)
-    return render_template("restores/confirm.html", form=form, undo_hours=undo_hours(), **preview_values(found)), status
-
-
-def undo_hours() -> int:
-    """Return for how many hours a restore can be undone."""
-    settings: Settings = current_app.config["SETTINGS"]
-    return settings.undo_hours
+    return render_template(
+        "restores/confirm.html", form=form, undo_hours=settings.undo_hours(), **preview_values(found)
+    ), status
 
 
 def restore_values(row: restores.Restore) -> dict[str, object]:

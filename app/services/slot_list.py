@@ -1,0 +1,48 @@
+"""Which backups filled which schedules' slots, for people to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import func, or_, select, tuple_
+
+from app.extensions import db
+from app.models import BackupHistory, BackupSchedule, BackupSlot
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A schedule that a backup was made for. `scheduled_for` None: it was run by hand, for no slot."""
+
+    schedule: BackupSchedule
+    scheduled_for: datetime | None
+
+
+def filled_by(backup: BackupHistory) -> list[Filled]:
+    """Given a backup, return the schedules, deleted ones too, that it was made for: those whose slots it fills first."""
+    slots = select(BackupSchedule, BackupSlot.scheduled_for).join(BackupSlot, BackupSlot.schedule_id == BackupSchedule.id)
+    chosen = slots.where(BackupSlot.backup_id == backup.id).order_by(BackupSchedule.created_at, BackupSchedule.id)
+    found = [Filled(schedule, moment) for schedule, moment in db.session.execute(chosen)]
+    if backup.schedule_id and backup.schedule_id not in {entry.schedule.id for entry in found}:
+        schedule = db.session.get(BackupSchedule, backup.schedule_id)
+        found += [Filled(schedule, backup.scheduled_for)] if schedule is not None else []
+    return found
+
+
+def last_backups(schedule_ids: Iterable[UUID]) -> dict[UUID, UUID]:
+    """Given schedules, return the backup that filled the last slot of each, where there is one."""
+    newest = select(BackupSlot.schedule_id, func.max(BackupSlot.scheduled_for))
+    newest = newest.where(BackupSlot.schedule_id.in_(list(schedule_ids)), BackupSlot.backup_id.is_not(None))
+    last = tuple_(BackupSlot.schedule_id, BackupSlot.scheduled_for).in_(newest.group_by(BackupSlot.schedule_id))
+    chosen = select(BackupSlot.schedule_id, BackupSlot.backup_id).where(last)
+    return {schedule_id: backup_id for schedule_id, backup_id in db.session.execute(chosen) if backup_id is not None}
+
+
+def number_of_backups(schedule_id: UUID) -> int:
+    """Given a schedule, return how many completed backups belong to it."""
+    filled = select(BackupSlot.backup_id).where(BackupSlot.schedule_id == schedule_id)
+    theirs = or_(BackupHistory.schedule_id == schedule_id, BackupHistory.id.in_(filled))
+    return db.session.scalar(select(func.count()).where(BackupHistory.status == "completed", theirs)) or 0
