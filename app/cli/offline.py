@@ -1,4 +1,4 @@
-"""The `flask` command where there are no settings: it only restores from a file."""
+"""The `flask` command where there are no settings: it only restores from a file, and undoes that."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from app.cli import restore as restore  # adds its commands to `flask backup`
 
 
 def wanted(arguments: list[str]) -> bool:
-    """Given the process's arguments, return whether they ask for a restore from a file."""
-    return "restore" in arguments and any(text == "--file" or text.startswith("--file=") for text in arguments)
+    """Given the process's arguments, return whether they ask for a restore from a file, or what follows one."""
+    return any(
+        command in arguments and any(text == option or text.startswith(f"{option}=") for text in arguments)
+        for command, option in (("restore", "--file"), ("undo", "--documents"), ("discard", "--documents"))
+    )
 
 
 def application() -> Flask:

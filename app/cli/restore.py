@@ -18,6 +18,10 @@ from app.models.backup_history import LIVE
 from app.models.restores import SCOPES
 from app.services import recovery_sheet, restores
 
+PASSWORD = (
+    "It needs no password in it: PGPASSWORD, or a file that PGPASSFILE names (default ~/.pgpass), keeps that off the screen."
+)
+
 
 @backup.command()
 @click.argument("backup_id", type=click.UUID, required=False)
@@ -27,7 +31,7 @@ from app.services import recovery_sheet, restores
 @click.option("--no-safety-backup", is_flag=True, help="Do not save the present state first: there is no way back then.")
 @click.option("--yes", is_flag=True, help="Do not ask for the name of the database.")
 @click.option("--file", "archive", type=click.Path(path_type=Path), help="Restore this archive, without Redis and history.")
-@click.option("--to", "url", help="With --file: the database's URL. Its password is better kept in PGPASSWORD.")
+@click.option("--to", "url", help=f"With --file: the database's URL. {PASSWORD}")
 @click.option("--documents", type=click.Path(path_type=Path), help="With --file: the documents folder.")
 @click.option("--trust", is_flag=True, help="With --file: execute the SQL of an archive that is not signed by our key.")
 def restore(
@@ -80,12 +84,36 @@ def _wait_for(restore_id: UUID) -> None:
 
 @backup.command()
 @click.argument("restore_id", type=click.UUID, required=False)
+@click.option("--to", "url", help=f"After restore --file: the database's URL. {PASSWORD}")
+@click.option("--documents", type=click.Path(path_type=Path), help="After restore --file: the documents folder.")
+def undo(restore_id: UUID | None, url: str | None, documents: Path | None) -> None:
+    """Exchange the live state and the one before the last restore (or RESTORE_ID); done twice, all is as before.
+
+    With --to and --documents it undoes a `restore --file`, and needs neither Redis nor the metadata database.
+    """
+    if documents is not None:
+        restore_file.undo(restore_id, url, documents)
+    elif url:
+        raise click.UsageError("--to goes with --documents: both say what `restore --file` has restored.")
+    else:
+        _undo(restore_id)
+
+
 @checked
-def undo(restore_id: UUID | None) -> None:
-    """Exchange the live state and the one before the last restore (or RESTORE_ID); done twice, all is as before."""
+def _undo(restore_id: UUID | None) -> None:
     row = restores.undo(actor(), restore_id)
     state = "The state before the restore" if row.undone_at else "The restored state"
     click.echo(f"{state} is live again; the other one is kept until {row.undo_until:%Y-%m-%d %H:%M} UTC.")
+
+
+@backup.command()
+@click.argument("restore_id", type=click.UUID, required=False)
+@click.option("--to", "url", help=f"The database's URL. {PASSWORD}")
+@click.option("--documents", type=click.Path(path_type=Path), required=True, help="The documents folder.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def discard(restore_id: UUID | None, url: str | None, documents: Path, yes: bool) -> None:
+    """Drop the state that a `restore --file` keeps for its undo. Needs neither Redis nor the metadata database."""
+    restore_file.discard(restore_id, url, documents, yes)
 
 
 @backup.command("recovery-sheet")

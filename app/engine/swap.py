@@ -123,6 +123,7 @@ def undo(state_dir: Path, restore_id: UUID, target: Source, progress: Progress |
     journal = _kept(state_dir, restore_id)
     meter = Meter(progress)
     meter.phase("swap")
+    _check_nothing_came_since(journal, target.database_url)
     before = journal.wanted
     journal = journals.write(state_dir, journal, step=journals.EXCHANGING, wanted="old" if before == "new" else "new")
     try:
@@ -135,6 +136,15 @@ def undo(state_dir: Path, restore_id: UUID, target: Source, progress: Progress |
         journals.write(state_dir, journal, step=journals.KEPT)
         raise RestoreError(f"{error} Nothing was exchanged.") from error
     journals.write(state_dir, journal, step=journals.KEPT)
+
+
+def _check_nothing_came_since(journal: Journal, url: str) -> None:
+    with _connections(url, journal) as (connection, _):
+        if not is_live(connection, journal, journal.wanted):
+            raise RestoreError(
+                "What is live is not what this restore left: a later one has taken its place. Undo that one first. Nothing was "
+                "exchanged."
+            )
 
 
 def _kept(state_dir: Path, restore_id: UUID) -> Journal:
