@@ -5,8 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from apiflask import APIBlueprint
-from flask import Response, send_file, url_for
+from flask import Response, url_for
 
+from app.api.archive_response import send_archive
 from app.api.auth import actor, protect, requires
 from app.api.schemas import BackupChange, BackupFilters, BackupOut, BackupPage, NewBackup, Verification
 from app.services import backups
@@ -66,15 +67,7 @@ def delete_backup(backup_id: UUID) -> tuple[str, int]:
 @requires("backup")
 def download_backup(backup_id: UUID) -> Response:
     """Send the archive. Takes Range, If-Range and If-None-Match; the ETag is the SHA-256."""
-    archive = backups.archive_file(backup_id)
-    return send_file(
-        archive.path,
-        mimetype="application/gzip",
-        as_attachment=True,
-        download_name=archive.filename,
-        conditional=True,
-        etag=archive.sha256,
-    )
+    return send_archive(backup_id)
 
 
 @bp.post("/<uuid:backup_id>/cancel")

@@ -7,15 +7,26 @@ qualifies for, is kept while any category of any set protects it, and can say wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
 CATEGORIES = ("hourly", "daily", "weekly", "monthly")
 SAFETY_DAYS = 7
 DEFAULT_SET = "default"
-IN_USE = "in use right now"
+# What keeps a backup beside the tiers, in words that follow "because it is".
+NEWEST, NEWEST_VERIFIED = "the newest backup", "the newest verified backup"
+PINNED, UPLOADED, IN_USE = "pinned", "uploaded", "in use right now"
+YOUNG_SAFETY = f"a safety backup younger than {SAFETY_DAYS} days"
+FOR_GOOD = frozenset({PINNED, UPLOADED})
+SECONDS_OF_A_DAY = 86_400
+EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+# A set of categories as a mask of bits, and back: there may be hundreds of thousands of them.
+MASK_OF = {category: 1 << bit for bit, category in enumerate(CATEGORIES)}
+HOURLY = MASK_OF["hourly"]
+NAMES_OF = tuple(tuple(name for name in CATEGORIES if mask & MASK_OF[name]) for mask in range(1 << len(CATEGORIES)))
 UNCLASSIFIED_KINDS = frozenset({"uploaded", "safety"})
 
 
@@ -73,6 +84,7 @@ class Decision(NamedTuple):
 
     @property
     def keep(self) -> bool:
+        """Whether anything keeps it."""
         return bool(self.shields) or any(rank.protects for rank in self.ranks)
 
 
@@ -81,52 +93,77 @@ class Plan:
     """The decisions on all backups, newest first."""
 
     decisions: tuple[Decision, ...]
-    by_id: Mapping[UUID, Decision] = field(repr=False)
 
-    @property
+    @cached_property
+    def by_id(self) -> Mapping[UUID, Decision]:
+        """The decisions by their backups' ids."""
+        return {decision.backup.id: decision for decision in self.decisions}
+
+    @cached_property
     def deleted(self) -> list[Decision]:
+        """The decisions on what nothing keeps."""
         return [decision for decision in self.decisions if not decision.keep]
 
-    @property
+    @cached_property
     def kept(self) -> list[Decision]:
+        """The decisions on what is kept."""
         return [decision for decision in self.decisions if decision.keep]
 
 
-def period_of(category: str, moment: datetime) -> Any:
+def period_of(category: str, moment: datetime) -> int | None:
     """Given a category and an aware time, return the period in UTC of which it holds the first backup; None: every one.
 
     Days begin at 00:00, weeks on Sunday, months on the 1st.
     """
-    day = moment.astimezone(UTC).date()
+    return _period_of_day(category, _day_of(moment))
+
+
+def _day_of(moment: datetime) -> int:
+    """Return the day in UTC, as a proleptic ordinal."""
+    return int(moment.timestamp() // SECONDS_OF_A_DAY) + EPOCH_ORDINAL
+
+
+def _period_of_day(category: str, day: int) -> int | None:
     if category == "daily":
-        return day.toordinal()
+        return day
     if category == "weekly":
-        return day.toordinal() // 7  # proleptic ordinal 1 is a Monday, so multiples of 7 are Sundays
+        return day // 7  # proleptic ordinal 1 is a Monday, so multiples of 7 are Sundays
     if category == "monthly":
-        return day.year * 12 + day.month
+        date_of_day = date.fromordinal(day)
+        return date_of_day.year * 12 + date_of_day.month
     return None
+
+
+def _oldest_first(backup: Candidate) -> tuple[datetime, UUID]:
+    return backup.started_at, backup.id
 
 
 def classify(backups: Iterable[Candidate], set_name: str) -> dict[UUID, list[str]]:
     """Given backups, return the categories of those that classify in this set; the order that they come in is no matter."""
-    members = sorted(
-        (backup for backup in backups if backup.classifies and set_name in backup.sets), key=lambda b: (b.started_at, b.id)
-    )
-    found: dict[UUID, list[str]] = {}
+    newest_first = sorted(backups, key=_oldest_first, reverse=True)
+    days = [_day_of(backup.started_at) for backup in newest_first]
+    return {newest_first[number].id: list(NAMES_OF[mask]) for number, mask in _members(newest_first, days, set_name)}
+
+
+def _members(newest_first: Sequence[Candidate], days: Sequence[int], set_name: str) -> list[tuple[int, int]]:
+    """Given backups and their days, return those that classify in this set by their index, oldest first, each with its
+    categories as a mask."""
+    found = []
     seen: dict[str, Any] = {}
     today = None
-    for backup in members:
-        categories = ["hourly"]
-        found[backup.id] = categories
-        day = period_of("daily", backup.started_at)
-        if day == today:  # the first of a week or a month is the first of its day too
+    for number in range(len(newest_first) - 1, -1, -1):
+        backup = newest_first[number]
+        if set_name not in backup.sets or not backup.classifies:
             continue
-        today = day
-        for category in CATEGORIES[1:]:
-            period = period_of(category, backup.started_at)
-            if seen.get(category) != period:
-                seen[category] = period
-                categories.append(category)
+        mask, day = HOURLY, days[number]
+        if day != today:  # the first of a week or a month is the first of its day, too
+            today = day
+            for category in CATEGORIES[1:]:
+                period = _period_of_day(category, day)
+                if seen.get(category) != period:
+                    seen[category] = period
+                    mask |= MASK_OF[category]
+        found.append((number, mask))
     return found
 
 
@@ -136,51 +173,49 @@ def plan(backups: Iterable[Candidate], quotas: Mapping[str, Quotas], now: dateti
     Whatever happens, the newest backup, the newest verified one, pinned, uploaded and used ones, and safety backups of the
     last seven days are kept.
     """
-    newest_first = sorted(backups, key=lambda b: (b.started_at, b.id), reverse=True)
-    ranks: dict[UUID, list[Rank]] = {}
-    categories: dict[UUID, set[str]] = {}
+    newest_first = sorted(backups, key=_oldest_first, reverse=True)
+    days = [_day_of(backup.started_at) for backup in newest_first]
+    ranks: list[tuple[Rank, ...]] = [()] * len(newest_first)
+    masks = [0] * len(newest_first)
     for set_name, quota in quotas.items():
-        found = classify(newest_first, set_name)
+        switched_on = sum(MASK_OF[category] for category in CATEGORIES if quota.of(category) > 0)
+        limits = {category: quota.of(category) for category in CATEGORIES}
         places = dict.fromkeys(CATEGORIES, 0)
-        for backup in newest_first:
-            for category in found.get(backup.id, ()):
-                if quota.of(category) == 0:
-                    continue
+        for number, mask in reversed(_members(newest_first, days, set_name)):
+            mask &= switched_on
+            masks[number] |= mask
+            mine = []
+            for category in NAMES_OF[mask]:
                 places[category] += 1
-                ranks.setdefault(backup.id, []).append(Rank(set_name, category, places[category], quota.of(category)))
-                categories.setdefault(backup.id, set()).add(category)
+                mine.append(Rank(set_name, category, places[category], limits[category]))
+            ranks[number] += tuple(mine)
     shields = _shields(newest_first, now)
-    decisions = tuple(
-        Decision(
-            backup,
-            tuple(category for category in CATEGORIES if category in categories.get(backup.id, ())),
-            tuple(ranks.get(backup.id, ())),
-            tuple(shields.get(backup.id, ())),
+    return Plan(
+        tuple(
+            Decision(backup, NAMES_OF[mask], mine, tuple(shields.get(number, ())))
+            for number, (backup, mask, mine) in enumerate(zip(newest_first, masks, ranks, strict=True))
         )
-        for backup in newest_first
     )
-    return Plan(decisions, {decision.backup.id: decision for decision in decisions})
 
 
-def _shields(newest_first: Sequence[Candidate], now: datetime) -> dict[UUID, list[str]]:
-    """Return what protects backups beside the tiers."""
-    found: dict[UUID, list[str]] = {}
-
-    def shield(backup: Candidate | None, reason: str) -> None:
-        if backup is not None:
-            found.setdefault(backup.id, []).append(reason)
-
-    shield(next(iter(newest_first), None), "the newest backup")
-    shield(next((backup for backup in newest_first if backup.verified), None), "the newest verified backup")
-    for backup in newest_first:
+def _shields(newest_first: Sequence[Candidate], now: datetime) -> dict[int, list[str]]:
+    """Return what protects backups beside the tiers, by index."""
+    found: dict[int, list[str]] = {}
+    verified = next((number for number, backup in enumerate(newest_first) if backup.verified), None)
+    young = now - timedelta(days=SAFETY_DAYS)
+    if newest_first:
+        found[0] = [NEWEST]
+    if verified is not None:
+        found.setdefault(verified, []).append(NEWEST_VERIFIED)
+    for number, backup in enumerate(newest_first):
         if backup.pinned:
-            shield(backup, "pinned")
+            found.setdefault(number, []).append(PINNED)
         if backup.kind == "uploaded":
-            shield(backup, "uploaded")
+            found.setdefault(number, []).append(UPLOADED)
         if backup.in_use:
-            shield(backup, IN_USE)
-        if backup.kind == "safety" and now - backup.started_at < timedelta(days=SAFETY_DAYS):
-            shield(backup, f"a safety backup younger than {SAFETY_DAYS} days")
+            found.setdefault(number, []).append(IN_USE)
+        if backup.kind == "safety" and backup.started_at > young:
+            found.setdefault(number, []).append(YOUNG_SAFETY)
     return found
 
 
@@ -240,7 +275,7 @@ class Outlook:
     def leaves_at(self, decision: Decision) -> datetime | None:
         """Given a decision, return when the last tier that protects its backup lets it go; None: never, or not within the
         runs that are known. A shield that is only for now (newest, in use) is not looked at."""
-        if any(reason in ("pinned", "uploaded") for reason in decision.shields):
+        if FOR_GOOD.intersection(decision.shields):
             return None
         if decision.backup.kind == "safety":
             return decision.backup.started_at + timedelta(days=SAFETY_DAYS)
@@ -276,10 +311,12 @@ def explain(decision: Decision, leaves: datetime | None, set_names: Callable[[st
         for rank in decision.ranks
         if rank.protects
     ]
-    reasons = ([f"as {_joined(tiers)}"] if tiers else []) + [f"because it is {shield}" for shield in decision.shields]
+    reasons = [f"as {_joined(tiers)}"] if tiers else []
+    if decision.shields:
+        reasons.append(f"because it is {_joined(decision.shields)}")
     if not reasons:
         return "Nothing keeps it: the next cleanup deletes it."
-    text = "Kept " + _joined(reasons)
+    text = "Kept " + ", and ".join(reasons)
     if leaves is not None and not decision.shields:
         text += f"; leaves on {leaves:%d %B %Y} with today's schedules"
     return text + "."

@@ -41,7 +41,7 @@ def _history() -> Iterator[Metric]:
     rows = BackupHistory
     counts = dict.fromkeys(STATUSES, 0)
     counted = db.session.execute(select(rows.status, func.count()).group_by(rows.status))
-    counts |= {status: count for status, count in counted}
+    counts |= {str(status): int(count) for status, count in counted}
     backups = GaugeMetricFamily("backup_backups", "Backups in the history.", labels=["status"])
     for status, count in counts.items():
         backups.add_metric([status], count)

@@ -2,12 +2,13 @@
 
 from uuid import UUID
 
-from flask import Blueprint, flash, redirect, render_template, request, send_file, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
+from app.api.archive_response import send_archive
 from app.errors import Conflict, InvalidInput, Unavailable
-from app.services import backups
+from app.services import backups, retention, slot_list
 from app.web.actor import current_actor
 from app.web.filters import KINDS, STATUSES
 from app.web.forms import ActionForm, NoteForm, StartForm, show_errors
@@ -70,15 +71,7 @@ def partial(backup_id: UUID) -> ResponseReturnValue:
 @bp.get("/<uuid:backup_id>/download")
 def download(backup_id: UUID) -> ResponseReturnValue:
     """The archive; ranges and If-None-Match are answered, so an interrupted download goes on where it stopped."""
-    archive = backups.archive_file(backup_id)
-    return send_file(
-        archive.path,
-        mimetype="application/gzip",
-        as_attachment=True,
-        download_name=archive.filename,
-        etag=archive.sha256 or True,
-        conditional=True,
-    )
+    return send_archive(backup_id)
 
 
 @bp.post("/<uuid:backup_id>/note")
@@ -160,7 +153,14 @@ def show_index(form: StartForm, status: int = 200) -> ResponseReturnValue:
 
 def show_detail(row: backups.BackupHistory, form: NoteForm, status: int = 200) -> ResponseReturnValue:
     """Given a backup's row and its note form, return its page."""
-    return render_template("backups/detail.html", row=row, form=form, progress=backups.progress(row)), status
+    values = {
+        "row": row,
+        "form": form,
+        "progress": backups.progress(row),
+        "explanation": retention.explain(row.id) if row.status == "completed" else None,
+        "filled": slot_list.filled_by(row),
+    }
+    return render_template("backups/detail.html", **values), status
 
 
 def show_delete(row: backups.BackupHistory, form: ActionForm, status: int = 200) -> ResponseReturnValue:

@@ -41,7 +41,13 @@ def test_a_schedule_is_made_listed_changed_switched_and_deleted(client: FlaskCli
     made = client.post(URL, json={"name": " Nightly ", "frequency": "daily", "timezone": "Europe/Berlin", "keep_daily": 14})
     assert made.status_code == 201
     body = made.get_json()
-    assert (body["name"], body["minute"], body["hour"], body["keep_daily"], body["keep_weekly"]) == ("Nightly", 0, 3, 14, None)
+    assert (body["name"], body["minute"], body["hour"], body["keep_daily"], body["keep_weekly"]) == (
+        "Nightly",
+        0,
+        3,
+        14,
+        None,
+    )
     assert body["description"] == "At 03:00, every day (Europe/Berlin)"
     assert body["next_run_at"].endswith(("Z", "+00:00"))
     address = made.headers["Location"]
@@ -99,7 +105,9 @@ def test_the_default_of_each_frequency_is_its_default_cron(client: FlaskClient) 
         assert (seen["cron"], len(seen["next_runs"])) == (cron, 5)
 
 
-def test_a_preview_while_typing_needs_no_name_and_says_what_is_wrong(client: FlaskClient, app: APIFlask, token: Token) -> None:
+def test_a_preview_while_typing_needs_no_name_and_says_what_is_wrong(
+    client: FlaskClient, app: APIFlask, token: Token
+) -> None:
     good = {"frequency": "custom", "cron_expression": "*/15 * * * *"}
     seen = app.test_client().post(f"{URL}/preview", json=good, headers=token("read")).get_json()
     assert seen["words"].startswith("Every 15 minutes")

@@ -53,7 +53,10 @@ def test_secrets_are_never_shown_whole_and_stay_when_sent_back_masked(client: Fl
     assert SECRET not in answer.get_data(as_text=True)
     shown = answer.get_json()
     assert shown["heartbeat_url"] == "https://hc.example.com/***"
-    assert [(channel["name"], channel["url"]) for channel in shown["channels"]] == [("ops", "json://***"), ("b", "ntfy://***")]
+    assert [(channel["name"], channel["url"]) for channel in shown["channels"]] == [
+        ("ops", "json://***"),
+        ("b", "ntfy://***"),
+    ]
     back = {name: shown[name] for name in shown if name != "mail_configured"}
     assert client.put(URL, json=back).get_json() == shown
     from app.services import settings
@@ -118,7 +121,14 @@ def test_mail_that_cannot_be_sent_is_seen_in_healthz(app: APIFlask) -> None:
     assert checks(app)["notifications"]["ok"]
     db.session.add(
         Notification(
-            event="failure", subject_key="x", medium="email", target="a@b.c", title="t", text="t", error="Refused.", attempts=1
+            event="failure",
+            subject_key="x",
+            medium="email",
+            target="a@b.c",
+            title="t",
+            text="t",
+            error="Refused.",
+            attempts=1,
         )
     )
     db.session.commit()

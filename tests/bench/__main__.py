@@ -7,9 +7,10 @@ printed), BENCH_DIR (default: DATA_DIR/bench; keeps the data between runs).
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
-from tests.bench import backup_bench, restore_bench
+from tests.bench import backup_bench, house_bench, restore_bench
 from tests.bench.stage import Stage
 
 
@@ -21,6 +22,9 @@ def main() -> None:
         print(backup_bench.table(stage, runs), flush=True)
         print()
         print(restore_bench.table(stage, runs), flush=True)
+    print()
+    with tempfile.TemporaryDirectory(dir=folder) as house:
+        print(house_bench.table(Path(house)), flush=True)
 
 
 if __name__ == "__main__":

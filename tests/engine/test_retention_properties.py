@@ -18,7 +18,7 @@ SETS = (DEFAULT_SET, "one", "two")
 EXAMPLES = int(os.environ.get("RETENTION_EXAMPLES", "300"))
 
 quotas = st.builds(Quotas, *(st.integers(0, 5) for _ in CATEGORIES))
-policies = st.fixed_dictionaries({name: quotas for name in SETS})
+policies = st.fixed_dictionaries(dict.fromkeys(SETS, quotas))
 candidates = st.builds(
     Candidate,
     id=st.uuids(version=4),

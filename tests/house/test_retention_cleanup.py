@@ -128,7 +128,9 @@ def test_a_failed_backup_prunes_nothing_and_its_row_goes_after_a_month(app: APIF
     assert gone not in wanted
 
 
-def test_strangers_archives_are_named_but_never_deleted(app: APIFlask, hourly: list[BackupHistory], storage_dir: Path) -> None:
+def test_strangers_archives_are_named_but_never_deleted(
+    app: APIFlask, hourly: list[BackupHistory], storage_dir: Path
+) -> None:
     stranger = storage_dir / "motovaultpro_backup_20200101_000000.tar.gz"
     stranger.write_bytes(b"nobody has looked at it")
     partial = storage_dir / f".{uuid.uuid4()}.1.partial"

@@ -33,7 +33,8 @@ def test_the_entries_are_registered_once(app: APIFlask) -> None:
     scheduler = scheduler_of(app)
     for _ in range(3):
         reconcile_entries(scheduler)
-    assert list(scheduled(scheduler)) == ["tick-check"]
+    assert set(scheduled(scheduler)) == {"tick-check", "tick-cleanup"}
+    assert scheduled(scheduler)["tick-cleanup"].hour == 4
 
 
 def test_an_entry_that_is_right_keeps_its_overdue_time(app: APIFlask) -> None:
@@ -64,7 +65,7 @@ def test_an_entry_of_an_older_version_goes_and_a_strangers_stays(app: APIFlask) 
     reconcile_entries(scheduler, [*ENTRIES, Entry("old", "* * * * *", queue.TICK_JOB)])
     scheduler.cron("* * * * *", queue.TICK_JOB, id="somebody-elses")
     reconcile_entries(scheduler)
-    assert set(scheduled(scheduler)) == {"tick-check", "somebody-elses"}
+    assert set(scheduled(scheduler)) == {"tick-check", "tick-cleanup", "somebody-elses"}
 
 
 def test_a_tick_runs_through_scheduler_and_worker_and_survives_a_flushed_redis(app: APIFlask, processes: Processes) -> None:
@@ -79,7 +80,7 @@ def test_a_tick_runs_through_scheduler_and_worker_and_survives_a_flushed_redis(a
 
     def last() -> datetime | None:
         db.session.rollback()
-        return db.session.scalar(db.select(Tick.last_ran_at))
+        return db.session.scalar(db.select(Tick.last_ran_at).where(Tick.name == ticks.CHECK))
 
     overdue()
     wait_for(last)

@@ -124,9 +124,7 @@ def test_five_containers_fill_each_slot_once(app: APIFlask, conductor: Conductor
 
 @pytest.mark.heavy
 @pytest.mark.timeout(3600)
-def test_a_thousand_slots_with_a_flushed_redis_in_the_middle(
-    app: APIFlask, conductor: Conductor, storage_dir: Path
-) -> None:
+def test_a_thousand_slots_with_a_flushed_redis_in_the_middle(app: APIFlask, conductor: Conductor, storage_dir: Path) -> None:
     def flush(number: int) -> None:
         if number in (333, 666):
             queue.connection().flushdb()

@@ -1,0 +1,34 @@
+"""An archive as an answer, for pages and API alike."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Response, send_file
+
+from app import locks
+from app.errors import Conflict
+from app.services import backups
+
+
+def send_archive(backup_id: UUID) -> Response:
+    """Given a completed backup, return its archive as an answer that takes Range, If-Range and If-None-Match; the ETag is
+    the SHA-256. Until it is sent, or the client has gone, no cleanup deletes it. Raise NotFound or Conflict."""
+    archive = backups.archive_file(backup_id)
+    lock = locks.acquire(locks.archive_name(backup_id), shared=True)
+    if lock is None:
+        raise Conflict("This archive is being deleted just now.", id=str(backup_id))
+    try:
+        response = send_file(
+            archive.path,
+            mimetype="application/gzip",
+            as_attachment=True,
+            download_name=archive.filename,
+            conditional=True,
+            etag=archive.sha256,
+        )
+    except BaseException:
+        lock.release()
+        raise
+    response.call_on_close(lock.release)
+    return response
