@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import LiteralString
 
 import psycopg
@@ -66,7 +67,8 @@ def restore_in_place(
         began = time.monotonic()
         try:
             with connection.transaction():
-                connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(row["role"])))
+                drop_owned = sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(row["role"]))
+                meter.during(partial(connection.execute, drop_owned), partial(connection.cancel_safe, timeout=5))
                 reset_public_schema(connection)
                 _load(connection, reader, meter, rows, warnings)
                 facts = reader.manifest.database.facts
@@ -96,7 +98,7 @@ def _load(
             warnings.append(f"Left out: {one_line(error)}")
 
     meter.phase("database", reader.manifest.database.sql_bytes)
-    splitter, loader = DumpSplitter(), EventLoader(connection, run)
+    splitter, loader = DumpSplitter(), EventLoader(connection, run, meter)
     try:
         for text in _text(reader):
             for event in splitter.feed(text):

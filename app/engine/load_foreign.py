@@ -58,7 +58,7 @@ class DumpLoader:
         self._connection.execute(SESSION)
         splitter, loader = (
             DumpSplitter(LONGEST_STATEMENT if self._sandboxed else None),
-            EventLoader(self._connection, self._run),
+            EventLoader(self._connection, self._run, self._meter),
         )
         try:
             for chunk in text:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import LiteralString
 
@@ -153,7 +154,7 @@ class ArchiveLoader:
 
     def _run_all(self, connection: Connection, statements: Iterator[bytes]) -> None:
         for statement in statements:
-            self._run(connection, statement)
+            self._meter.during(partial(self._run, connection, statement), partial(connection.cancel_safe, timeout=5))
 
     def _run(self, connection: Connection, statement: bytes) -> None:
         try:
@@ -228,8 +229,8 @@ class ArchiveLoader:
             yield text
             self._counted.append(len(text))
 
-    def _wait(self, futures: list[Future[None]]) -> None:
-        """Wait for all, counting progress; raise the first failure at once."""
+    def _wait(self, futures: list[Future[None]], silent: bool = False) -> None:
+        """Wait for all, counting progress; raise the first failure at once. `silent` work may take hours without a byte."""
         counted = 0
         waiting = list(futures)
         while waiting:
@@ -239,6 +240,8 @@ class ArchiveLoader:
             done = sum(self._counted[counted:])
             counted = len(self._counted)
             self._meter.add(done)
+            if silent:
+                self._meter.alive()
             if waiting:
                 self._stop.wait(0.05)
 
@@ -248,7 +251,7 @@ class ArchiveLoader:
         self._meter.phase("indexes", None)
         first = next((number for number, statement in enumerate(statements) if _INDEX.match(statement)), len(statements))
         self._run_all(main, iter(statements[:first]))
-        self._wait([self._executor.submit(self._build, statement) for statement in indexes])
+        self._wait([self._executor.submit(self._build, statement) for statement in indexes], silent=True)
         self._run_all(main, (s for s in statements[first:] if not _INDEX.match(s)))
 
     def _analyze(self) -> None:
@@ -256,7 +259,7 @@ class ArchiveLoader:
         self._meter.phase("verify", None)
         largest_first = sorted(self._reader.manifest.tables, key=lambda table: table.bytes, reverse=True)
         names = [sql.Identifier(table.schema, table.name).as_string().encode() for table in largest_first]
-        self._wait([self._executor.submit(self._build, b"ANALYZE " + name) for name in names])
+        self._wait([self._executor.submit(self._build, b"ANALYZE " + name) for name in names], silent=True)
 
     def _build(self, statement: bytes) -> None:
         connection = self._free.get()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 from .errors import StalledError
 
@@ -11,6 +13,7 @@ Progress = Callable[[str, int, int | None], None]
 """Receives (phase, bytes done, bytes in total or None). What it raises ends the run."""
 
 REPORT_EVERY_SECONDS = 0.5
+T = TypeVar("T")
 
 
 class Meter:
@@ -26,6 +29,7 @@ class Meter:
         self._phase = ""
         self._done = 0
         self._total: int | None = None
+        self._worker: ThreadPoolExecutor | None = None
         self._last_report = self._last_move = time.monotonic()
 
     def phase(self, name: str, total: int | None = None) -> None:
@@ -52,6 +56,29 @@ class Meter:
             )
         if now - self._last_report >= REPORT_EVERY_SECONDS:
             self._tell()
+
+    def during(self, work: Callable[[], T], cancel: Callable[[], object]) -> T:
+        """Do work that tells nothing until it is done, such as a long statement, and give signs of life meanwhile.
+
+        It runs in a thread of its own and never counts as stalled. If the caller's progress function raises, `cancel` is
+        called, the work's end is waited for, and that is raised.
+        """
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="patience")
+        future = self._worker.submit(work)
+        try:
+            while not wait([future], REPORT_EVERY_SECONDS).done:
+                self.alive()
+        except BaseException:
+            cancel()
+            wait([future])
+            raise
+        return future.result()
+
+    def alive(self) -> None:
+        """Tell that something moves although no byte is counted."""
+        self._last_move = time.monotonic()
+        self.tick()
 
     def _tell(self) -> None:
         self._last_report = time.monotonic()

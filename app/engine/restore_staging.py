@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from psycopg import sql
@@ -24,7 +25,7 @@ from .load_role import LoadRole, load_role
 from .postgres import connect
 from .restore_preview import limits_for
 from .restore_run import RestoreRun
-from .sql_loader import Connection
+from .sql_loader import CANCEL_SECONDS, Connection
 from .staging_database import maintenance, with_database
 from .staging_documents import DocumentsStager, StagingFolder
 
@@ -157,9 +158,10 @@ def _load_foreign(run: RestoreRun, connect_to: Callable[[], Connection]) -> None
         run.rows.update(loader.rows)
         run.warnings += loader.warnings
         run.meter.phase("verify")
-        connection.execute("ANALYZE")
+        cancel = partial(connection.cancel_safe, timeout=CANCEL_SECONDS)
+        run.meter.during(partial(connection.execute, "ANALYZE"), cancel)
         for (schema, table), rows in loader.rows.items():
-            if count_rows(connection, schema, table) not in (rows, None):
+            if run.meter.during(partial(count_rows, connection, schema, table), cancel) not in (rows, None):
                 raise RestoreError(
                     f"Table {schema}.{table} does not hold the rows that its backup has; nothing was changed."
                 )

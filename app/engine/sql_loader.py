@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -18,6 +19,7 @@ from .dump_splitter import CopyBegin, CopyEnd, Event, Rows, Sql
 from .errors import RestoreError
 from .gzip_members import Buffer
 from .postgres import one_line
+from .progress import Meter
 from .sql_scanner import Statement, StatementScanner
 
 Connection = psycopg.Connection[dict[str, Any]]
@@ -28,6 +30,7 @@ OWNER_TO = rb'ALTER\b.*\bOWNER TO (?:"(?:[^"]|"")*"|[^\s";]+)\s*;\Z'
 
 _WORDS = re.compile(rb"\s+")
 EXCERPT_BYTES = 160
+CANCEL_SECONDS = 5
 
 
 def excerpt(statement: bytes) -> str:
@@ -71,9 +74,10 @@ class EventLoader:
     `run` receives each statement and executes it, or decides otherwise. `rows` counts what the server took by table.
     """
 
-    def __init__(self, connection: Connection, run: Callable[[bytes], None]) -> None:
+    def __init__(self, connection: Connection, run: Callable[[bytes], None], meter: Meter) -> None:
         self._connection = connection
         self._run = run
+        self._meter = meter
         self._scanner = StatementScanner()
         self._copy: _OpenCopy | None = None
         self.rows: dict[tuple[str, str], int] = {}
@@ -103,7 +107,9 @@ class EventLoader:
         for statement in self._scanner.statements(final):
             if not is_command(statement):
                 try:
-                    self._run(statement.text)
+                    self._meter.during(
+                        partial(self._run, statement.text), partial(self._connection.cancel_safe, timeout=CANCEL_SECONDS)
+                    )
                 except psycopg.Error as error:
                     raise failed(statement.text, error) from error
 
