@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from flask import Response, send_file
@@ -30,5 +31,20 @@ def send_archive(backup_id: UUID) -> Response:
     except BaseException:
         lock.release()
         raise
-    response.call_on_close(lock.release)
+    _at_end(response, lock)
     return response
+
+
+def _at_end(response: Response, lock: locks.Lock) -> None:
+    """Release the lock when the server closes what it sends. The file's own wrapper is kept, since servers look for its
+    type to use sendfile; a response that is passed through directly calls no function of its own at its end."""
+    body: Any = response.response
+    close = body.close
+
+    def close_and_release() -> None:
+        try:
+            close()
+        finally:
+            lock.release()
+
+    body.close = close_and_release

@@ -200,6 +200,38 @@ def test_what_a_rescan_found_costs_nobody_else_their_place(
     assert before <= set(ids(kept()))
 
 
+def test_a_restored_metadata_database_deletes_nothing_that_was_kept_before(app: APIFlask, storage_dir: Path) -> None:
+    four_schedules(NOW)
+    live_through(NOW, NOW + timedelta(days=1), timedelta(hours=1))
+    tables = (BackupHistory.__table__, BackupSlot.__table__)
+    dump = [[dict(row) for row in db.session.execute(select(table)).mappings()] for table in tables]
+    later = NOW + timedelta(days=3)
+    live_through(NOW + timedelta(days=1, hours=1), later, timedelta(hours=1))
+    yesterday = {path.name for path in storage_dir.iterdir()}
+    for table in reversed(tables):
+        db.session.execute(table.delete())
+    for table, rows in zip(tables, dump, strict=True):
+        db.session.execute(table.insert(), rows)
+    db.session.commit()
+    report = cleaned(later)
+    assert (report.deleted, report.trouble) == ([], [])
+    assert report.missing > 0
+    assert report.orphans != []
+    assert {path.name for path in storage_dir.iterdir()} == yesterday
+
+
+def test_what_is_being_downloaded_stays(
+    app: APIFlask, hourly: list[BackupHistory], token: Callable[..., dict[str, str]]
+) -> None:
+    used, name = hourly[3].id, str(hourly[3].filename)
+    address = f"/api/admin/backups/{used}/download"
+    answer = app.test_client().get(address, headers=token("backup"), buffered=False)
+    assert cleaned().in_use == [name]
+    assert answer.data == b"the archive's bytes"
+    answer.close()
+    assert cleaned().deleted == [name]
+
+
 def test_the_cleanup_of_four_oclock_is_made_up_for_once(app: APIFlask, hourly: list[BackupHistory]) -> None:
     four = NOW.replace(hour=4)
     ticks.ran(ticks.CLEANUP, four - timedelta(days=1))

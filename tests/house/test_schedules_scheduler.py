@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from apiflask import APIFlask
 from redis import Redis
+from sqlalchemy import delete
 
 from app import engine
 from app.config import Settings
 from app.extensions import db
-from app.models import utcnow
+from app.models import BackupHistory, BackupSlot, utcnow
 from app.scheduler import TickScheduler
-from app.services import schedules
-from tests.house.fixtures import Processes, wait_for
+from app.services import backups, notices, schedules
+from tests.house.fixtures import TESTER, Processes, wait_for
 from tests.house.scheduling import all_slots, get, schedule
 
 ROUNDS = 12
@@ -58,13 +59,32 @@ def test_a_due_schedule_gets_its_backup_by_scheduler_and_worker(
     assert after.next_run_at > slot.scheduled_for
 
 
+def test_a_rescan_finds_the_slots_again(app: APIFlask, processes: Processes) -> None:
+    found = [schedule("daily"), schedule("hourly")]
+    for row in found:
+        row.next_run_at = utcnow() - timedelta(minutes=3)
+        row.cron_expression, row.frequency = "* * * * *", "custom"
+    db.session.commit()
+    schedules.due()
+    processes.start("worker", "--queue", "backups")
+    wait_for(lambda: [slot.status for slot in all_slots()] == ["completed"] * 2)
+    before = {(slot.schedule_id, slot.scheduled_for, slot.backup_id) for slot in all_slots()}
+    db.session.execute(delete(BackupSlot))
+    db.session.execute(delete(BackupHistory))
+    db.session.commit()
+    assert len(backups.rescan(TESTER).of("added")) == 1
+    assert {(slot.schedule_id, slot.scheduled_for, slot.backup_id) for slot in all_slots()} == before
+    notices.announce()
+    assert get(all_slots()[0].backup_id).pinned  # type: ignore[arg-type]
+
+
 @pytest.mark.heavy
 @pytest.mark.timeout(1200)
 def test_a_scheduler_killed_around_its_ticks_loses_and_doubles_nothing(
     app: APIFlask, processes: Processes, storage_dir: Path
 ) -> None:
     chance = random.Random(7)
-    row_id = schedule("custom", cron_expression="0 3 * * *").id
+    row_id = schedule("custom", cron_expression="0 3 * * *", keep_hourly=100).id
     processes.start("worker", "--queue", "ticks", "--queue", "backups")
     scheduler = processes.start("scheduler")
     for number in range(1, ROUNDS + 1):
