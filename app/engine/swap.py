@@ -142,8 +142,8 @@ def _check_nothing_came_since(journal: Journal, url: str) -> None:
     with _connections(url, journal) as (connection, _):
         if not is_live(connection, journal, journal.wanted):
             raise RestoreError(
-                "What is live is not what this restore left: a later one has taken its place. Undo that one first. Nothing was "
-                "exchanged."
+                "What is live is not what this restore left: a later one has taken its place. Undo that one first. "
+                "Nothing was exchanged."
             )
 
 
