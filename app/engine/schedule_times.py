@@ -93,17 +93,16 @@ class ScheduleRule:
 
     def _hourly_runs_after(self, moment: datetime) -> Iterator[datetime]:
         """Yield a run for every real hour, also where a zone shifts by half an hour and skips or moves the minute."""
-        begin = moment - 3 * HOUR
-        previous: datetime | None = None
-        for found in CronSim(self.cron, begin.astimezone(zone(self.timezone))):
-            run = found.astimezone(UTC)
-            while previous is not None and run - previous > HOUR:
-                previous += HOUR
-                if previous > moment:
-                    yield previous
+        local = zone(self.timezone)
+        run = next(CronSim(self.cron, (moment - 3 * HOUR).astimezone(local))).astimezone(UTC)
+        while True:
             if run > moment:
                 yield run
-            previous = run
+            following = run + HOUR
+            if following.astimezone(local).minute != self.minute:
+                regular = next(CronSim(self.cron, run.astimezone(local))).astimezone(UTC)
+                following = min(following, regular)
+            run = following
 
     def next_runs(self, moment: datetime, count: int) -> list[datetime]:
         """Given an aware time, return the next runs after it, in UTC."""
