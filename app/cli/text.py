@@ -28,7 +28,8 @@ def line(row: BackupHistory) -> str:
     """Given a backup, return it as one line."""
     marks = (" pinned" if row.pinned else "") + (f" {len(row.warnings)} warnings" if row.warnings else "")
     name = row.filename or (row.error or "")[:80]
-    return f"{row.id}  {moment(row.started_at or row.created_at)}  {row.kind:<9} {row.status:<11} {size(row.size_bytes):>8}  {name}{marks}"
+    began = moment(row.started_at or row.created_at)
+    return f"{row.id}  {began}  {row.kind:<9} {row.status:<11} {size(row.size_bytes):>8}  {name}{marks}"
 
 
 def describe(row: BackupHistory) -> str:
