@@ -21,7 +21,7 @@ from .manifest import Manifest, Segment, checked, parse
 GZIP = 31
 IsalError = cast("type[Exception]", isal_zlib.error)
 LONGEST_MEMBER = 48 * 1024 * 1024
-"""The most bytes that a member may have, packed or unpacked: three times the largest that is written."""
+"""The most bytes that a member may have, packed or unpacked: several times the largest that is written."""
 LONGEST_MANIFEST = 64 * 1024 * 1024
 """Enough for the pieces of a dump of some 10 TB, or for 200,000 tables."""
 

@@ -13,7 +13,7 @@ from .manifest import Segment
 from .progress import Meter
 
 PIECE_BYTES = 4 * 1024 * 1024
-LONGEST_PIECE = 16 * 1024 * 1024
+LONGEST_PIECE = 8 * 1024 * 1024
 """A piece that found no end of a row by then, in bytes, ends inside one."""
 
 FOLDER_NAME = "database"

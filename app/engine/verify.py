@@ -24,7 +24,7 @@ from .progress import Meter, Progress
 
 CHUNK_BYTES = 4 * 1024 * 1024
 PROBLEMS_KEPT = 50
-PENDING_BYTES = 64 * 1024 * 1024
+PENDING_BYTES = 24 * 1024 * 1024
 WAIT_SECONDS = 0.5
 
 

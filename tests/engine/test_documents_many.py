@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GIB = 1024**3
 
 LIMITED = """
-import json, resource, sys
+import json, re, resource, sys
 from pathlib import Path
 from uuid import uuid4
 from app.engine import BackupRequest, Source, make_backup, verify_archive
@@ -35,11 +35,16 @@ result = make_backup(
     BackupRequest(source, Path(given["storage"]), key, uuid4(), disk_reserve=0, threads=given["threads"])
 )
 report = verify_archive(result.path, key)
+if sys.platform == "linux":
+    # ru_maxrss would count what the parent took before it started us.
+    peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({
     "path": str(result.path),
     "warnings": result.warnings,
     "problems": report.problems,
-    "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if sys.platform == "linux" else 1),
+    "peak_bytes": peak,
 }))
 """
 
