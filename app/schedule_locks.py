@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import structlog
 from redis import Redis
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import LockError, RedisError, WatchError
 from redis.lock import Lock
 
 logger = structlog.get_logger(__name__)
@@ -32,12 +32,17 @@ def name_of(schedule_id: uuid.UUID) -> str:
 
 
 class ScheduleLocks:
-    """The locks of a run's schedules, kept alive by a thread until `release`."""
+    """The locks of a run's schedules, kept alive by a thread until `release`.
 
-    def __init__(self, redis: Redis, ttl: float | None = None) -> None:
+    They bear the name of the backup that they are for. The caller must be the only run of it that lives (it holds the
+    run's lock in PostgreSQL): one that is found with that name was left by a run that died, and is taken over at once.
+    """
+
+    def __init__(self, redis: Redis, ttl: float | None = None, backup_id: uuid.UUID | None = None) -> None:
         self._redis = redis
         self._ttl = ttl or TTL_SECONDS
-        self._token = uuid.uuid4().hex
+        self._name = f"{(backup_id or uuid.uuid4()).hex}:"
+        self._token = f"{self._name}{uuid.uuid4().hex}"
         self._locks: dict[uuid.UUID, Lock] = {}
         self._guard = threading.Lock()
         self._stopped = threading.Event()
@@ -52,7 +57,7 @@ class ScheduleLocks:
         for schedule_id in schedule_ids:
             lock = Lock(self._redis, name_of(schedule_id), timeout=self._ttl, thread_local=False)
             try:
-                taken = bool(lock.acquire(blocking=False, token=self._token))
+                taken = bool(lock.acquire(blocking=False, token=self._token)) or self._take_over(lock)
             except RedisError as error:
                 logger.warning("schedule lock not taken: Redis can't be reached", error=str(error))
                 lock.local.token = self._token.encode()
@@ -91,6 +96,23 @@ class ScheduleLocks:
                     continue
             self._locks.clear()
         self._stopped.clear()
+
+    def _take_over(self, lock: Lock) -> bool:
+        """Take the lock if a run of this backup left it; whoever changes it meanwhile keeps it."""
+        with self._redis.pipeline() as pipe:
+            try:
+                pipe.watch(lock.name)
+                left = pipe.get(lock.name) or b""
+                if not (left if isinstance(left, bytes) else left.encode()).startswith(self._name.encode()):
+                    return False
+                pipe.multi()
+                pipe.set(lock.name, self._token, px=int(self._ttl * 1000))
+                pipe.execute()
+            except WatchError:
+                return False
+        logger.warning("schedule lock taken over from a lost run of the same backup", name=str(lock.name))
+        lock.local.token = self._token.encode()
+        return True
 
     def _keep(self) -> None:
         while not self._stopped.wait(self._ttl / RENEWALS_PER_TTL):

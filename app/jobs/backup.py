@@ -68,7 +68,7 @@ def run(backup_id: str) -> None:
 def _take_locks(row_id: UUID) -> list[Held]:
     """Return the locks of the backup's schedules, the writers' lock and the source's, shared; or none of them if another
     backup or a restore is under way: whoever ends it, or the minute tick, puts us into the queue again."""
-    scheduled = ScheduleLocks(queue.connection())
+    scheduled = ScheduleLocks(queue.connection(), backup_id=row_id)
     if not scheduled.take(schedule.id for schedule in slots.schedules_of(row_id)):
         return []
     others = _take_common_locks(row_id)

@@ -90,6 +90,22 @@ def test_a_crash_frees_the_lock_by_itself(redis: Redis) -> None:
     keeper.release()
 
 
+def test_a_lock_that_a_lost_run_left_does_not_stop_the_next_run_of_the_same_backup(redis: Redis) -> None:
+    schedule_id, backup_id = uuid.uuid4(), uuid.uuid4()
+    lost = ScheduleLocks(redis, 60.0, backup_id)
+    assert lost.take([schedule_id])
+    assert not ScheduleLocks(redis, 60.0, uuid.uuid4()).take([schedule_id])
+    again = ScheduleLocks(redis, 60.0, backup_id)
+    assert again.take([schedule_id])
+    assert 0 < redis.pttl(name_of(schedule_id)) <= 60_000
+    with pytest.raises(ScheduleLockLost):
+        lost.ensure()
+    lost.release()
+    again.ensure()
+    again.release()
+    assert redis.get(name_of(schedule_id)) is None
+
+
 def test_a_restarted_redis_costs_nothing(tmp_path: Path) -> None:
     schedule_id = uuid.uuid4()
     with EmbeddedValkey(tmp_path / "valkey") as server:
