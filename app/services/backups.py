@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from enum import Enum
 from pathlib import Path
 from uuid import UUID
 
 from flask import current_app
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from app import engine, ledger, ledger_restores, locks, queue
 from app.config import Settings
@@ -16,7 +17,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import KINDS, LIVE, STATUSES
-from app.services import audit, retention_plan, slots
+from app.services import audit, retention_plan, slot_list, slots
 from app.services.actor import Actor
 from app.services.paging import LARGEST_PAGE, Page
 from app.services.progress import ProgressView, progress
@@ -73,8 +74,12 @@ def list_backups(
     status: str | None = None,
     kind: str | None = None,
     schedule_id: UUID | None = None,
+    text: str | None = None,
+    since: date | None = None,
+    until: date | None = None,
 ) -> Page[BackupHistory]:
-    """Given a page number from 1, its size up to 100 and filters, return the backups, newest first.
+    """Given a page number from 1, its size up to 100 and filters, return the backups, newest first. `schedule_id` finds
+    those that fill any slot of it, `text` looks into note and file name, `since` and `until` are days in UTC, both included.
 
     Raise InvalidInput.
     """
@@ -84,7 +89,15 @@ def list_backups(
         if value is not None:
             chosen = chosen.where(column == value)
     if schedule_id is not None:
-        chosen = chosen.where(BackupHistory.schedule_id == schedule_id)
+        chosen = chosen.where(slot_list.belongs_to(schedule_id))
+    # PostgreSQL takes no NUL in a text.
+    if text and (text := text.replace("\0", "")):
+        found_in = (BackupHistory.note, BackupHistory.filename)
+        chosen = chosen.where(or_(*(column.icontains(text, autoescape=True) for column in found_in)))
+    if since is not None:
+        chosen = chosen.where(BackupHistory.created_at >= datetime.combine(since, time(), UTC))
+    if until is not None:
+        chosen = chosen.where(BackupHistory.created_at <= datetime.combine(until, time.max, UTC))
     total = db.session.scalar(select(func.count()).select_from(chosen.subquery())) or 0
     newest = chosen.order_by(BackupHistory.created_at.desc(), BackupHistory.id.desc())
     items = list(db.session.scalars(newest.limit(page_size).offset((page - 1) * page_size)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import ColumnElement, func, or_, select, tuple_
 
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, BackupSlot
@@ -41,8 +41,14 @@ def last_backups(schedule_ids: Iterable[UUID]) -> dict[UUID, UUID]:
     return {schedule_id: backup_id for schedule_id, backup_id in db.session.execute(chosen) if backup_id is not None}
 
 
+def belongs_to(schedule_id: UUID) -> ColumnElement[bool]:
+    """Given a schedule, return the condition that a backup was made for it, or fills a slot of it that coincided with the
+    slot of another schedule."""
+    filled = select(BackupSlot.backup_id).where(BackupSlot.schedule_id == schedule_id, BackupSlot.backup_id.is_not(None))
+    return or_(BackupHistory.schedule_id == schedule_id, BackupHistory.id.in_(filled))
+
+
 def number_of_backups(schedule_id: UUID) -> int:
     """Given a schedule, return how many completed backups belong to it."""
-    filled = select(BackupSlot.backup_id).where(BackupSlot.schedule_id == schedule_id)
-    theirs = or_(BackupHistory.schedule_id == schedule_id, BackupHistory.id.in_(filled))
-    return db.session.scalar(select(func.count()).where(BackupHistory.status == "completed", theirs)) or 0
+    done = select(func.count()).where(BackupHistory.status == "completed", belongs_to(schedule_id))
+    return db.session.scalar(done) or 0
