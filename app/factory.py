@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 from apiflask import APIFlask
@@ -16,7 +15,7 @@ from app import api, cli, errors, logs, web
 from app.api.request import Request
 from app.config import Settings, read_settings
 from app.extensions import csrf, db, login_manager, migrate
-from app.services import admins
+from app.services import sessions
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT_SECURITY_POLICY = {
@@ -53,7 +52,7 @@ def build(settings: Settings | None = None) -> APIFlask:
     migrate.init_app(app, db, directory=str(ROOT / "migrations"))
     csrf.init_app(app)
     login_manager.init_app(app)
-    login_manager.user_loader(admins.by_session)
+    login_manager.user_loader(sessions.find)
     login_manager.login_view = "web.auth.login"
     Talisman(
         app,
@@ -84,7 +83,7 @@ def _flask_config(settings: Settings) -> dict[str, object]:
         "SESSION_COOKIE_SECURE": settings.https,
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",
-        "PERMANENT_SESSION_LIFETIME": timedelta(hours=12),
+        "PERMANENT_SESSION_LIFETIME": sessions.LONGEST,
         "WTF_CSRF_TIME_LIMIT": None,
         "MAX_FORM_MEMORY_SIZE": 500_000,
         "MAX_CONTENT_LENGTH": 1_000_000,

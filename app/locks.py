@@ -32,6 +32,8 @@ CLEANUP = "backup:cleanup"
 UPLOAD = "backup:upload"
 # Taken for the moment between looking for an admin and making the first one.
 FIRST_ADMIN = "admins:first"
+# Taken for the moment between looking for who remains and disabling or removing an admin.
+ADMINS = "admins:change"
 
 # Cleaning up takes the source's lock for a moment: who finds it taken asks again for so many seconds.
 BRIEFLY = 5.0

@@ -1,5 +1,7 @@
 """The tables of the metadata database, one a file: columns and constraints only."""
 
+from app.models.admin_invitations import AdminInvitation
+from app.models.admin_sessions import AdminSession
 from app.models.admins import Admin
 from app.models.api_tokens import ApiToken
 from app.models.audit_log import AuditEntry
@@ -14,6 +16,8 @@ from app.models.ticks import Tick
 
 __all__ = [
     "Admin",
+    "AdminInvitation",
+    "AdminSession",
     "ApiToken",
     "AuditEntry",
     "BackupHistory",

@@ -25,7 +25,8 @@ class ApiToken(HasId, Base):
     prefix: Mapped[str]
     secret_hash: Mapped[str] = mapped_column(unique=True)
     scopes: Mapped[list[str]]
-    created_by: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("admins.id"), index=True)
+    created_by: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("admins.id", ondelete="SET NULL"), index=True)
+    created_by_name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     last_used_at: Mapped[datetime | None]
     last_used_address: Mapped[str | None]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from app.extensions import db
 from app.models import AuditEntry
@@ -30,11 +31,36 @@ def record(
     )
 
 
-def list_entries(page: int = 1, page_size: int = 50, action: str | None = None) -> Page[AuditEntry]:
-    """Given a page number from 1 and its size, return the entries, newest first."""
+def list_entries(
+    page: int = 1,
+    page_size: int = 50,
+    action: str | None = None,
+    actor: str | None = None,
+    subject_type: str | None = None,
+    subject_id: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Page[AuditEntry]:
+    """Given a page number from 1, its size and filters, return the entries, newest first.
+
+    `action` is one, or, with a dot at its end, all that begin so; `actor` a part of who acted or of the address they came
+    from; `since` is the first moment, `until` the first one too late.
+    """
     chosen = select(AuditEntry)
     if action:
-        chosen = chosen.where(AuditEntry.action == action)
+        same = AuditEntry.action.startswith(action, autoescape=True) if action.endswith(".") else AuditEntry.action == action
+        chosen = chosen.where(same)
+    if actor:
+        email = AuditEntry.detail["email"].astext
+        places = (AuditEntry.actor_name, AuditEntry.address, email)
+        chosen = chosen.where(or_(*(place.icontains(actor.replace("\0", ""), autoescape=True) for place in places)))
+    for column, value in ((AuditEntry.subject_type, subject_type), (AuditEntry.subject_id, subject_id)):
+        if value:
+            chosen = chosen.where(column == value.replace("\0", ""))
+    if since is not None:
+        chosen = chosen.where(AuditEntry.at >= since)
+    if until is not None:
+        chosen = chosen.where(AuditEntry.at < until)
     total = db.session.scalar(select(func.count()).select_from(chosen.subquery())) or 0
     newest = chosen.order_by(AuditEntry.at.desc(), AuditEntry.id.desc())
     items = list(db.session.scalars(newest.limit(page_size).offset((page - 1) * page_size)))

@@ -8,42 +8,46 @@ from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 
-from app.errors import InvalidInput, NotFound
+from app.errors import InvalidInput, NotFound, Unauthenticated
 from app.extensions import db
 from app.models import Admin, ApiToken, utcnow
 from app.models.api_tokens import SCOPES
-from app.services import audit
+from app.services import audit, reauthentication
 from app.services.actor import Actor
 
 MARK = "mvb_"
 PREFIX_LENGTH = len(MARK) + 6
 # "Last used" is for people: one write a minute is enough.
 LAST_USE_STEP = timedelta(minutes=1)
+NAME_LENGTH = 100
 
 
-def create(actor: Actor, name: str, scopes: Iterable[str]) -> tuple[ApiToken, str]:
+def create(actor: Actor, name: str, scopes: Iterable[str], password: str | None = None) -> tuple[ApiToken, str]:
     """Given a name and scopes of SCOPES, return the token's row and its secret, which is kept nowhere.
 
-    Raise InvalidInput.
+    An admin with a session gives the password again. Raise InvalidInput, Throttled or Unauthenticated.
     """
-    chosen = [scope for scope in SCOPES if scope in set(scopes)]
-    unknown = sorted(set(scopes) - set(SCOPES))
+    given = set(scopes)
+    chosen = [scope for scope in SCOPES if scope in given]
+    name = name.replace("\0", "").strip()
     problems = {}
-    if not name.strip() or len(name) > 100:
-        problems["name"] = "Give the token a name of at most 100 characters."
-    if unknown or not chosen:
+    if not name or len(name) > NAME_LENGTH:
+        problems["name"] = f"Give the token a name of at most {NAME_LENGTH} characters."
+    if given - set(SCOPES) or not chosen:
         problems["scopes"] = f"Choose from {', '.join(SCOPES)}."
     if problems:
         raise InvalidInput(problems)
+    reauthentication.require(actor, password)
     secret = MARK + secrets.token_urlsafe(32)
     token = ApiToken(
-        name=name.strip(),
+        name=name,
         prefix=secret[:PREFIX_LENGTH],
         secret_hash=_hash(secret),
         scopes=chosen,
-        created_by=UUID(actor.id) if actor.kind == "admin" and actor.id else None,
+        created_by=_maker(actor),
+        created_by_name=actor.name,
     )
     db.session.add(token)
     db.session.flush()
@@ -71,16 +75,58 @@ def list_tokens() -> list[ApiToken]:
     return list(db.session.scalars(select(ApiToken).order_by(ApiToken.created_at.desc(), ApiToken.id)))
 
 
-def revoke(actor: Actor, token_id: UUID) -> ApiToken:
-    """Given a token, end it at once. Raise NotFound."""
-    token = db.session.get(ApiToken, token_id)
+def get(token_id: UUID) -> ApiToken:
+    """Given an id, return the token, revoked or not. Raise NotFound."""
+    token = db.session.get(ApiToken, token_id, populate_existing=True)
     if token is None:
         raise NotFound("There is no such token.")
+    return token
+
+
+def working_of(admin_id: UUID) -> list[ApiToken]:
+    """Given an admin, return the tokens that they made and nobody revoked, by name."""
+    theirs = select(ApiToken).where(ApiToken.created_by == admin_id, ApiToken.revoked_at.is_(None))
+    return list(db.session.scalars(theirs.order_by(ApiToken.name, ApiToken.id)))
+
+
+def numbers() -> dict[UUID, int]:
+    """Return how many working tokens each admin made; those without one are left out."""
+    working = select(ApiToken.created_by, func.count()).where(
+        ApiToken.created_by.is_not(None), ApiToken.revoked_at.is_(None)
+    )
+    counted = db.session.execute(working.group_by(ApiToken.created_by)).tuples()
+    return {maker: number for maker, number in counted if maker is not None}
+
+
+def revoke(actor: Actor, token_id: UUID) -> ApiToken:
+    """Given a token, end it at once and for good. Raise NotFound."""
+    token = get(token_id)
     if token.revoked_at is None:
         token.revoked_at = utcnow()
         audit.record(actor, "token.revoked", "token", token.id, {"name": token.name})
         db.session.commit()
     return token
+
+
+def revoke_all_of(actor: Actor, admin_id: UUID) -> int:
+    """Given an admin, end the tokens that they made, in the current transaction. Return their number."""
+    theirs = update(ApiToken).where(ApiToken.created_by == admin_id, ApiToken.revoked_at.is_(None))
+    ended = db.session.execute(theirs.values(revoked_at=utcnow()).returning(ApiToken.id, ApiToken.name)).all()
+    for token_id, name in ended:
+        audit.record(actor, "token.revoked", "token", token_id, {"name": name})
+    return len(ended)
+
+
+def _maker(actor: Actor) -> UUID | None:
+    """Return the admin to whom a new token belongs. Whoever disables or removes them waits for the token and then ends it,
+    or has been first. Raise Unauthenticated."""
+    if actor.kind != "admin" or not actor.id:
+        return None
+    admin_id = UUID(actor.id)
+    enabled = select(Admin.id).where(Admin.id == admin_id, Admin.disabled_at.is_(None))
+    if db.session.scalar(enabled.with_for_update(read=True)) is None:
+        raise Unauthenticated(reauthentication.GONE)
+    return admin_id
 
 
 def _note_use(token: ApiToken, address: str | None) -> None:

@@ -1,13 +1,13 @@
 """Login, logout."""
 
-import secrets
-
 from flask import Blueprint, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required, login_user, logout_user
 
 from app.errors import InvalidCredentials, Throttled
-from app.services import admins
+from app.models import Admin
+from app.services import admins, sessions
+from app.web.actor import current_actor
 from app.web.forms import LoginForm
 from app.web.safe_next import safe_next
 
@@ -44,14 +44,14 @@ def login() -> ResponseReturnValue:
 @login_required
 def logout() -> ResponseReturnValue:
     """Close the session."""
+    sessions.log_out(current_actor(), current_user.session_id)
     logout_user()
     session.clear()
     flash("You are logged out.", "success")
     return redirect(url_for("web.auth.login"))
 
 
-def open_session(admin: object) -> None:
+def open_session(admin: Admin) -> None:
     """Given an admin who proved who they are, replace whatever session there was by a new one."""
     session.clear()
-    session["id"] = secrets.token_urlsafe(16)
-    login_user(admin)
+    login_user(sessions.begin(admin, request.remote_addr or "", request.user_agent.string))

@@ -58,7 +58,7 @@ def test_a_token_notes_its_last_use_and_ends_when_it_is_revoked(app: APIFlask) -
 def test_a_disabled_admins_session_and_tokens_end_at_once(app: APIFlask, browser: FlaskClient) -> None:
     admin = admins.authenticate(EMAIL, PASSWORD, "127.0.0.1")
     actor = TESTER.__class__("admin", str(admin.id), admin.email, None)
-    _, secret = tokens.create(actor, "theirs", ["admin"])
+    _, secret = tokens.create(actor, "theirs", ["admin"], PASSWORD)
     header = {"Authorization": f"Bearer {secret}"}
     assert app.test_client().get(URL, headers=header).status_code == 200
     admin.disabled_at = utcnow()

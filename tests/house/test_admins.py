@@ -75,16 +75,6 @@ def test_a_disabled_admin_cannot_sign_in(app: APIFlask) -> None:
         admins.authenticate(EMAIL, PASSWORD, "192.0.2.1")
 
 
-def test_sessions_end_when_their_version_is_raised(app: APIFlask) -> None:
-    admin = admins.create(TESTER, EMAIL, PASSWORD)
-    session_id = admin.get_id()
-    assert admins.by_session(session_id) is admin
-    admin.session_version += 1
-    db.session.commit()
-    assert admins.by_session(session_id) is None
-    assert admins.by_session("nonsense") is None
-
-
 @pytest.mark.parametrize(("email", "password", "field"), [("nobody", PASSWORD, "email"), (EMAIL, "short", "password")])
 def test_what_is_wrong_is_named_by_its_field(app: APIFlask, email: str, password: str, field: str) -> None:
     with pytest.raises(InvalidInput) as caught:

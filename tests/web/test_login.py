@@ -64,11 +64,11 @@ def test_a_login_starts_a_session_of_its_own(app: APIFlask, visitor: Browser) ->
     with visitor.client.session_transaction() as after:
         assert "left over" not in after
         assert after.get("csrf_token") != token
-        first = after["id"]
+        first = after["_user_id"]
     visitor.submit("/backups/", "/logout")
     visitor.log_in(EMAIL, PASSWORD)
     with visitor.client.session_transaction() as again:
-        assert again["id"] != first
+        assert again["_user_id"] != first
 
 
 def test_after_logging_out_the_pages_ask_for_a_login(admin: Browser) -> None:
