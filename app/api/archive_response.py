@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from flask import Response, send_file
+from flask import Response, request, send_file
 
 from app import locks
 from app.errors import Conflict
-from app.services import backups
+from app.services import audit, backups
+from app.services.actor import Actor
 
 
-def send_archive(backup_id: UUID) -> Response:
-    """Given a completed backup, return its archive as an answer that takes Range, If-Range and If-None-Match; the ETag is
-    the SHA-256. Until it is sent, or the client has gone, no cleanup deletes it. Raise NotFound or Conflict."""
+def send_archive(actor: Actor, backup_id: UUID) -> Response:
+    """Given who asks and a completed backup, return its archive as an answer that takes Range, If-Range and If-None-Match;
+    the ETag is the SHA-256. Until it is sent, or the client has gone, no cleanup deletes it. Raise NotFound or Conflict."""
     archive = backups.archive_file(backup_id)
     lock = locks.acquire(locks.archive_name(backup_id), shared=True)
     if lock is None:
@@ -28,6 +29,9 @@ def send_archive(backup_id: UUID) -> Response:
             conditional=True,
             etag=archive.sha256,
         )
+        if request.method == "GET" and response.status_code in (200, 206):
+            detail = {"filename": archive.filename}
+            audit.record_download(actor, "backup.downloaded", backup_id, detail, resumed=response.status_code == 206)
     except BaseException:
         lock.release()
         raise

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import func, or_, select
 
 from app.extensions import db
-from app.models import AuditEntry
+from app.models import AuditEntry, utcnow
 from app.services.actor import Actor
 from app.services.paging import Page
+
+PIECES_TOLD = timedelta(hours=1)
 
 
 def record(
@@ -29,6 +32,23 @@ def record(
             detail=detail or {},
         )
     )
+
+
+def record_download(actor: Actor, action: str, subject_id: UUID, detail: dict[str, Any], resumed: bool = False) -> None:
+    """Given who takes what out of which backup, record it at once. The pieces of a `resumed` one, and of one that is fetched
+    in pieces, are told once in a while."""
+    told = (
+        AuditEntry.at > utcnow() - PIECES_TOLD,
+        AuditEntry.action == action,
+        AuditEntry.subject_type == "backup",
+        AuditEntry.subject_id == str(subject_id),
+        AuditEntry.actor_kind == actor.kind,
+        AuditEntry.actor_id == actor.id,
+    )
+    if resumed and db.session.scalar(select(AuditEntry.id).where(*told).limit(1)) is not None:
+        return
+    record(actor, action, "backup", subject_id, detail)
+    db.session.commit()
 
 
 def list_entries(

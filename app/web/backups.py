@@ -71,7 +71,7 @@ def partial(backup_id: UUID) -> ResponseReturnValue:
 @bp.get("/<uuid:backup_id>/download")
 def download(backup_id: UUID) -> ResponseReturnValue:
     """The archive; ranges and If-None-Match are answered, so an interrupted download goes on where it stopped."""
-    return send_archive(backup_id)
+    return send_archive(current_actor(), backup_id)
 
 
 @bp.post("/<uuid:backup_id>/note")
