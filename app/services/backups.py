@@ -17,7 +17,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import KINDS, LIVE, STATUSES
-from app.services import audit, retention_plan, slot_list, slots
+from app.services import audit, figures, retention_plan, slot_list, slots
 from app.services.actor import Actor
 from app.services.paging import LARGEST_PAGE, Page
 from app.services.progress import ProgressView, progress
@@ -200,7 +200,7 @@ def delete(actor: Actor, backup_id: UUID) -> None:
             row.error = f"The archive could not be deleted: {error.strerror}."
             db.session.commit()
             raise Conflict(f"{row.error} Check the rights of BACKUP_STORAGE_DIR.", id=str(row.id)) from error
-        audit.record(actor, "backup.deleted", "backup", row.id, {"filename": row.filename, "status": row.status})
+        audit.record(actor, "backup.deleted", "backup", row.id, figures.remembered(row))
         db.session.delete(row)
         db.session.commit()
     retention_plan.refresh()

@@ -15,7 +15,7 @@ from app import engine, locks
 from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot, Notification, utcnow
-from app.services import audit, notices, reconcile, retention_plan, ticks
+from app.services import audit, figures, notices, reconcile, retention_plan, ticks
 from app.services.actor import Actor
 
 logger = structlog.get_logger(__name__)
@@ -118,7 +118,7 @@ def _delete_archive(actor: Actor, backup_id: UUID, used: bool, report: CleanupRe
             return
         report.deleted.append(row.filename)
         report.freed_bytes += row.size_bytes or 0
-        detail = {"filename": row.filename, "status": row.status, "by": "retention"}
+        detail = figures.remembered(row) | {"by": "retention"}
         audit.record(actor, "backup.deleted", "backup", row.id, detail)
         db.session.delete(row)
         db.session.commit()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app import engine
-from app.models import utcnow
+from app.models import BackupHistory, utcnow
 
 
 def figures(path: Path, manifest: engine.Manifest, sha256: str, size_bytes: int) -> dict[str, Any]:
@@ -65,4 +65,18 @@ def _counts(check: engine.ArchiveCheck) -> dict[str, Any]:
         "documents": check.documents,
         "documents_bytes": check.documents_bytes,
         "server_version": check.server_version,
+    }
+
+
+def remembered(row: BackupHistory) -> dict[str, Any]:
+    """Given a backup that is about to be deleted, return what the audit log keeps of it, for the pictures of the past."""
+    moments = {name: getattr(row, name) for name in ("started_at", "finished_at", "restore_tested_at")}
+    known = {name: moment.isoformat() for name, moment in moments.items() if moment is not None}
+    return known | {
+        "filename": row.filename,
+        "status": row.status,
+        "kind": row.kind,
+        "size_bytes": row.size_bytes or 0,
+        "warnings": len(row.warnings),
+        "stored_at": (row.created_at if row.kind == "uploaded" else row.finished_at or row.created_at).isoformat(),
     }
