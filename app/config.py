@@ -34,9 +34,12 @@ NAMES = (
     "BACKUP_UPLOAD_MAX_BYTES",
     "BACKUP_UNDO_HOURS",
     "METRICS_ALLOW",
+    "LOG_FORMAT",
+    "RATE_LIMIT_FACTOR",
 )
 REQUIRED = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "BACKUP_SOURCE_URL", "BACKUP_DOCUMENTS_DIR")
 SECRET_LENGTH = 16
+LOG_FORMATS = ("console", "json")
 PASSWORD_LENGTH = 10
 
 
@@ -70,6 +73,8 @@ class Settings:
     upload_max_bytes: int | None = None
     undo_hours: int = 24
     metrics_allow: tuple[str, ...] = ()
+    log_format: str = "console"
+    rate_limit_factor: float = 1.0
 
     @property
     def signing_key(self) -> bytes:
@@ -155,6 +160,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         upload_max_bytes=int(values["BACKUP_UPLOAD_MAX_BYTES"]) if "BACKUP_UPLOAD_MAX_BYTES" in values else None,
         undo_hours=int(values.get("BACKUP_UNDO_HOURS", "24")),
         metrics_allow=tuple(values.get("METRICS_ALLOW", "").replace(",", " ").split()),
+        log_format=values.get("LOG_FORMAT", "console"),
+        rate_limit_factor=float(values.get("RATE_LIMIT_FACTOR", "1")),
     )
 
 
@@ -233,6 +240,10 @@ def _check_rest(values: dict[str, str]) -> list[str]:
     for network in values.get("METRICS_ALLOW", "").replace(",", " ").split():
         if not _is_network(network):
             problems.append(f"METRICS_ALLOW must name addresses or networks such as 10.0.0.0/8, not {network!r}.")
+    if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", values.get("RATE_LIMIT_FACTOR", "1")):
+        problems.append("RATE_LIMIT_FACTOR must be a number such as 2.5: it multiplies the limits; 0 takes them away.")
+    if values.get("LOG_FORMAT", "console") not in LOG_FORMATS:
+        problems.append("LOG_FORMAT must be console (lines for people) or json (one object a line).")
     if not re.fullmatch(r"[1-9]\d{0,4}", values.get("BACKUP_UNDO_HOURS", "24")):
         problems.append("BACKUP_UNDO_HOURS must be the number of hours, from 1, for which a restore can be undone.")
     return problems

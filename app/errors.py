@@ -10,10 +10,10 @@ import structlog
 from apiflask.exceptions import HTTPError
 from flask import Flask, Response, current_app, make_response, render_template, request
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from werkzeug.exceptions import HTTPException
 
-from app.extensions import login_manager
+from app.extensions import db, login_manager
 
 logger = structlog.get_logger(__name__)
 
@@ -112,13 +112,16 @@ SENTENCES = {
     416: "The archive does not have the bytes that were asked for.",
     429: "Too many requests. Wait a moment and try again.",
 }
+# The one page below /api/.
+DOCS_PAGE = "/api/docs"
 INTERNAL = "Something went wrong on our side. The log of the web process says what."
 CSRF = "The page's CSRF token is missing or has expired. Reload the page and try again; programs send it as X-CSRFToken."
 
 
 def wants_json() -> bool:
     """Return whether the client of the current request is a program rather than a browser."""
-    if request.path.startswith("/api/") or request.path in ("/healthz", "/readyz", "/metrics"):
+    path = request.path
+    if path in ("/api", "/healthz", "/readyz", "/metrics") or (path.startswith("/api/") and path != DOCS_PAGE):
         return True
     best = request.accept_mimetypes.best_match(["text/html", "application/problem+json", "application/json"])
     return best is not None and best != "text/html"
@@ -147,6 +150,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(HTTPError, _validation_error)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(OperationalError, _database_error)
+    app.register_error_handler(DataError, _data_error)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -182,6 +186,13 @@ def _database_error(error: OperationalError) -> Response:
     # The page must not look its visitor up once more.
     login_manager._update_request_context_with_user()
     return problem(503, "The metadata database (DATABASE_URL) can't be reached. Check that the server is running.")
+
+
+def _data_error(error: DataError) -> Response:
+    """The net below the checks of the input: a NUL byte in a text, a number that is too large."""
+    db.session.rollback()
+    logger.warning("the database refused a value", path=request.path, error=str(error.orig))
+    return problem(422, "What was sent holds something that can't be stored: a number that is too large, or a NUL byte.")
 
 
 def _unexpected(error: Exception) -> Response:

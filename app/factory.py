@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import api, cli, errors, logs, web
+from app import api, cli, errors, limits, logs, web
 from app.api.request import Request
 from app.config import Settings, read_settings
 from app.extensions import csrf, db, login_manager, migrate
@@ -62,6 +62,8 @@ def build(settings: Settings | None = None) -> APIFlask:
         strict_transport_security=settings.https,
         frame_options="DENY",
     )
+    logs.register(app)
+    limits.init_app(app, settings)
     errors.register(app)
     api.init_app(app)
     web.init_app(app)

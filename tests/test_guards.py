@@ -28,7 +28,7 @@ __all__ = ["app", "environment", "settings", "token"]
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
     "web": "door", "api": "door", "cli": "door", "scheduler": "door", "worker": "door",
-    "startup": "door", "factory": "door", "jobs": "jobs", "services": "services", "engine": "engine",
+    "startup": "door", "factory": "door", "limits": "door", "jobs": "jobs", "services": "services", "engine": "engine",
     "ledger": "ledger", "ledger_steps": "ledger", "ledger_restores": "ledger", "queue": "queue",
     "locks": "ledger", "schedule_locks": "ledger", "models": "models",
     "extensions": "ground", "config": "ground", "errors": "ground", "logs": "ground",

@@ -14,6 +14,7 @@ from app.services import tokens
 from app.services.actor import Actor
 
 View = TypeVar("View", bound=Callable[..., Any])
+WRONG_TOKEN = "The token is unknown or revoked. Send 'Authorization: Bearer <token>'."
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -32,26 +33,43 @@ def protect(blueprint: Blueprint) -> None:
     blueprint.before_request(check)
 
 
+def caller() -> Actor | None:
+    """Return who sends the current request, by its token or else by its session; None if nobody is known by them."""
+    if "caller" not in g:
+        g.scopes = None
+        g.caller = _by_token() if request.headers.get("Authorization") else _by_session()
+    found: Actor | None = g.caller
+    return found
+
+
 def check() -> None:
     """Find out who calls. Raise Unauthenticated, Forbidden, or CSRFError for a session's write without the header."""
     scope = getattr(current_app.view_functions[request.endpoint or ""], "required_scope", None)
-    header = request.headers.get("Authorization", "")
-    kind, _, secret = header.partition(" ")
-    if header:
-        token = tokens.authenticate(secret.strip(), request.remote_addr) if kind.lower() == "bearer" else None
-        if token is None:
-            raise Unauthenticated("The token is unknown or revoked. Send 'Authorization: Bearer <token>'.")
-        if scope is None or not allows(token.scopes, scope):
-            raise Forbidden(f"This needs a token with the scope '{scope}'.")
-        g.actor = Actor("token", str(token.id), token.name, request.remote_addr)
-        return
-    if not current_user.is_authenticated:
-        raise Unauthenticated(SENTENCES[401])
+    found = caller()
+    if found is None:
+        raise Unauthenticated(WRONG_TOKEN if request.headers.get("Authorization") else SENTENCES[401])
+    if found.kind == "token" and (scope is None or not allows(g.scopes, scope)):
+        raise Forbidden(f"This needs a token with the scope '{scope}'.")
     if scope is None:
         raise Forbidden("Nobody may do this.")
-    if request.method not in SAFE_METHODS:
+    if found.kind == "admin" and request.method not in SAFE_METHODS:
         csrf.protect()
-    g.actor = Actor("admin", str(current_user.id), current_user.email, request.remote_addr)
+    g.actor = found
+
+
+def _by_token() -> Actor | None:
+    kind, _, secret = request.headers["Authorization"].partition(" ")
+    token = tokens.authenticate(secret.strip(), request.remote_addr) if kind.lower() == "bearer" else None
+    if token is None:
+        return None
+    g.scopes = list(token.scopes)
+    return Actor("token", str(token.id), token.name, request.remote_addr)
+
+
+def _by_session() -> Actor | None:
+    if not current_user.is_authenticated:
+        return None
+    return Actor("admin", str(current_user.id), current_user.email, request.remote_addr)
 
 
 def allows(scopes: list[str], needed: str) -> bool:

@@ -22,8 +22,7 @@ protect(bp)
 @bp.output(BackupPage)
 def list_backups(query_data: BackupFilters) -> BackupPage:
     """List the backups, newest first."""
-    page = backups.list_backups(**query_data.model_dump())
-    return BackupPage.of(page)
+    return BackupPage.of(backups.list_backups(**query_data.model_dump()), BackupOut.of)
 
 
 @bp.post("")
@@ -67,7 +66,7 @@ def delete_backup(backup_id: UUID) -> tuple[str, int]:
 @requires("backup")
 def download_backup(backup_id: UUID) -> Response:
     """Send the archive. Takes Range, If-Range and If-None-Match; the ETag is the SHA-256."""
-    return send_archive(backup_id)
+    return send_archive(actor(), backup_id)
 
 
 @bp.post("/<uuid:backup_id>/cancel")

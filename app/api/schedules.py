@@ -6,24 +6,15 @@ from uuid import UUID
 
 from apiflask import APIBlueprint
 from flask import url_for
-from pydantic import Field
 
 from app.api.auth import actor, protect, requires
-from app.api.schemas import BackupOut, Strict
+from app.api.schemas import BackupOut, Paging
 from app.api.schemas_schedules import ScheduleOut, SchedulePage, SchedulePreviewOut
 from app.services import schedules
 from app.services.inputs import ScheduleInput, Toggle
-from app.services.paging import LARGEST_PAGE
 
 bp = APIBlueprint("api_schedules", __name__, url_prefix="/api/admin/backups/schedules", tag="Schedules")
 protect(bp)
-
-
-class Paging(Strict):
-    """The query of the list."""
-
-    page: int = Field(1, ge=1, le=1_000_000)
-    page_size: int = Field(50, ge=1, le=LARGEST_PAGE)
 
 
 @bp.get("")
@@ -32,7 +23,7 @@ class Paging(Strict):
 @bp.output(SchedulePage)
 def list_schedules(query_data: Paging) -> SchedulePage:
     """List the schedules, oldest first."""
-    return SchedulePage.of(schedules.list_schedules(query_data.page, query_data.page_size))
+    return SchedulePage.of(schedules.list_schedules(query_data.page, query_data.page_size), ScheduleOut.of)
 
 
 @bp.post("")

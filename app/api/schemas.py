@@ -1,70 +1,91 @@
-"""The JSON of the API, as pydantic models."""
+"""The JSON of the API, as pydantic models: what all of it shares, backups, health."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Self, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.models import BackupHistory
 from app.services.backups import NOTE_LENGTH, ProgressView, progress
+from app.services.inputs import Input
 from app.services.paging import LARGEST_PAGE, Page
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 Kind = Literal["manual", "scheduled", "safety", "uploaded"]
 
 
-class Strict(BaseModel):
-    """Input: a misspelt name is an error, not a silence."""
-
-    model_config = ConfigDict(extra="forbid")
+Item = TypeVar("Item")
 
 
-class BackupFilters(Strict):
+class Output(BaseModel):
+    """Output, read from an object's attributes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Paging(Input):
+    """Which part of a list is wanted."""
+
+    page: int = Field(1, ge=1, le=1_000_000, description="Counts from 1.")
+    page_size: int = Field(50, ge=1, le=LARGEST_PAGE, description="Items on a page.")
+
+
+class PageOut(BaseModel, Generic[Item]):
+    """A page of a list. `total` counts the items of all pages."""
+
+    items: list[Item]
+    page: int
+    page_size: int
+    total: int
+
+    @classmethod
+    def of(cls, found: Page[Any], shown: Callable[[Any], Item]) -> Self:
+        """Given a page of rows and what makes a row's JSON, return the page's."""
+        items = [shown(row) for row in found.items]
+        return cls(items=items, page=found.page, page_size=found.page_size, total=found.total)
+
+
+class BackupFilters(Paging):
     """The query of the list."""
 
-    page: int = Field(1, ge=1, le=1_000_000)
-    page_size: int = Field(50, ge=1, le=LARGEST_PAGE)
     status: Status | None = None
     kind: Kind | None = None
     schedule_id: UUID | None = None
 
 
-class NewBackup(Strict):
+class NewBackup(Input):
     """The body of a new backup."""
 
     note: str | None = Field(None, max_length=NOTE_LENGTH)
 
 
-class BackupChange(Strict):
+class BackupChange(Input):
     """The body of a change: what is not named stays."""
 
     pinned: bool | None = None
     note: str | None = Field(None, max_length=NOTE_LENGTH)
 
 
-class Verification(Strict):
+class Verification(Input):
     """The body of a verification: `restore` loads the archive into a scratch database, too."""
 
     restore: bool = False
 
 
-class ProgressOut(BaseModel):
+class ProgressOut(Output):
     """How far the present phase is."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     percent: float | None
     rate_bytes_per_second: float | None
     seconds_left: float | None
 
 
-class BackupOut(BaseModel):
+class BackupOut(Output):
     """One backup."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: UUID
     filename: str | None
@@ -109,25 +130,12 @@ class BackupOut(BaseModel):
         return cls(**values, phase=view.phase, progress=ProgressOut.model_validate(view))
 
 
-class BackupPage(BaseModel):
-    """A page of the list."""
-
-    items: list[BackupOut]
-    page: int
-    page_size: int
-    total: int
-
-    @classmethod
-    def of(cls, page: Page[BackupHistory]) -> BackupPage:
-        """Given a page of rows, return its JSON."""
-        items = [BackupOut.of(row) for row in page.items]
-        return cls(items=items, page=page.page, page_size=page.page_size, total=page.total)
+class BackupPage(PageOut[BackupOut]):
+    """A page of the list of backups."""
 
 
-class CheckOut(BaseModel):
+class CheckOut(Output):
     """One health check."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     name: str
     ok: bool

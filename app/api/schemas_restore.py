@@ -8,20 +8,21 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas import ProgressOut, Status, Strict
+from app.api.schemas import Output, ProgressOut, Status
 from app.services import restores
+from app.services.inputs import Input
 
 Scope = Literal["all", "database", "documents"]
 
 
-class PreviewIn(Strict):
+class PreviewIn(Input):
     """What to look at: `exact` counts rows and compares every document, as far as there is time."""
 
     scope: Scope = "all"
     exact: bool = False
 
 
-class RestoreIn(Strict):
+class RestoreIn(Input):
     """The body of a restore: `confirm` is the name of the database; `safety_backup` false is the override; a browser's
     session adds the password."""
 
@@ -31,13 +32,13 @@ class RestoreIn(Strict):
     password: str | None = Field(None, max_length=1000)
 
 
-class RestoreChoice(Strict):
+class RestoreChoice(Input):
     """Which restore is meant; left out: the running or the last one."""
 
     restore_id: UUID | None = None
 
 
-class TrustIn(Strict):
+class TrustIn(Input):
     """The sentence that says so."""
 
     words: str = Field(max_length=200)
@@ -55,10 +56,8 @@ class TableDiffOut(BaseModel):
     approximate: bool
 
 
-class DocumentsDiffOut(BaseModel):
+class DocumentsDiffOut(Output):
     """The documents now and in the backup: what comes back (added), what changes, what goes (lost)."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     files_now: int
     bytes_now: int

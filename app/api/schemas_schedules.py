@@ -5,22 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, Field
 
+from app.api.schemas import Output, PageOut
 from app.models import BackupSchedule
 from app.services import schedules
-from app.services.inputs import Frequency
-from app.services.paging import Page
+from app.services.inputs import Frequency, SettingsInput
 from app.services.retention import Explanation, PlanView
 
 
-class FromAttributes(BaseModel):
-    """Output, read from an object's attributes."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-
-class ScheduleOut(FromAttributes):
+class ScheduleOut(Output):
     """One schedule. `description` is its rule in words; `keep_*` null: the global quota."""
 
     id: UUID
@@ -54,22 +48,11 @@ class ScheduleOut(FromAttributes):
         return cls(**values, description=schedules.in_words(row))
 
 
-class SchedulePage(BaseModel):
-    """A page of the list."""
-
-    items: list[ScheduleOut]
-    page: int
-    page_size: int
-    total: int
-
-    @classmethod
-    def of(cls, page: Page[BackupSchedule]) -> SchedulePage:
-        """Given a page of rows, return its JSON."""
-        items = [ScheduleOut.of(row) for row in page.items]
-        return cls(items=items, page=page.page, page_size=page.page_size, total=page.total)
+class SchedulePage(PageOut[ScheduleOut]):
+    """A page of the list of schedules."""
 
 
-class SchedulePreviewOut(FromAttributes):
+class SchedulePreviewOut(Output):
     """A rule in words, and its next runs in UTC."""
 
     words: str
@@ -78,7 +61,7 @@ class SchedulePreviewOut(FromAttributes):
     next_runs: list[datetime]
 
 
-class ChannelOut(FromAttributes):
+class ChannelOut(Output):
     """A channel, its URL masked."""
 
     id: str
@@ -86,7 +69,13 @@ class ChannelOut(FromAttributes):
     url: str
 
 
-class SettingsOut(FromAttributes):
+class SettingsIn(SettingsInput):
+    """The settings to change; a browser's session adds the password."""
+
+    password: str | None = Field(None, max_length=1000)
+
+
+class SettingsOut(Output):
     """The settings; secrets are masked, and may be sent back like that."""
 
     keep_hourly: int
@@ -109,7 +98,7 @@ class SettingsOut(FromAttributes):
     mail_configured: bool
 
 
-class TestOut(FromAttributes):
+class TestOut(Output):
     """How a test message to one addressee went."""
 
     medium: str
@@ -124,7 +113,7 @@ class TestsOut(BaseModel):
     items: list[TestOut]
 
 
-class ExplanationOut(FromAttributes):
+class ExplanationOut(Output):
     """Why a backup is kept. `leaves_at` null: never, or further away than is reckoned."""
 
     backup_id: UUID
@@ -139,7 +128,7 @@ class ExplanationOut(FromAttributes):
     text: str
 
 
-class ForecastOut(FromAttributes):
+class ForecastOut(Output):
     """How many backups and bytes there will be at a time."""
 
     at: datetime
@@ -182,7 +171,7 @@ class PlanOut(BaseModel):
         )
 
 
-class CleanupOut(FromAttributes):
+class CleanupOut(Output):
     """What a cleanup did."""
 
     deleted: list[str]

@@ -7,10 +7,10 @@ from uuid import UUID
 from apiflask import APIBlueprint
 
 from app.api.auth import actor, protect, requires
-from app.api.schemas_schedules import CleanupOut, ExplanationOut, PlanOut, SettingsOut, TestOut, TestsOut
+from app.api.schemas_schedules import CleanupOut, ExplanationOut, PlanOut, SettingsIn, SettingsOut, TestOut, TestsOut
 from app.errors import Conflict
-from app.services import cleanup, notifications, retention, settings
-from app.services.inputs import PlanInput, SettingsInput
+from app.services import cleanup, notifications, reauthentication, retention, settings
+from app.services.inputs import PlanInput
 
 bp = APIBlueprint("api_settings", __name__, url_prefix="/api/admin/backups", tag="Settings")
 protect(bp)
@@ -26,10 +26,14 @@ def get_settings() -> SettingsOut:
 
 @bp.put("/settings")
 @requires("admin")
-@bp.input(SettingsInput)
+@bp.input(SettingsIn)
 @bp.output(SettingsOut)
-def put_settings(json_data: SettingsInput) -> SettingsOut:
-    """Change the global settings. What is not named stays; a masked secret that is sent back stays, too."""
+def put_settings(json_data: SettingsIn) -> SettingsOut:
+    """Change the global settings. What is not named stays; a masked secret that is sent back stays, too.
+
+    A browser's session gives the admin's password once more.
+    """
+    reauthentication.require(actor(), json_data.password)
     changed = settings.update(actor(), json_data)
     retention.refresh()
     return SettingsOut.model_validate(changed)

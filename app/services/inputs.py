@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from app.errors import InvalidInput
 
@@ -27,13 +37,22 @@ def _checked_email(text: str) -> str:
         raise ValueError(f"This is no email address: {error}") from None
 
 
-Email = Annotated[str, AfterValidator(_checked_email)]
+DAY_OF_MONTH = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 31}, {"const": "last"}, {"type": "null"}]}
+Email = Annotated[str, AfterValidator(_checked_email), Field(json_schema_extra={"format": "email"})]
 
 
 class Input(BaseModel):
     """A misspelt name is an error, not a silence."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, values: Any) -> Any:
+        """PostgreSQL keeps no text with a NUL byte."""
+        if isinstance(values, Mapping) and any(isinstance(value, str) and "\0" in value for value in values.values()):
+            raise ValueError("A NUL byte is no part of any text here. Leave it out.")
+        return values
 
 
 class ScheduleInput(Input):
@@ -47,7 +66,7 @@ class ScheduleInput(Input):
     minute: int | None = Field(None, ge=0, le=59)
     hour: int | None = Field(None, ge=0, le=23)
     day_of_week: int | None = Field(None, ge=0, le=6)
-    day_of_month: str | None = Field(None, description='1 to 31, or "last"')
+    day_of_month: Annotated[str | None, WithJsonSchema(DAY_OF_MONTH)] = Field(None, description='1 to 31, or "last"')
     cron_expression: Words | None = None
     timezone: Words | None = None
     enabled: bool | None = None
