@@ -9,6 +9,7 @@ from app.web import (
     context,
     filters,
     icons,
+    not_kept,
     recovery,
     restore_view,
     restores,
@@ -27,6 +28,7 @@ def init_app(app: Flask) -> None:
     for part in (backups, restores, uploads, schedules, retention, settings, recovery):
         pages.register_blueprint(part.bp)
     pages.add_url_rule("/", "start", backups.to_index)
+    pages.after_request(not_kept.not_kept)
     app.register_blueprint(pages)
     filters.init_app(app)
     restore_view.init_app(app)
