@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app import engine
 from app.engine.archive_reader import LONGEST_MEMBER, IndexLine, parse_index_line
+
+LONGEST_SEARCH = 200
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,6 @@ def content(reader: engine.ArchiveReader, line: IndexLine) -> Generator[bytes]:
     held back until the hash fits: what is damaged never arrives whole. Raise ArchiveError."""
     skip, left, held = line.skip, line.entry.size, b""
     digest = hashlib.sha256()
-    if not 0 <= skip <= LONGEST_MEMBER or left < 0:
-        raise engine.ArchiveError("The index names a place in the archive that can't be; the archive is damaged.")
     for part in reader.stream(line.member, reader.manifest.documents.index_offset) if left else ():
         cut = min(skip, len(part))
         skip, part = skip - cut, part[cut : cut + left]
@@ -61,8 +63,15 @@ def find(reader: engine.ArchiveReader, path: str) -> IndexLine | None:
     for line in reader.index_lines():
         facts = _facts(line)
         if facts.path == path and facts.kind == "file":
-            return parse_index_line(line)
+            return _checked(parse_index_line(line))
     return None
+
+
+def _checked(line: IndexLine) -> IndexLine:
+    """Return the line of a document. Raise ArchiveError if it says what no writer of archives would."""
+    if not 0 <= line.skip <= LONGEST_MEMBER or line.entry.size < 0 or not SHA256.fullmatch(line.sha256):
+        raise engine.ArchiveError("The index says of this document what can't be; the archive is damaged.")
+    return line
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,11 @@ from app.config import Settings
 from app.engine.archive_reader import IndexLine
 from app.errors import Conflict, InvalidInput, NotFound
 from app.services import archive_index, backups
-from app.services.archive_index import Entry
+from app.services.archive_index import LONGEST_SEARCH, Entry
 from app.services.paging import LARGEST_PAGE, Page
 
 # So much is read once more than needed, to say that a document is damaged before any of it is sent.
 CHECKED_FIRST_BYTES = 64 * 1024 * 1024
-LONGEST_SEARCH = 200
 
 NOT_INDEXED = (
     "This archive comes from elsewhere and has no index, so single documents can't be taken out of it. Download the whole"

@@ -1,0 +1,72 @@
+"""/api/admin/backups/:id/contents: what is inside an archive, and single documents out of it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from apiflask import APIBlueprint, FileSchema
+from flask import Response, url_for
+
+from app.api.auth import protect, requires
+from app.api.document_response import send_document
+from app.api.exact_path import path_from_query, url_with_path
+from app.api.schemas_contents import ContentsOut, DocumentQuery, DocumentsOut, DocumentsQuery, EntryOut, readable
+from app.services import archive_index, contents
+
+bp = APIBlueprint("api_contents", __name__, url_prefix="/api/admin/backups", tag="Contents")
+protect(bp)
+
+
+@bp.get("/<uuid:backup_id>/contents")
+@requires("read")
+@bp.output(ContentsOut)
+def get_contents(backup_id: UUID) -> ContentsOut:
+    """Show what is inside an archive: each table's rows and bytes, and how many documents there are.
+
+    Read from the manifest, so it takes no longer for a large archive. 409 for an archive from elsewhere, which has none.
+    """
+    return ContentsOut.of(contents.look(backup_id), url_for(".list_documents", backup_id=backup_id))
+
+
+@bp.get("/<uuid:backup_id>/contents/documents")
+@requires("read")
+@bp.input(DocumentsQuery, location="query")
+@bp.output(DocumentsOut)
+def list_documents(backup_id: UUID, query_data: DocumentsQuery) -> DocumentsOut:
+    """List a folder of an archive's documents, folders first; with `search`, the documents below it by name."""
+    folder = path_from_query("folder")
+    found = contents.documents(backup_id, folder, query_data.search, query_data.page, query_data.page_size)
+    return DocumentsOut(
+        folder=readable(found.folder),
+        search=found.search,
+        items=[shown(backup_id, entry) for entry in found.page.items],
+        page=found.page.page,
+        page_size=found.page.page_size,
+        total=found.page.total,
+    )
+
+
+@bp.get("/<uuid:backup_id>/contents/document")
+@requires("backup")
+@bp.input(DocumentQuery, location="query")
+@bp.output(FileSchema(type="string", format="binary"), content_type="application/octet-stream")
+def get_document(backup_id: UUID, query_data: DocumentQuery) -> Response:
+    """Send one document out of an archive. Its SHA-256 is the ETag; a damaged one is refused, or cut off before its end."""
+    return send_document(backup_id, path_from_query("path"))
+
+
+def shown(backup_id: UUID, entry: archive_index.Entry) -> EntryOut:
+    """Given an entry of a backup's archive, return its JSON."""
+    endpoints = {"file": (".get_document", "path"), "folder": (".list_documents", "folder")}
+    where = endpoints.get(entry.kind)
+    return EntryOut(
+        path=readable(entry.path),
+        name=readable(entry.name),
+        kind=entry.kind,  # type: ignore[arg-type]
+        size_bytes=entry.size_bytes,
+        documents=entry.documents,
+        modified_at=entry.modified_at,
+        sha256=entry.sha256 or None,
+        target=readable(entry.target) or None,
+        url=url_with_path(where[0], where[1], entry.path, backup_id=backup_id) if where else None,
+    )
