@@ -4,8 +4,9 @@ import os
 import sys
 
 from app import create_app
-from app.cli import offline
+from app.cli import doctor, offline
 from app.config import ConfigError
+from app.services import health
 from app.startup import check_start
 
 # Gunicorn takes this exit code as "can't boot" and stops, instead of starting the worker again for ever.
@@ -19,6 +20,9 @@ try:
     # The commands check for themselves: `flask doctor` and `flask db upgrade` have to run where this would stop.
     if not ON_COMMAND_LINE:
         check_start(app)
+        health.begins(app)
 except ConfigError as error:
+    if ON_COMMAND_LINE and doctor.wanted(sys.argv):
+        raise SystemExit(doctor.report_settings(error.problems, sys.argv)) from None
     print(error, file=sys.stderr)
     raise SystemExit(CANNOT_BOOT) from None

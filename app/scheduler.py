@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import uuid4
 
 import structlog
 from redis import Redis
@@ -46,11 +48,16 @@ ENTRIES = (
 
 class TickScheduler(Scheduler):  # type: ignore[misc]
     """rq-scheduler that looks after its own entries at every poll: they survive a flushed Redis, a crash at the wrong
-    moment and a changed version."""
+    moment and a changed version. Its first tick does not wait for the next full minute."""
+
+    _ticked = False
 
     def enqueue_jobs(self) -> Iterable[Job]:
-        """Put the entries right, then enqueue what is due."""
+        """Put the entries right, then enqueue what is due, and at the first time the check."""
         reconcile_entries(self)
+        if not self._ticked:
+            self.enqueue_job(Job.fetch(queue.tick_id(ticks.CHECK), connection=self.connection))
+            self._ticked = True
         due: Iterable[Job] = super().enqueue_jobs()
         return due
 
@@ -81,10 +88,16 @@ def run(settings: Settings) -> None:
     redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
     while True:
         try:
-            TickScheduler(queue_name=queue.TICKS, connection=redis, interval=POLL_SECONDS).run()
+            name = scheduler_name()
+            TickScheduler(queue_name=queue.TICKS, connection=redis, interval=POLL_SECONDS, name=name).run()
         except RedisError as error:
             logger.error("Redis can't be reached, trying again", error=str(error))
             time.sleep(POLL_SECONDS)
+
+
+def scheduler_name() -> str:
+    """Return a name for this process that is never taken, and says on which host it runs."""
+    return f"{socket.gethostname()}.{uuid4().hex}"
 
 
 def _registered(scheduler: Scheduler) -> list[str]:

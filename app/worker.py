@@ -20,7 +20,7 @@ from redis.client import Pipeline
 from rq import Queue, Worker, worker_registration
 from rq.job import Job
 
-from app import ledger, queue
+from app import ledger, logs, queue
 from app.extensions import db
 from app.services import backups, restores
 from app.services.reconcile import recover
@@ -42,6 +42,8 @@ class BackupWorker(Worker):
         """Run in the forked child: connections of the parent must not be used by both."""
         with self.app.app_context():
             db.engine.dispose(close=False)
+            # For the lines of rq itself, which come after those of the job.
+            structlog.contextvars.bind_contextvars(job=job.id)
             super().main_work_horse(job, queue)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
@@ -53,7 +55,7 @@ class BackupWorker(Worker):
 
     def handle_work_horse_killed(self, job: Job, retpid: Any, ret_val: Any, rusage: Any) -> None:
         """Close the row of a job that was killed: no code of its own could."""
-        with self.app.app_context():
+        with self.app.app_context(), logs.bound(job=job.id):
             try:
                 if job.func_name == queue.BACKUP_JOB:
                     recover(UUID(job.args[0]))

@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import click
 from flask.cli import with_appcontext
 
-from app import engine
-from app.cli.common import application, settings
-from app.config import ConfigError
-from app.services import backups, health
-from app.startup import check_start
+from app.cli.common import settings
+from app.services.checkup import run
+from app.services.checkup.findings import OK, PROBLEM, WARNING, Finding, problem
+
+LABELS = {OK: "ok     ", WARNING: "warning", PROBLEM: "PROBLEM"}
+COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
+MEND = "Correct it where this process gets its settings from; README.md lists all of them."
 
 
 @click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quiet", is_flag=True, help="Leave out what is fine.")
 @with_appcontext
-def doctor() -> None:
-    """Check the settings, the servers, the folders and the tools, and say what to do."""
-    lines: list[tuple[bool, str]] = []
-    try:
-        check_start(application())
-        lines.append((True, "DATABASE_URL: the metadata database is there, and is not the source."))
-    except ConfigError as error:
-        lines += [(False, problem) for problem in error.problems]
-    problems = engine.check_source(backups.source(settings()), settings().storage_dir)
-    lines += [(False, str(problem)) for problem in problems]
-    if not problems:
-        lines.append((True, "BACKUP_SOURCE_URL, BACKUP_DOCUMENTS_DIR, BACKUP_STORAGE_DIR: a backup can be made."))
-    lines += [(check.ok, f"{check.name}: {check.detail}") for check in health.checks()]
-    for fine, text in lines:
-        click.echo(settings().redact(f"{'ok     ' if fine else 'PROBLEM'} {text}"))
-    sys.exit(0 if all(fine for fine, _ in lines) else 1)
+def doctor(as_json: bool, quiet: bool) -> None:
+    """Check every setting, server, permission and version, and say what to do. Ends with 1 if there is a problem."""
+    sys.exit(_report(run.look(settings()), as_json, quiet))
+
+
+def wanted(arguments: Sequence[str]) -> bool:
+    """Given the process's arguments, return whether they ask for the doctor."""
+    return "doctor" in arguments[1:2]
+
+
+def report_settings(problems: Sequence[str], arguments: Sequence[str]) -> int:
+    """Given what is wrong with the settings, each line beginning with one's name, print it and return the exit code: where
+    they can't be read, there is no app that could run the command."""
+    findings = []
+    for line in problems:
+        area, _, text = line.partition(" ")
+        findings.append(problem(area.rstrip(":"), text if area.endswith(":") else line, MEND))
+    return _report(findings, "--json" in arguments, "--quiet" in arguments)
+
+
+def _report(findings: Sequence[Finding], as_json: bool, quiet: bool) -> int:
+    problems = sum(finding.level == PROBLEM for finding in findings)
+    warnings = sum(finding.level == WARNING for finding in findings)
+    shown = [finding for finding in findings if finding.level != OK or not quiet]
+    if as_json:
+        told = {"ok": problems == 0, "problems": problems, "warnings": warnings}
+        click.echo(json.dumps(told | {"findings": [asdict(finding) for finding in shown]}, indent=2, ensure_ascii=False))
+    else:
+        for finding in shown:
+            click.echo(f"{click.style(LABELS[finding.level], fg=COLOURS[finding.level])} {finding.area}: {finding.text}")
+            if finding.advice:
+                click.echo(f"        → {finding.advice}")
+        click.echo(_summary(problems, warnings))
+    return 1 if problems else 0
+
+
+def _summary(problems: int, warnings: int) -> str:
+    if not problems and not warnings:
+        return "All is well."
+    counted = [
+        f"{number} {name}{'s' if number != 1 else ''}" for number, name in ((problems, "problem"), (warnings, "warning"))
+    ]
+    return f"{' and '.join(counted)}."

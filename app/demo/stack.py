@@ -83,7 +83,7 @@ class Stack:
         self.valkey = EmbeddedValkey(place.valkey, password=secrets.valkey_password, persist=True)
         flask = [sys.executable, "-m", "flask"]
         gunicorn = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{place.port}"]
-        gunicorn += ["--workers", "2", "--threads", "8", "--no-control-socket", "--access-logfile", "-"]
+        gunicorn += ["--workers", "2", "--threads", "8", "--no-control-socket"]
         self.children = [
             Child("web", gunicorn, [(signal.SIGTERM, 10), (signal.SIGQUIT, 5)]),
             # A second signal tells the worker not to wait for the running job.

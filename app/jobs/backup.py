@@ -13,10 +13,11 @@ from flask import current_app
 from rq import get_current_job
 from sqlalchemy.exc import OperationalError
 
-from app import engine, ledger, ledger_restores, locks, queue
+from app import engine, ledger, ledger_restores, locks, logs, queue
 from app.config import ConfigError, Settings
 from app.jobs import aftermath
 from app.jobs.heartbeat import Heartbeat
+from app.jobs.log_ids import in_logs
 from app.models import BackupHistory
 from app.schedule_locks import ScheduleLockLost, ScheduleLocks
 from app.services import backups, restores, slots
@@ -35,6 +36,7 @@ UNEXPECTED = "Something unexpected went wrong. The worker's log has the details:
 UNSETTLED = "A restore was cut short and could not be finished or undone yet, so nothing consistent can be saved: "
 
 
+@in_logs("backup_id")
 def run(backup_id: str) -> None:
     """Given a queued backup's id, make it, and close its row. Does nothing if it is no longer queued.
 
@@ -107,14 +109,20 @@ def claim_and_make(row_id: UUID, held: Sequence[Held], watch: Watch | None = Non
     attempt = ledger.claim(row_id, (job.worker_name if job else None) or "worker")
     if attempt is None:
         return
-    structlog.contextvars.bind_contextvars(backup_id=str(row_id), attempt=attempt)
-    row = backups.get(row_id)
+    with logs.bound(backup_id=str(row_id), attempt=attempt):
+        _make_claimed(backups.get(row_id), attempt, held, watch)
+
+
+def _make_claimed(row: BackupHistory, attempt: int, held: Sequence[Held], watch: Watch | None) -> None:
     settings: Settings = current_app.config["SETTINGS"]
+    row_id = row.id
+    logger.info("backup begins", kind=row.kind)
     try:
         source_problem(settings)
         _make(settings, row, attempt, held, watch)
     except ledger.Cancelled:
         ledger.cancel_running(row_id, attempt)
+        logger.info("backup cancelled")
     except ledger.Lost as error:
         logger.error("backup abandoned", reason=str(error))
     except (engine.EngineError, ConfigError, locks.LockLost, ScheduleLockLost) as error:
@@ -165,6 +173,7 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[H
         # Closed by somebody else between the fence and the rename: an archive without a row is nobody's.
         result.path.unlink(missing_ok=True)
         raise ledger.Lost("The backup's row was closed while its archive was being published.")
+    logger.info("backup completed", filename=result.filename, size_bytes=result.size_bytes, warnings=len(result.warnings))
 
 
 def _labels(row: BackupHistory) -> dict[str, str]:

@@ -14,12 +14,13 @@ import structlog
 from rq import get_current_job
 from sqlalchemy.exc import OperationalError
 
-from app import engine, ledger, ledger_restores, locks
+from app import engine, ledger, ledger_restores, locks, logs
 from app.config import ConfigError
 from app.errors import DomainError
 from app.extensions import db
 from app.jobs.backup import UNEXPECTED, claim_and_make, patiently
 from app.jobs.heartbeat import Heartbeat
+from app.jobs.log_ids import in_logs
 from app.models import Restore
 from app.services import audit, backups, restore_engine, restores
 from app.services.actor import Actor
@@ -39,6 +40,7 @@ class NotBegun(Exception):
     """Something is missing that a restore begins with. str() is the sentence for the row."""
 
 
+@in_logs("restore_id")
 def run(restore_id: str) -> None:
     """Given a queued restore's id, make it, and close its row. Does nothing if it is no longer queued.
 
@@ -76,11 +78,16 @@ class _Run:
         self.counted: Counts | None = None
 
     def run(self) -> None:
-        structlog.contextvars.bind_contextvars(restore_id=str(self.id), attempt=self.attempt)
+        with logs.bound(restore_id=str(self.id), attempt=self.attempt):
+            self._run()
+
+    def _run(self) -> None:
+        logger.info("restore begins", scope=self.scope, backup=str(self.backup_id))
         try:
             self._restore()
         except ledger_restores.Cancelled:
             ledger_restores.cancel_running(self.id, self.attempt)
+            logger.info("restore cancelled")
         except ledger_restores.Lost as error:
             logger.error("restore abandoned", reason=str(error))
         except (
@@ -177,6 +184,7 @@ class _Run:
             restores.settle()
         if not result.undo_possible:
             restores.drop_kept(self.id)
+        logger.info("restore completed", seconds=round(seconds, 1))
         _note("restore.completed", self.id)
 
     def _failed(self, reason: str) -> None:

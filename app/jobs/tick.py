@@ -9,6 +9,7 @@ import structlog
 
 from app import queue
 from app.extensions import db
+from app.jobs.log_ids import in_logs
 from app.services import backups, cleanup, notices, notifications, restores, schedules, ticks
 
 logger = structlog.get_logger(__name__)
@@ -30,6 +31,7 @@ class TickFailed(Exception):
     """Steps of a tick failed; the next tick tries them again."""
 
 
+@in_logs("tick")
 def run(name: str) -> None:
     """Given the tick's name, do what is due. Several ticks that piled up while no worker ran count as one.
 
@@ -43,7 +45,7 @@ def run(name: str) -> None:
         try:
             step()
         except Exception as error:
-            logger.exception("a step of the tick failed", tick=name)
+            logger.exception("a step of the tick failed")
             failures.append("".join(traceback.format_exception_only(error)).strip())
         finally:
             db.session.rollback()

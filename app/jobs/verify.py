@@ -12,12 +12,14 @@ from app import engine, ledger, locks
 from app.config import Settings
 from app.errors import DomainError, NotFound
 from app.jobs.heartbeat import Heartbeat
+from app.jobs.log_ids import in_logs
 from app.models import utcnow
 from app.services import backups, restore_engine
 
 logger = structlog.get_logger(__name__)
 
 
+@in_logs("backup_id")
 def run(backup_id: str) -> None:
     """Given a completed backup's id, compare its archive with its manifest and its row, and write what was found."""
     row_id = UUID(backup_id)
@@ -33,7 +35,7 @@ def run(backup_id: str) -> None:
         except (ledger.Lost, NotFound):
             return
         if problem:
-            logger.error("archive does not verify", backup_id=backup_id, problem=problem)
+            logger.error("archive does not verify", problem=problem)
         ledger.verified(row_id, read_at, problem, **restore_test)
 
 

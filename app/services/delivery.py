@@ -61,6 +61,17 @@ def email(settings: Settings, message_id: str, to: str, title: str, text: str, h
         raise Undelivered(f"The mail server (SMTP_URL) can't be reached: {_text(error)}", server=True) from None
 
 
+def check_server(url: str) -> None:
+    """Given SMTP_URL, connect and sign in there, and send nothing. Raise Undelivered."""
+    try:
+        with closing(_connect(url)) as client:
+            client.quit()
+    except smtplib.SMTPAuthenticationError as error:
+        raise Undelivered(f"The mail server refused SMTP_URL's password: {_text(error.smtp_error)}", server=True) from None
+    except (smtplib.SMTPException, OSError, ValueError) as error:
+        raise Undelivered(f"The mail server (SMTP_URL) can't be reached: {_text(error)}", server=True) from None
+
+
 def channel(url: str, title: str, text: str) -> None:
     """Given an Apprise URL, send a message there. Raise Undelivered, which does not name the URL."""
     import apprise

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from flask import current_app
+from flask import Flask, current_app
 from redis.exceptions import RedisError
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +21,9 @@ from app.services import notifications, schedules, ticks
 from app.services import settings as stored
 
 SCHEDULER_SILENT = timedelta(minutes=3)
+# Everything is started at once, and some of it takes longer than the first page.
+LENIENT_AT_FIRST = timedelta(minutes=2)
+_BEGAN = "health_began"
 # The next backup may well be this much larger than the last one.
 GROWTH = 1.1
 
@@ -32,6 +35,11 @@ class Check:
     name: str
     ok: bool
     detail: str
+
+
+def begins(app: Flask) -> None:
+    """Given the app of a web process that starts now: worker and scheduler get a moment to start, too."""
+    app.extensions[_BEGAN] = utcnow()
 
 
 def checks() -> list[Check]:
@@ -80,18 +88,27 @@ def _redis() -> tuple[bool, str]:
 def _worker() -> tuple[bool, str]:
     served = {name for worker in queue.workers() for name in worker.queues}
     missing = [name for name in queue.QUEUES if name not in served]
-    if missing:
-        return False, "No worker is running, so backups stay queued. Start one with `flask worker`."
-    return True, "A worker is running."
+    if not missing:
+        return True, "A worker is running."
+    if _just_begun():
+        return True, "The worker has not started yet."
+    return False, "No worker is running, so backups stay queued. Start one with `flask worker`."
 
 
 def _scheduler() -> tuple[bool, str]:
     last = db.session.scalar(select(Tick.last_ran_at).where(Tick.name == ticks.CHECK))
+    if last is not None and utcnow() - last <= SCHEDULER_SILENT:
+        return True, "The scheduler ticks."
+    if _just_begun():
+        return True, "The scheduler has not ticked yet."
     if last is None:
         return False, "The scheduler has not ticked yet. Start it with `flask scheduler`; it takes a minute."
-    if utcnow() - last > SCHEDULER_SILENT:
-        return False, f"The scheduler has been silent since {last:%Y-%m-%d %H:%M} UTC. Start it with `flask scheduler`."
-    return True, "The scheduler ticks."
+    return False, f"The scheduler has been silent since {last:%Y-%m-%d %H:%M} UTC. Start it with `flask scheduler`."
+
+
+def _just_begun() -> bool:
+    began: datetime | None = current_app.extensions.get(_BEGAN)
+    return began is not None and utcnow() - began < LENIENT_AT_FIRST
 
 
 def _last_backup() -> tuple[bool, str]:
@@ -125,14 +142,14 @@ def _disk() -> tuple[bool, str]:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    needed = _next_backup_bytes()
+    needed = next_backup_bytes()
     text = f"{free / 1e9:.1f} GB are free where the backups are stored"
     if free < needed:
         return False, f"Only {text}: the next backup needs about {needed / 1e9:.1f} GB. Free some, or lower the quotas."
     return True, f"{text}."
 
 
-def _next_backup_bytes() -> int:
+def next_backup_bytes() -> int:
     """Return the size that the next backup is expected to have, with what must stay free."""
     try:
         done = select(BackupHistory.size_bytes).where(BackupHistory.status == "completed", BackupHistory.kind != "uploaded")

@@ -1,0 +1,152 @@
+"""Redis, the processes, and whether somebody would hear of a failure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.exceptions import RedisError
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import queue
+from app.config import Settings
+from app.extensions import db
+from app.models import BackupHistory, BackupSchedule, utcnow
+from app.services import delivery, health
+from app.services import settings as stored
+from app.services.checkup.findings import Finding, fine, problem, warning
+from app.services.checkup.metadata import clock
+
+AREA = "REDIS_URL"
+OLDEST_REDIS = 5
+RESTORE_TEST_DUE = timedelta(days=35)
+ADVICE = {
+    "postgresql": "Check that PostgreSQL runs, and DATABASE_URL.",
+    "redis": "Check that Redis or Valkey runs, and REDIS_URL.",
+    "worker": "Start `flask worker`, and let systemd or compose start it again when it ends.",
+    "scheduler": "Start `flask scheduler`, and let systemd or compose start it again when it ends.",
+    "last_backup": "Look at its page, or `flask backup show ID`; mend it and make one by hand.",
+    "schedules": "Look at the schedule's page; `flask backup create --wait` makes one now.",
+    "notifications": "Settings, Notifications: send a test.",
+    "disk": "Free some room, or lower the quotas.",
+}
+# Looked at more closely elsewhere.
+LEFT_OUT = {"postgresql", "redis", "disk"}
+
+
+def look_at_redis(settings: Settings) -> Iterator[Finding]:
+    """Given the settings, yield what is found."""
+    client = queue.connection()
+    try:
+        before = datetime.now(UTC)
+        seconds, microseconds = client.time()
+        after = datetime.now(UTC)
+        info: dict[str, Any] = client.info()
+    except RedisError as error:
+        yield problem(AREA, f"The queue can't be reached: {error}", ADVICE["redis"])
+        return
+    name = "Valkey" if info.get("server_name") == "valkey" else "Redis"
+    version = str(info.get("valkey_version") or info.get("redis_version"))
+    if int(version.partition(".")[0]) < OLDEST_REDIS:
+        yield problem(AREA, f"{name} {version} is too old for the queue.", f"Install version {OLDEST_REDIS} or newer.")
+    else:
+        yield fine(AREA, f"{name} {version} answers.")
+    yield clock(AREA, name, datetime.fromtimestamp(seconds + microseconds / 1e6, UTC), before, after)
+    yield from _redis_duties(info, name)
+    yield from _redis_password(settings)
+
+
+def _redis_duties(info: dict[str, Any], name: str) -> Iterator[Finding]:
+    if info.get("role") in ("slave", "replica"):
+        yield problem(AREA, f"{name} is a replica and takes no writes.", "Name the primary in REDIS_URL.")
+    policy, limited = str(info.get("maxmemory_policy", "noeviction")), int(info.get("maxmemory", 0)) > 0
+    if policy != "noeviction":
+        make = problem if limited else warning
+        yield make(
+            AREA, f"{name} may throw jobs and locks away when it is full ({policy}).", "Set maxmemory-policy noeviction."
+        )
+    else:
+        yield fine(AREA, f"{name} never throws jobs away (noeviction).")
+    if info.get("rdb_last_bgsave_status") == "err" or info.get("aof_last_write_status") == "err":
+        yield problem(AREA, f"{name} can't write to its disk and may refuse jobs.", "Look at its log: full disk, or rights.")
+    elif not info.get("aof_enabled") and not int(info.get("rdb_last_save_time", 0)):
+        yield warning(AREA, f"{name} writes nothing to its disk.", "Set appendonly yes.")
+    else:
+        how = "appendonly" if info.get("aof_enabled") else "snapshots"
+        yield fine(AREA, f"{name} persists ({how}); what it loses is queued again from PostgreSQL within a minute.")
+
+
+def _redis_password(settings: Settings) -> Iterator[Finding]:
+    parts = urlsplit(settings.redis_url)
+    if parts.scheme == "unix" or parts.password or _is_near(parts.hostname or ""):
+        return
+    yield warning(
+        AREA,
+        f"{parts.hostname} is asked without a password: whoever reaches it can make workers run what they like.",
+        "Set requirepass there, and redis://:PASSWORD@HOST here; use rediss:// over networks that others share.",
+    )
+
+
+def _is_near(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def look_at_processes() -> Iterator[Finding]:
+    """Yield what is found of worker, scheduler, schedules and messages."""
+    for check in health.checks():
+        if check.name in LEFT_OUT:
+            continue
+        yield fine(check.name, check.detail) if check.ok else problem(check.name, check.detail, ADVICE.get(check.name, ""))
+    try:
+        yield from _practice()
+    except SQLAlchemyError:
+        db.session.rollback()
+
+
+def _practice() -> Iterator[Finding]:
+    enabled = select(func.count()).where(BackupSchedule.enabled, BackupSchedule.deleted_at.is_(None))
+    if not db.session.scalar(enabled):
+        yield warning(
+            "schedules", "No schedule is on: backups are made by hand only.", "Schedules, New: one daily is a start."
+        )
+    tested = db.session.scalar(select(func.max(BackupHistory.restore_tested_at)))
+    made = db.session.scalar(select(func.min(BackupHistory.finished_at)).where(BackupHistory.status == "completed"))
+    advice = "Prove one: `flask backup verify --restore ID` loads it into a scratch database and counts."
+    if tested is not None and utcnow() - tested > RESTORE_TEST_DUE:
+        yield warning("restore_test", f"No backup was restored for a test since {tested:%Y-%m-%d}.", advice)
+    elif tested is not None:
+        yield fine("restore_test", f"A backup was restored for a test on {tested:%Y-%m-%d}.")
+    elif made is not None:
+        yield warning("restore_test", "No backup was ever restored for a test.", advice)
+
+
+def look_at_mail(settings: Settings) -> Iterator[Finding]:
+    """Given the settings, yield whether a mail could be sent, and whether anybody would get one."""
+    try:
+        row = stored.row()
+        heard = bool(row.recipients and settings.smtp_url) or bool(stored.channels()) or bool(row.heartbeat_sealed)
+        recipients = list(row.recipients)
+    except SQLAlchemyError:
+        db.session.rollback()
+        return
+    if recipients and not settings.smtp_url:
+        yield problem("SMTP_URL", "There are recipients for mail, but no server to send it.", "Set SMTP_URL and MAIL_FROM.")
+    if not heard:
+        yield warning(
+            "notifications",
+            "Nobody would hear of a failed backup: there is no recipient, channel or heartbeat.",
+            "Settings, Notifications: add one, and send a test.",
+        )
+    if settings.smtp_url:
+        try:
+            delivery.check_server(settings.smtp_url)
+            yield fine("SMTP_URL", "The mail server answers and takes the password.")
+        except delivery.Undelivered as error:
+            yield problem("SMTP_URL", str(error), "Check host, port, user and password; mail waits and is tried for 3 days.")
