@@ -6,6 +6,7 @@ qualifies for, is kept while any category of any set protects it, and can say wh
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -343,13 +344,13 @@ def forecast(
     size_bytes: int,
 ) -> list[Forecast]:
     """Given the backups, the coming runs with their sets, and the size that one is expected to have, look ahead."""
+    coming = [
+        Candidate(UUID(int=number), at, size_bytes, "scheduled", verified=True, sets=sets)
+        for number, (at, sets) in enumerate(future, start=1)
+    ]
     found = []
     for horizon in horizons:
-        coming = [
-            Candidate(UUID(int=number), at, size_bytes, "scheduled", verified=True, sets=sets)
-            for number, (at, sets) in enumerate(future, start=1)
-            if at <= horizon
-        ]
-        kept = plan([*backups, *coming], quotas, horizon).kept
+        by_then = bisect_right(coming, horizon, key=lambda backup: backup.started_at)
+        kept = plan([*backups, *coming[:by_then]], quotas, horizon).kept
         found.append(Forecast(horizon, len(kept), sum(decision.backup.size_bytes for decision in kept)))
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from uuid import UUID
 
 from sqlalchemy import select
@@ -19,7 +21,7 @@ from app.services.inputs import PlanInput
 from app.services.retention_plan import Policy, StorageAway, refresh
 from app.services.schedule_rules import QUOTA_COLUMNS, rule_of
 
-__all__ = ["HORIZONS", "Explanation", "PlanView", "StorageAway", "explain", "explain_all", "plan", "refresh"]
+__all__ = ["Explanation", "PlanView", "Reckoning", "StorageAway", "explain", "explain_some", "plan", "reckon", "refresh"]
 
 HORIZONS = (30, 90, 365)
 # Twelve monthly backups need twelve more months to leave.
@@ -27,6 +29,8 @@ LOOK_AHEAD = timedelta(days=400)
 # A schedule that runs every minute is not reckoned to the end.
 LARGEST_FUTURE = 12_000
 RECENT = 10
+# Of more than these, all names are read.
+ASKED_BY_NAME = 500
 
 
 @dataclass(frozen=True)
@@ -76,33 +80,69 @@ def plan(given: PlanInput | None = None, now: datetime | None = None) -> PlanVie
     for number, entry in enumerate(given.schedules):
         if entry.id not in known:
             raise InvalidInput({f"schedules.{number}.id": "There is no such schedule."})
-    rules = retention_plan.policy(tried, by_schedule)
-    found, _, stock = _current(now, rules)
-    before, _, _ = _current(now, None)
-    future = coming_runs(now)
-    outlook = Outlook(stock.candidates, _by_set(future, rules))
-    names = _filenames()
-    used = retention_plan.in_use([decision.backup.id for decision in found.deleted])
-    view = {decision.backup.id: _explained(decision, outlook, rules, names, used) for decision in found.decisions}
-    kept = [entry for entry in view.values() if entry.keep]
-    deleted = [entry for entry in view.values() if not entry.keep]
+    found = reckon(now, retention_plan.policy(tried, by_schedule))
+    before = reckon(now).plan if given.model_fields_set else found.plan
+    explained = found.explained(found.plan.decisions)
+    kept = [entry for entry in explained if entry.keep]
+    deleted = [entry for entry in explained if not entry.keep]
     kept_before = {decision.backup.id for decision in before.kept}
     return PlanView(
-        quotas={name: getattr(rules.quotas[retention.DEFAULT_SET], name.removeprefix("keep_")) for name in QUOTA_COLUMNS},
+        quotas={name: getattr(found.rules.common, name.removeprefix("keep_")) for name in QUOTA_COLUMNS},
         kept=kept,
         deleted=deleted,
         newly_deleted=[entry.backup_id for entry in deleted if entry.backup_id in kept_before],
         kept_bytes=sum(entry.size_bytes for entry in kept),
         deleted_bytes=sum(entry.size_bytes for entry in deleted),
-        missing=stock.missing,
-        forecast=_forecast(stock.candidates, rules, future, now),
+        missing=found.stock.missing,
+        forecast=found.forecast(),
     )
+
+
+@dataclass(frozen=True)
+class Reckoning:
+    """What a policy keeps now, and the runs to come. Explanations and the forecast are made when asked for: of thousands
+    of backups a page shows a few."""
+
+    now: datetime
+    plan: Plan
+    rules: Policy
+    stock: retention_plan.Stock
+    future: list[tuple[datetime, frozenset[UUID]]]
+
+    @cached_property
+    def outlook(self) -> Outlook:
+        """What the coming runs will do to the backups."""
+        return Outlook(self.stock.candidates, _by_set(self.future, self.rules))
+
+    def explained(self, decisions: Iterable[Decision]) -> list[Explanation]:
+        """Given some of the plan's decisions, return them in words, in the same order."""
+        decisions = list(decisions)
+        ids = [decision.backup.id for decision in decisions]
+        names = _filenames(ids)
+        used = retention_plan.in_use([decision.backup.id for decision in decisions if not decision.keep])
+        return [_explained(decision, self.outlook, self.rules, names, used) for decision in decisions]
+
+    def forecast(self) -> list[Forecast]:
+        """Return how many backups and bytes there will be in 30, 90 and 365 days."""
+        return _forecast(self.stock.candidates, self.rules, self.future, self.now)
+
+
+def reckon(now: datetime | None = None, rules: Policy | None = None) -> Reckoning:
+    """Given a policy to try (default: the stored one), return what it does. Changes nothing. Where the storage folder is
+    away, there is nothing to reckon with."""
+    now = now or utcnow()
+    try:
+        found, rules, stock = retention_plan.current(now, rules)
+    except StorageAway:
+        rules, stock = rules or retention_plan.policy(), retention_plan.Stock([], [])
+        found = retention.plan([], rules.quotas, now)
+    return Reckoning(now, found, rules, stock, coming_runs(now))
 
 
 def explain(backup_id: UUID, now: datetime | None = None) -> Explanation:
     """Given a backup, return why it is kept and until when. Raise NotFound."""
     row = backups.get(backup_id)
-    found = explain_all(now).get(backup_id)
+    found = explain_some([backup_id], now).get(backup_id)
     if found is not None:
         return found
     text = "Retention looks at completed backups only: this one is " + row.status.replace("_", " ") + "."
@@ -112,21 +152,22 @@ def explain(backup_id: UUID, now: datetime | None = None) -> Explanation:
     return Explanation(row.id, row.filename, started, row.size_bytes or 0, row.kind, True, [], None, None, text)
 
 
+def explain_some(backup_ids: Iterable[UUID], now: datetime | None = None) -> dict[UUID, Explanation]:
+    """Given backups, return the explanations of those of them that count, by their ids."""
+    found = reckon(now)
+    wanted = [found.plan.by_id[backup_id] for backup_id in backup_ids if backup_id in found.plan.by_id]
+    return {entry.backup_id: entry for entry in found.explained(wanted)}
+
+
 def explain_all(now: datetime | None = None) -> dict[UUID, Explanation]:
     """Return each completed backup's explanation by its id."""
-    now = now or utcnow()
-    found, rules, stock = _current(now, None)
-    outlook = Outlook(stock.candidates, _by_set(coming_runs(now), rules))
-    names = _filenames()
-    used = retention_plan.in_use([decision.backup.id for decision in found.deleted])
-    return {decision.backup.id: _explained(decision, outlook, rules, names, used) for decision in found.decisions}
+    found = reckon(now)
+    return {entry.backup_id: entry for entry in found.explained(found.plan.decisions)}
 
 
 def forecast(now: datetime | None = None) -> list[Forecast]:
     """Return how many backups and bytes there will be in 30, 90 and 365 days, with today's schedules and quotas."""
-    now = now or utcnow()
-    _, rules, stock = _current(now, None)
-    return _forecast(stock.candidates, rules, coming_runs(now), now)
+    return reckon(now).forecast()
 
 
 def coming_runs(now: datetime) -> list[tuple[datetime, frozenset[UUID]]]:
@@ -142,14 +183,6 @@ def coming_runs(now: datetime) -> list[tuple[datetime, frozenset[UUID]]]:
         except ScheduleError:
             continue
     return [(run, frozenset(runs[run])) for run in sorted(runs)]
-
-
-def _current(now: datetime, rules: Policy | None) -> tuple[Plan, Policy, retention_plan.Stock]:
-    try:
-        return retention_plan.current(now, rules)
-    except StorageAway:
-        rules = rules or retention_plan.policy()
-        return retention.plan([], rules.quotas, now), rules, retention_plan.Stock([], [])
 
 
 def _by_set(future: list[tuple[datetime, frozenset[UUID]]], rules: Policy) -> dict[str, list[datetime]]:
@@ -194,6 +227,8 @@ def _explained(
     )
 
 
-def _filenames() -> dict[UUID, str | None]:
+def _filenames(backup_ids: list[UUID]) -> dict[UUID, str | None]:
     done = select(BackupHistory.id, BackupHistory.filename).where(BackupHistory.status == "completed")
+    if len(backup_ids) <= ASKED_BY_NAME:
+        done = done.where(BackupHistory.id.in_(backup_ids))
     return {row.id: row.filename for row in db.session.execute(done)}

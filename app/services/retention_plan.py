@@ -36,6 +36,11 @@ class Policy:
     set_of: Mapping[UUID, str]
     names: Mapping[str, str]
 
+    @property
+    def common(self) -> Quotas:
+        """The quotas of all schedules that have none of their own."""
+        return self.quotas[retention.DEFAULT_SET]
+
     def set_name(self, name: str) -> str:
         """Given a set, return what people call it: its schedule's name."""
         return self.names.get(name, name)
@@ -148,6 +153,8 @@ def in_use(backup_ids: list[UUID]) -> set[UUID]:
 
 def _sets(rules: Policy) -> dict[UUID, frozenset[str]]:
     found: dict[UUID, frozenset[str]] = {}
+    if len(rules.quotas) == 1:  # all backups are of the one set
+        return found
     filled = select(BackupSlot.backup_id, BackupSlot.schedule_id).where(BackupSlot.backup_id.is_not(None))
     for backup_id, schedule_id in db.session.execute(filled):
         if backup_id is None:
