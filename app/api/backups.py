@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from apiflask import APIBlueprint
+from apiflask import APIBlueprint, FileSchema
 from flask import Response, url_for
 
 from app.api.archive_response import send_archive
 from app.api.auth import actor, protect, requires
-from app.api.schemas import BackupChange, BackupFilters, BackupOut, BackupPage, NewBackup, Verification
+from app.api.openapi_parts import BINARY, PROBLEM, PROBLEM_SCHEMA
+from app.api.schemas import BackupChange, BackupFilters, BackupOut, BackupPage, Located, NewBackup, Verification
 from app.services import backups
 
 bp = APIBlueprint("api_backups", __name__, url_prefix="/api/admin/backups", tag="Backups")
 protect(bp)
+
+DOWNLOADS = {
+    206: {"description": "The part that Range asked for.", "content": {"application/gzip": {"schema": BINARY}}},
+    304: {"description": "The archive is the one that If-None-Match named."},
+    409: None,
+    416: {"description": "The archive has no such bytes.", "content": {PROBLEM: {"schema": PROBLEM_SCHEMA}}},
+}
 
 
 @bp.get("")
@@ -28,7 +36,8 @@ def list_backups(query_data: BackupFilters) -> BackupPage:
 @bp.post("")
 @requires("backup")
 @bp.input(NewBackup)
-@bp.output(BackupOut, status_code=202)
+@bp.output(BackupOut, status_code=202, headers=Located)
+@bp.doc(responses=[409])
 def create_backup(json_data: NewBackup) -> tuple[BackupOut, int, dict[str, str]]:
     """Start a manual backup. A worker makes it: follow `status` at the address in Location."""
     row = backups.start(actor(), note=json_data.note)
@@ -56,6 +65,7 @@ def change_backup(backup_id: UUID, json_data: BackupChange) -> BackupOut:
 @bp.delete("/<uuid:backup_id>")
 @requires("admin")
 @bp.output({}, status_code=204)
+@bp.doc(responses=[409])
 def delete_backup(backup_id: UUID) -> tuple[str, int]:
     """Delete a backup and its archive."""
     backups.delete(actor(), backup_id)
@@ -64,6 +74,8 @@ def delete_backup(backup_id: UUID) -> tuple[str, int]:
 
 @bp.get("/<uuid:backup_id>/download")
 @requires("backup")
+@bp.output(FileSchema(), content_type="application/gzip", description="The archive.")
+@bp.doc(responses=DOWNLOADS)
 def download_backup(backup_id: UUID) -> Response:
     """Send the archive. Takes Range, If-Range and If-None-Match; the ETag is the SHA-256."""
     return send_archive(actor(), backup_id)
@@ -71,7 +83,8 @@ def download_backup(backup_id: UUID) -> Response:
 
 @bp.post("/<uuid:backup_id>/cancel")
 @requires("backup")
-@bp.output(BackupOut, status_code=202)
+@bp.output(BackupOut, status_code=202, description="It will stop.")
+@bp.doc(responses=[409])
 def cancel_backup(backup_id: UUID) -> tuple[BackupOut, int]:
     """Stop a queued or running backup."""
     return BackupOut.of(backups.cancel(actor(), backup_id)), 202
@@ -80,7 +93,8 @@ def cancel_backup(backup_id: UUID) -> tuple[BackupOut, int]:
 @bp.post("/<uuid:backup_id>/verify")
 @requires("backup")
 @bp.input(Verification)
-@bp.output(BackupOut, status_code=202)
+@bp.output(BackupOut, status_code=202, description="A worker does it.")
+@bp.doc(responses=[409])
 def verify_backup(backup_id: UUID, json_data: Verification) -> tuple[BackupOut, int]:
     """Have a worker read the archive back, or restore it into a scratch database: `verified_at`, `restore_tested_at` or
     `error` says how it went."""

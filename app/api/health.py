@@ -8,6 +8,10 @@ from app.api.schemas import CheckOut, HealthOut
 from app.services import health
 
 bp = APIBlueprint("health", __name__, tag="Health")
+UNREADY = {
+    "description": "One of them can't be reached.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/HealthOut"}}},
+}
 
 
 @bp.get("/healthz")
@@ -19,6 +23,7 @@ def healthz() -> HealthOut:
 
 @bp.get("/readyz")
 @bp.output(HealthOut)
+@bp.doc(responses={503: UNREADY})
 def readyz() -> tuple[HealthOut, int]:
     """503 while PostgreSQL or Redis can't be reached."""
     found = _out(health.ready())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from apiflask import APIBlueprint
+from apiflask import APIBlueprint, FileSchema
 from flask import Response, current_app, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -12,11 +12,13 @@ from app.api.auth import check, requires
 from app.config import Settings
 from app.services import metrics
 
-bp = APIBlueprint("metrics", __name__, enable_openapi=False)
+bp = APIBlueprint("metrics", __name__, tag="Health")
 
 
 @bp.get("/metrics")
 @requires("read")
+@bp.output(FileSchema(type="string"), content_type="text/plain", description="The figures, in Prometheus' text format.")
+@bp.doc(operation_id="metrics")
 def show() -> Response:
     """The figures, for addresses of METRICS_ALLOW, tokens and admins."""
     if not _is_allowed():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from apiflask import APIBlueprint
+from apiflask import APIBlueprint, FileSchema
 from flask import Response, make_response, url_for
 
 from app.api.auth import actor, protect, requires
-from app.api.schemas import BackupOut
+from app.api.schemas import BackupOut, Located
 from app.api.schemas_restore import PreviewIn, PreviewOut, RestoreChoice, RestoreIn, RestoreOut, TrustIn
 from app.errors import NotFound
 from app.services import recovery_sheet, restores
@@ -21,6 +21,7 @@ protect(bp)
 @requires("restore")
 @bp.input(PreviewIn)
 @bp.output(PreviewOut)
+@bp.doc(responses=[409])
 def preview_restore(backup_id: UUID, json_data: PreviewIn) -> PreviewOut:
     """Say what a restore would do, changing nothing."""
     return PreviewOut.of(restores.preview(backup_id, json_data.scope, json_data.exact))
@@ -29,7 +30,8 @@ def preview_restore(backup_id: UUID, json_data: PreviewIn) -> PreviewOut:
 @bp.post("/<uuid:backup_id>/restore")
 @requires("restore")
 @bp.input(RestoreIn)
-@bp.output(RestoreOut, status_code=202)
+@bp.output(RestoreOut, status_code=202, headers=Located)
+@bp.doc(responses=[409])
 def start_restore(backup_id: UUID, json_data: RestoreIn) -> tuple[RestoreOut, int, dict[str, str]]:
     """Restore a backup. A worker does it: follow it at the address in Location."""
     row = restores.start(actor(), backup_id, **json_data.model_dump())
@@ -39,6 +41,7 @@ def start_restore(backup_id: UUID, json_data: RestoreIn) -> tuple[RestoreOut, in
 @bp.get("/restore/status")
 @requires("read")
 @bp.output(RestoreOut)
+@bp.doc(responses=[404])
 def restore_status() -> RestoreOut:
     """Show the running or the last restore."""
     row = restores.status()
@@ -50,7 +53,8 @@ def restore_status() -> RestoreOut:
 @bp.post("/restore/cancel")
 @requires("restore")
 @bp.input(RestoreChoice)
-@bp.output(RestoreOut, status_code=202)
+@bp.output(RestoreOut, status_code=202, description="It will stop.")
+@bp.doc(responses=[404, 409])
 def cancel_restore(json_data: RestoreChoice) -> tuple[RestoreOut, int]:
     """Stop a queued or running restore, before its swap."""
     return RestoreOut.of(restores.cancel(actor(), json_data.restore_id)), 202
@@ -60,6 +64,7 @@ def cancel_restore(json_data: RestoreChoice) -> tuple[RestoreOut, int]:
 @requires("restore")
 @bp.input(RestoreChoice)
 @bp.output(RestoreOut)
+@bp.doc(responses=[404, 409])
 def undo_restore(json_data: RestoreChoice) -> RestoreOut:
     """Exchange the live state and the one before the restore; done twice, it is as after the restore again."""
     return RestoreOut.of(restores.undo(actor(), json_data.restore_id))
@@ -69,6 +74,7 @@ def undo_restore(json_data: RestoreChoice) -> RestoreOut:
 @requires("admin")
 @bp.input(TrustIn)
 @bp.output(BackupOut)
+@bp.doc(responses=[409])
 def trust_backup(backup_id: UUID, json_data: TrustIn) -> BackupOut:
     """Vouch for an archive that this installation has not signed: its SQL is then executed as ours."""
     return BackupOut.of(restores.trust(actor(), backup_id, json_data.words))
@@ -76,6 +82,7 @@ def trust_backup(backup_id: UUID, json_data: TrustIn) -> BackupOut:
 
 @bp.get("/recovery-sheet")
 @requires("admin")
+@bp.output(FileSchema(type="string"), content_type="text/plain", description="The sheet.")
 def download_recovery_sheet() -> Response:
     """Send the sheet for the day when this machine is gone. It holds the signing key."""
     response = make_response(recovery_sheet.text(actor()))

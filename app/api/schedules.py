@@ -8,7 +8,7 @@ from apiflask import APIBlueprint
 from flask import url_for
 
 from app.api.auth import actor, protect, requires
-from app.api.schemas import BackupOut, Paging
+from app.api.schemas import BackupOut, Located, Paging
 from app.api.schemas_schedules import ScheduleOut, SchedulePage, SchedulePreviewOut
 from app.services import schedules
 from app.services.inputs import ScheduleInput, Toggle
@@ -29,7 +29,8 @@ def list_schedules(query_data: Paging) -> SchedulePage:
 @bp.post("")
 @requires("admin")
 @bp.input(ScheduleInput)
-@bp.output(ScheduleOut, status_code=201)
+@bp.output(ScheduleOut, status_code=201, headers=Located)
+@bp.doc(responses=[409])
 def create_schedule(json_data: ScheduleInput) -> tuple[ScheduleOut, int, dict[str, str]]:
     """Make a schedule. What is not named has the default of its frequency."""
     row = schedules.create(actor(), json_data)
@@ -82,7 +83,8 @@ def toggle_schedule(schedule_id: UUID, json_data: Toggle) -> ScheduleOut:
 
 @bp.post("/<uuid:schedule_id>/run")
 @requires("backup")
-@bp.output(BackupOut, status_code=202)
+@bp.output(BackupOut, status_code=202, headers=Located)
+@bp.doc(responses=[409])
 def run_schedule(schedule_id: UUID) -> tuple[BackupOut, int, dict[str, str]]:
     """Start a backup that belongs to the schedule now. It fills no slot."""
     row = schedules.run(actor(), schedule_id)

@@ -49,6 +49,27 @@ class PageOut(BaseModel, Generic[Item]):
         return cls(items=items, page=found.page, page_size=found.page_size, total=found.total)
 
 
+class ProblemOut(BaseModel):
+    """Why something was refused (RFC 9457). `detail` is a sentence for a person."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: dict[str, str] = Field({}, description="What is wrong, by field.")
+    id: str | None = Field(None, description="What stands in the way.")
+    blockers: list[str] = Field([], description="What stands in a restore's way.")
+    retry_after: int | None = Field(None, description="Seconds to wait.")
+
+
+class Located(BaseModel):
+    """The header of an answer that made something."""
+
+    Location: str = Field(description="The address of what was made.")
+
+
 class BackupFilters(Paging):
     """The query of the list."""
 

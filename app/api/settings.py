@@ -42,6 +42,7 @@ def put_settings(json_data: SettingsIn) -> SettingsOut:
 @bp.post("/settings/test")
 @requires("admin")
 @bp.output(TestsOut)
+@bp.doc(responses=[422])
 def test_notifications() -> TestsOut:
     """Send a test message to every recipient and channel, and say how each went."""
     return TestsOut(items=[TestOut.model_validate(result) for result in notifications.send_test(actor())])
@@ -59,6 +60,7 @@ def plan_retention(json_data: PlanInput) -> PlanOut:
 @bp.post("/retention/cleanup")
 @requires("admin")
 @bp.output(CleanupOut)
+@bp.doc(responses=[409])
 def run_cleanup() -> CleanupOut:
     """Delete now what no quota protects."""
     report = cleanup.cleanup(actor())

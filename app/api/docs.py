@@ -1,0 +1,61 @@
+"""/api/openapi.json and /api/docs: what the API can do, to read and to try out.
+
+Both are for those who may look at the API at all: the document lists everything that this machine can be made to do, and
+nobody needs that before they have a token or an account.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import flask_swagger_ui
+from apiflask import APIBlueprint
+from flask import Response, abort, current_app, jsonify, redirect, render_template, request, send_from_directory, url_for
+from flask.typing import ResponseReturnValue
+
+from app.api import openapi
+from app.api.auth import check, requires
+from app.errors import Unauthenticated
+
+bp = APIBlueprint("api_docs", __name__, url_prefix="/api", enable_openapi=False)
+
+SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
+FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
+
+
+@bp.before_request
+def readers_only() -> ResponseReturnValue | None:
+    """Refuse whoever may not read; somebody with a browser may sign in first. Raise Unauthenticated or Forbidden."""
+    try:
+        check()
+    except Unauthenticated:
+        if request.endpoint == "api_docs.page" and "Authorization" not in request.headers:
+            return redirect(url_for("web.auth.login", next=request.path))
+        raise
+    return None
+
+
+@bp.get("/openapi.json")
+@requires("read")
+def spec() -> Response:
+    """The OpenAPI 3.1 document."""
+    made = current_app.extensions.setdefault("openapi", {})
+    if not made:
+        made |= openapi.document(current_app)
+    return jsonify(made | {"servers": [{"url": request.script_root or "/"}]})
+
+
+@bp.get("/docs")
+@requires("read")
+def page() -> str:
+    """The page that shows the document, and sends requests with the session of who looks at it."""
+    return render_template("api/docs.html")
+
+
+@bp.get("/docs/<path:name>")
+@requires("read")
+def file(name: str) -> Response:
+    """A file of Swagger UI, as its package has it."""
+    if name not in FILES:
+        abort(404)
+    return send_from_directory(SWAGGER_UI, name, max_age=3600)
