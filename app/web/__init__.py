@@ -3,9 +3,14 @@
 from flask import Blueprint, Flask
 from flask_bootstrap import Bootstrap5
 
+from app.extensions import login_manager
 from app.web import (
+    account,
+    activity,
+    admins,
     auth,
     backups,
+    contents,
     context,
     filters,
     icons,
@@ -16,6 +21,7 @@ from app.web import (
     retention,
     schedules,
     settings,
+    tokens,
     uploads,
 )
 
@@ -25,11 +31,14 @@ def init_app(app: Flask) -> None:
     Bootstrap5(app)
     pages = Blueprint("web", __name__)
     pages.register_blueprint(auth.bp)
-    for part in (backups, restores, uploads, schedules, retention, settings, recovery):
+    for part in (backups, contents, restores, uploads, schedules, retention, settings, recovery):
+        pages.register_blueprint(part.bp)
+    for part in (account, activity, admins, tokens):
         pages.register_blueprint(part.bp)
     pages.add_url_rule("/", "start", backups.to_index)
     pages.after_request(not_kept.not_kept)
     app.register_blueprint(pages)
+    login_manager.unauthorized_handler(auth.ask_to_log_in)
     filters.init_app(app)
     restore_view.init_app(app)
     app.add_template_global(icons.icon)

@@ -16,17 +16,30 @@ class NavItem:
 
 
 NAVIGATION = (
-    NavItem("Backups", "web.backups.index", "archive", ("web.backups", "web.uploads")),
+    NavItem("Backups", "web.backups.index", "archive", ("web.backups", "web.contents", "web.uploads")),
     NavItem("Restores", "web.restores.index", "arrow-counterclockwise", ("web.restores",)),
     NavItem("Schedules", "web.schedules.index", "calendar2-week", ("web.schedules",)),
     NavItem("Retention", "web.retention.index", "layers", ("web.retention",)),
     NavItem("Settings", "web.settings.index", "gear", ("web.settings",)),
 )
 
+# What is behind the visitor's own button.
+ACCOUNT_MENU = (
+    NavItem("Your account", "web.account.index", "person", ("web.account",)),
+    NavItem("Admins", "web.admins.index", "people", ("web.admins",)),
+    NavItem("API tokens", "web.tokens.index", "key", ("web.tokens",)),
+    NavItem("Activity", "web.activity.index", "journal-text", ("web.activity",)),
+)
+
 
 def template_context() -> dict[str, Any]:
     """Return the names that the layout needs; called by Flask for every page."""
-    return {"navigation": NAVIGATION, "unhealthy_checks": unhealthy_checks, "running_restore": running_restore}
+    return {
+        "navigation": NAVIGATION,
+        "account_menu": ACCOUNT_MENU,
+        "unhealthy_checks": unhealthy_checks,
+        "running_restore": running_restore,
+    }
 
 
 def unhealthy_checks() -> list[health.Check]:
