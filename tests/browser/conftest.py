@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.stack import SmallStack
 from tests.browser.watch import Watch
+from tests.support.things import Things, make_things
 
 REQUIRED = "MVP_BROWSER_REQUIRED"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -69,6 +70,13 @@ def stack(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield stack
     finally:
         stack.stop()
+
+
+@pytest.fixture(scope="session")
+def things(stack: SmallStack) -> Things:
+    """One of everything in the running stack; the ids by name."""
+    with stack.app() as app:
+        return make_things(app)
 
 
 @pytest.fixture

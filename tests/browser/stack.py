@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from apiflask import APIFlask
 
+from app import create_app
+from app.config import read_settings
 from app.demo.config import ADMIN_EMAIL, APP_NAME, METADATA_NAME, Place, load_or_make_secrets
 from app.demo.sample import SampleSize, fill_sample
 from app.demo.servers import EmbeddedPostgres, free_port
 from app.demo.stack import Stack
+from app.extensions import db
 from tests.house.mail import MailServer
 from tests.support.restoring import Documents, documents_in, dumped_whole
 
@@ -118,6 +122,15 @@ class SmallStack(Stack):
         finally:
             go_on.set()
             holder.join()
+
+    @contextmanager
+    def app(self) -> Iterator[APIFlask]:
+        """Yield the application itself on the same servers, inside its context."""
+        app = create_app(read_settings(self.settings()))
+        with app.app_context():
+            yield app
+            db.session.remove()
+            db.engine.dispose()
 
     # -- what it has made ---------------------------------------------------------------------------------------
 

@@ -173,7 +173,8 @@ class Story:
         self.fits(shown.get_by_role("listitem").first)
         self.press(self.button("Save"))
         self.fits(self.page.get_by_role("main").get_by_text(name).first)
-        assert self.stack.metadata("SELECT cron_expression FROM backup_schedules WHERE name = %s", name) == [("17 4 * * 1-5",)]
+        saved = self.stack.metadata("SELECT cron_expression FROM backup_schedules WHERE name = %s", name)
+        assert saved == [("17 4 * * 1-5",)]
 
     def try_quotas(self) -> None:
         """See what smaller quotas would delete, then save them."""
