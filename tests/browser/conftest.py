@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.stack import SmallStack
 from tests.browser.watch import Watch
@@ -50,6 +50,7 @@ def chromium() -> Iterator[Browser]:
     """The system's Chromium, without a window."""
     path = chromium_path()
     flags = FLAGS + (["--no-sandbox"] if os.geteuid() == 0 else [])
+    expect.set_options(timeout=ACTION_SECONDS * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         try:
