@@ -20,6 +20,7 @@ protect(bp)
 @bp.get("/<uuid:backup_id>/contents")
 @requires("read")
 @bp.output(ContentsOut)
+@bp.doc(responses=[409])
 def get_contents(backup_id: UUID) -> ContentsOut:
     """Show what is inside an archive: each table's rows and bytes, and how many documents there are.
 
@@ -32,6 +33,7 @@ def get_contents(backup_id: UUID) -> ContentsOut:
 @requires("read")
 @bp.input(DocumentsQuery, location="query")
 @bp.output(DocumentsOut)
+@bp.doc(responses=[409])
 def list_documents(backup_id: UUID, query_data: DocumentsQuery) -> DocumentsOut:
     """List a folder of an archive's documents, folders first; with `search`, the documents below it by name."""
     folder = path_from_query("folder")
@@ -50,6 +52,7 @@ def list_documents(backup_id: UUID, query_data: DocumentsQuery) -> DocumentsOut:
 @requires("backup")
 @bp.input(DocumentQuery, location="query")
 @bp.output(FileSchema(type="string", format="binary"), content_type="application/octet-stream")
+@bp.doc(responses=[409])
 def get_document(backup_id: UUID, query_data: DocumentQuery) -> Response:
     """Send one document out of an archive. Its SHA-256 is the ETag; a damaged one is refused, or cut off before its end."""
     return send_document(backup_id, path_from_query("path"))
