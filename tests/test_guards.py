@@ -28,7 +28,8 @@ __all__ = ["app", "environment", "settings", "token"]
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
     "web": "door", "api": "door", "cli": "door", "scheduler": "door", "worker": "door",
-    "startup": "door", "factory": "door", "limits": "door", "jobs": "jobs", "services": "services", "engine": "engine",
+    "startup": "door", "factory": "door", "container": "door", "limits": "door",
+    "jobs": "jobs", "services": "services", "engine": "engine",
     "ledger": "ledger", "ledger_steps": "ledger", "ledger_restores": "ledger", "queue": "queue",
     "locks": "ledger", "schedule_locks": "ledger", "models": "models",
     "extensions": "ground", "config": "ground", "errors": "ground", "logs": "ground",
@@ -45,7 +46,7 @@ MAY_IMPORT = {
 }
 # Open to everybody: pages to sign in with, files of the pages, health for monitors.
 # `web.start` only leads on to the list, which asks.
-PUBLIC = {"web.auth.login", "web.start", "static", "bootstrap.static", "health.healthz", "health.readyz"}
+PUBLIC = {"web.auth.login", "web.auth.accept", "web.start", "static", "bootstrap.static", "health.healthz", "health.readyz"}
 
 
 def room_of(path: Path) -> str:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
+from app.container.databases import make_database
 from app.demo.config import ADMIN_EMAIL, APP_NAME, METADATA_NAME, Place, Secrets, process_environment
 from app.demo.processes import StackError, end, last_lines, launch
 from app.demo.sample import fill_sample
@@ -118,8 +118,8 @@ class Stack:
         self.valkey.start()
         with psycopg.connect(self.postgres.url(), autocommit=True) as connection:
             # Restoring needs a database and a sandbox role beside the live ones; backing up needs neither right.
-            _make_database(connection, APP_NAME, self.secrets.app_password, "CREATEDB CREATEROLE")
-            _make_database(connection, METADATA_NAME, self.secrets.metadata_password, "")
+            make_database(connection, APP_NAME, self.secrets.app_password, "CREATEDB CREATEROLE")
+            make_database(connection, METADATA_NAME, self.secrets.metadata_password, "")
 
     def fill(self) -> bool:
         """Make the sample app's data; return False if it is there already."""
@@ -215,15 +215,3 @@ class Stack:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
-
-
-def _make_database(connection: psycopg.Connection, name: str, password: str, rights: str) -> None:
-    """Given a superuser's connection, make a role and a database of that name, where they are not there yet."""
-    role = sql.Identifier(name)
-    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone() is None:
-        connection.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER").format(role))
-    attributes = sql.SQL(f"{rights} PASSWORD {{}}").format(sql.Literal(password))
-    connection.execute(sql.SQL("ALTER ROLE {} WITH {}").format(role, attributes))
-    if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
-        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(role, role))
-        connection.execute(sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(role))

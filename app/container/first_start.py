@@ -1,0 +1,211 @@
+"""Secrets, folders and permissions, made by a container that runs as root once, before all others.
+
+The secrets lie in volumes, one file each, and are read through the settings' NAME_FILE. What .env gives replaces what was
+generated. Passwords are never printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+# Files in the volume of secrets; settings of these names are read from them.
+FILES = {
+    "SECRET_KEY": "secret_key",
+    "BACKUP_SIGNING_KEY": "backup_signing_key",
+    "DATABASE_URL": "database_url",
+    "REDIS_URL": "redis_url",
+    "BACKUP_SOURCE_URL": "backup_source_url",
+    "SMTP_URL": "smtp_url",
+    "ADMIN_PASSWORD": "admin_password",
+}
+GENERATED = ("SECRET_KEY", "ADMIN_PASSWORD")
+SERVERS_FILE = "servers.json"
+PASSWORD_FILE = "password"
+METADATA_ROLE, SOURCE_ROLE = "motovaultpro_backup", "motovaultpro"
+VALKEY = """\
+# Made by `python -m app.container init`.
+bind * -::*
+port 6379
+dir /data
+requirepass {password}
+appendonly yes
+maxmemory-policy noeviction
+"""
+
+
+class StartError(Exception):
+    """Somebody has to decide something first. str() says what."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Where everything goes, and who the other containers run as."""
+
+    secrets: Path
+    postgres: Path
+    valkey: Path
+    storage: Path
+    documents: Path
+    uid: int
+    gid: int
+
+
+def read_owner(text: str) -> tuple[int, int]:
+    """Given "UID:GID", return both. Raise StartError."""
+    match = re.fullmatch(r"(\d{1,10}):(\d{1,10})", text)
+    if match is None:
+        raise StartError(f"BACKUP_UID and BACKUP_GID must be numbers, not {text!r}. `id -u` and `id -g` print yours.")
+    return int(match[1]), int(match[2])
+
+
+def prepare(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
+    """Given an order, and what .env says, make what is missing; yield lines for people. Raise StartError.
+
+    Changes nothing that is there already but the owner of our own files: it runs at every start.
+    """
+    try:
+        yield from _storage(order)
+        yield from _documents(order)
+        yield from _secrets(order, environ)
+    except PermissionError as error:
+        raise StartError(
+            f"{error.filename} can't be prepared: {error.strerror}. This step must run as root; if the folder lies on a "
+            f"network disk that refuses that, make it belong to {order.uid}:{order.gid} by hand."
+        ) from error
+
+
+def _storage(order: Order) -> Iterator[str]:
+    order.storage.mkdir(parents=True, exist_ok=True)
+    changed = 0
+    for path in (order.storage, *order.storage.rglob("*")):
+        if _owner(path) != (order.uid, order.gid):
+            os.chown(path, order.uid, order.gid, follow_symlinks=False)
+            changed += 1
+    order.storage.chmod(0o700)
+    if changed:
+        yield f"{order.storage} belongs to {order.uid}:{order.gid} now."
+
+
+def _documents(order: Order) -> Iterator[str]:
+    live, parent = order.documents, order.documents.parent
+    wanted = (order.uid, order.gid)
+    if not live.exists():
+        live.mkdir(mode=0o750, parents=True)
+        os.chown(live, *wanted)
+        yield f"{live} was made, empty: put the documents there, or set BACKUP_DOCUMENTS_PARENT to the folder above them."
+    uid, gid = _owner(live)
+    if uid != order.uid:
+        if any(live.iterdir()):
+            raise StartError(
+                f"The documents in {live} belong to user {uid}, group {gid}, but these containers run as {order.uid}: they "
+                f"could not give restored documents back to them.\nWrite BACKUP_UID={uid} and BACKUP_GID={gid} into .env, "
+                "and start again."
+            )
+        os.chown(live, *wanted)
+    if _owner(parent)[0] != order.uid and not _may_write(parent, order):
+        if {path.name for path in parent.iterdir()} <= {live.name}:
+            os.chown(parent, *wanted)
+            yield f"{parent} belongs to {order.uid}:{order.gid} now: a restore is built there, beside the documents."
+        else:
+            yield (
+                f"WARNING: user {order.uid} may not write to {parent} (BACKUP_DOCUMENTS_PARENT): backups work, but "
+                f"documents can't be restored until it may. On the host: chown {order.uid} that folder."
+            )
+
+
+def _may_write(folder: Path, order: Order) -> bool:
+    info = folder.stat()
+    if order.uid == 0:
+        return True
+    if info.st_gid == order.gid:
+        return bool(info.st_mode & 0o030 == 0o030)
+    return bool(info.st_mode & 0o003 == 0o003)
+
+
+def _secrets(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
+    first = not (order.secrets / FILES["SECRET_KEY"]).exists()
+    key_is_given = environ.get("SECRET_KEY") or environ.get("BACKUP_SIGNING_KEY")
+    if first and not key_is_given and any(order.storage.glob("*_backup_*.tar.gz")):
+        raise StartError(
+            f"There are archives in {order.storage}, but the volume of secrets is empty: the key that signed them is gone.\n"
+            "Write BACKUP_SIGNING_KEY=… into .env (the recovery sheet has it), or the old SECRET_KEY=…, and start again. "
+            "Without the key: move the archives away, start, and upload them on the page; they count as foreign then."
+        )
+    order.secrets.mkdir(parents=True, exist_ok=True)
+    os.chown(order.secrets, order.uid, order.gid)
+    order.secrets.chmod(0o700)
+    passwords = _server_passwords(order)
+    for name, text in _values(order, environ, passwords).items():
+        _write(order.secrets / FILES[name], text, 0o400, (order.uid, order.gid))
+    for folder in (order.postgres, order.valkey):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+    # Each of these volumes is mounted by one server only, whose user's number we don't know.
+    _write(order.postgres / PASSWORD_FILE, passwords["postgres"], 0o444)
+    _write(order.valkey / "valkey.conf", VALKEY.format(password=passwords["valkey"]), 0o444)
+    if first:
+        yield f"Secrets were made. Sign in as {environ.get('ADMIN_EMAIL') or 'ADMIN_EMAIL'}; this shows the password:"
+        yield f"  docker compose exec web cat {order.secrets / FILES['ADMIN_PASSWORD']}"
+    yield "Everything is prepared."
+
+
+def _server_passwords(order: Order) -> dict[str, str]:
+    path = order.secrets / SERVERS_FILE
+    if path.exists():
+        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    made = {name: secrets.token_urlsafe(24) for name in ("postgres", "valkey", METADATA_ROLE, SOURCE_ROLE)}
+    # For root only: the superuser's password is none of the app's business.
+    _write(path, json.dumps(made), 0o400)
+    return made
+
+
+def _values(order: Order, environ: Mapping[str, str], passwords: Mapping[str, str]) -> dict[str, str]:
+    """Return the content of each setting's file; an empty one counts as not set."""
+    values = {name: environ.get(name, "") for name in FILES}
+    for name in GENERATED:
+        if not values[name]:
+            values[name] = _read(order.secrets / FILES[name]) or secrets.token_urlsafe(32 if name == "SECRET_KEY" else 15)
+    values["DATABASE_URL"] = values["DATABASE_URL"] or _url(METADATA_ROLE, passwords)
+    values["BACKUP_SOURCE_URL"] = values["BACKUP_SOURCE_URL"] or _url(SOURCE_ROLE, passwords)
+    values["REDIS_URL"] = values["REDIS_URL"] or f"redis://:{quote(passwords['valkey'], safe='')}@valkey:6379/0"
+    return values
+
+
+def _url(role: str, passwords: Mapping[str, str]) -> str:
+    return f"postgresql://{role}:{quote(passwords[role], safe='')}@postgres:5432/{role}"
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _write(path: Path, text: str, mode: int, owner: tuple[int, int] | None = None) -> None:
+    """Replace the file, whole or not at all."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        if owner is not None:
+            os.chown(path, *owner)
+        return
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    if owner is not None:
+        os.chown(temporary, *owner)
+    temporary.chmod(mode)
+    temporary.rename(path)
+
+
+def _owner(path: Path) -> tuple[int, int]:
+    info = path.lstat()
+    return info.st_uid, info.st_gid

@@ -1,0 +1,47 @@
+"""Take out of a virtual environment what only the tests and the demo need. Run by the Dockerfile, with that environment's
+own Python: `python slim.py PYPROJECT KEPT_REQUIREMENT...`. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+def needed(requirements: list[str]) -> set[str]:
+    """Given requirements, return the canonical names of all installed distributions that they lead to."""
+    found: set[str] = set()
+    waiting = [(Requirement(text), "") for text in requirements]
+    seen: set[tuple[str, str]] = set()
+    while waiting:
+        requirement, wanted_by = waiting.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": wanted_by}):
+            continue
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            found.add(name)
+            waiting += [(Requirement(text), extra) for text in metadata.requires(name) or []]
+    return found
+
+
+def main() -> None:
+    """Uninstall what is not needed, pip itself included."""
+    project = tomllib.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["project"]
+    kept = needed([*project["dependencies"], *sys.argv[2:]])
+    installed = {canonicalize_name(found.metadata["Name"]) for found in metadata.distributions()}
+    surplus = sorted(installed - kept)
+    print(f"Kept {len(kept)} packages, taking out {len(surplus)}: {', '.join(surplus)}", flush=True)
+    subprocess.run([sys.executable, "-m", "pip", "uninstall", "--yes", "--quiet", *surplus], check=True)
+
+
+if __name__ == "__main__":
+    main()
