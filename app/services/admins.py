@@ -18,7 +18,7 @@ from app.services import audit, passwords, reauthentication, sessions, throttle,
 from app.services.actor import Actor
 
 WRONG = "Email or password is wrong."
-LAST = "This is the last admin who can sign in. Invite or enable another one first, or nobody could get in any more."
+LAST = "This is the last admin who can log in. Invite or enable another one first, or nobody could get in any more."
 SELF = "This is your own account. Ask another admin, so that nobody locks themselves out by mistake."
 # While somebody is kept waiting, one line in the audit log says so; a thousand would only hide the others.
 THROTTLED_TOLD = timedelta(minutes=15)

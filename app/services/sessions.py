@@ -78,7 +78,7 @@ def list_sessions(admin_id: UUID) -> list[AdminSession]:
 def numbers() -> dict[UUID, int]:
     """Return how many open sessions each admin has; those without one are left out."""
     counted = select(AdminSession.admin_id, func.count()).where(~_over(utcnow())).group_by(AdminSession.admin_id)
-    return dict(db.session.execute(counted).tuples().all())
+    return dict(db.session.execute(counted).all())
 
 
 def log_out(actor: Actor, session_id: UUID) -> None:

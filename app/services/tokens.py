@@ -94,7 +94,7 @@ def numbers() -> dict[UUID, int]:
     working = select(ApiToken.created_by, func.count()).where(
         ApiToken.created_by.is_not(None), ApiToken.revoked_at.is_(None)
     )
-    counted = db.session.execute(working.group_by(ApiToken.created_by)).tuples()
+    counted = db.session.execute(working.group_by(ApiToken.created_by))
     return {maker: number for maker, number in counted if maker is not None}
 
 

@@ -14,6 +14,7 @@ from app.web import (
     context,
     filters,
     icons,
+    overview,
     not_kept,
     recovery,
     restore_view,
@@ -35,7 +36,7 @@ def init_app(app: Flask) -> None:
         pages.register_blueprint(part.bp)
     for part in (account, activity, admins, tokens):
         pages.register_blueprint(part.bp)
-    pages.add_url_rule("/", "start", backups.to_index)
+    pages.add_url_rule("/", "start", overview.start)
     pages.after_request(not_kept.not_kept)
     app.register_blueprint(pages)
     login_manager.unauthorized_handler(auth.ask_to_log_in)

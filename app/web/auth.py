@@ -1,14 +1,17 @@
-"""Login, logout."""
+"""Login, logout, and the page behind an invitation's link."""
 
-from flask import Blueprint, flash, redirect, render_template, request, session, url_for
+from urllib.parse import urlsplit
+
+from flask import Blueprint, flash, make_response, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required, login_user, logout_user
 
-from app.errors import InvalidCredentials, Throttled
+from app.errors import Conflict, InvalidCredentials, InvalidInput, NotFound, Throttled
 from app.models import Admin
-from app.services import admins, sessions
+from app.services import admins, invitations, sessions
 from app.web.actor import current_actor
-from app.web.forms import LoginForm
+from app.web.forms import LoginForm, refuse
+from app.web.people_forms import AcceptForm
 from app.web.safe_next import safe_next
 
 bp = Blueprint("auth", __name__)
@@ -49,6 +52,49 @@ def logout() -> ResponseReturnValue:
     session.clear()
     flash("You are logged out.", "success")
     return redirect(url_for("web.auth.login"))
+
+
+@bp.route("/invitation/<secret>", methods=["GET", "POST"])
+def accept(secret: str) -> ResponseReturnValue:
+    """The page behind an invitation's link: choosing a password makes the account and opens a session."""
+    form = AcceptForm()
+    status = 200
+    try:
+        invitation = invitations.read(secret)
+        if form.validate_on_submit():
+            try:
+                admin = invitations.accept(secret, form.new_password.data or "", request.remote_addr or "")
+            except InvalidInput as error:
+                status = refuse(form, InvalidInput({"new_password": error.fields["password"]}))
+            else:
+                open_session(admin)
+                flash("Your account is ready, and you are logged in.", "success")
+                return redirect(url_for("web.start"))
+        elif form.is_submitted():
+            status = 422
+    except (NotFound, Conflict) as error:
+        return render_template("auth/no_invitation.html", reason=error.detail), error.status
+    page = make_response(render_template("auth/accept.html", form=form, invitation=invitation, secret=secret), status)
+    page.headers["Referrer-Policy"] = "no-referrer"
+    return page
+
+
+def ask_to_log_in() -> ResponseReturnValue:
+    """Send whoever has no session to the login, and from there back to where they were."""
+    if session.pop("_user_id", None):
+        lost = "" if request.method in ("GET", "HEAD") else " What you sent was not saved."
+        flash(f"Your session has ended. Log in again to go on.{lost}", "warning")
+    return redirect(url_for("web.auth.login", next=way_back()))
+
+
+def way_back() -> str | None:
+    """Return the path to go on with after the login: the page that was asked for, or the one with the form that was sent."""
+    if request.method in ("GET", "HEAD"):
+        path = request.full_path.rstrip("?")
+    else:
+        parts = urlsplit(request.referrer or "")
+        path = f"{parts.path}?{parts.query}".rstrip("?") if parts.netloc == request.host else ""
+    return path if path not in ("", "/") else None
 
 
 def open_session(admin: Admin) -> None:

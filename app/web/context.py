@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from flask import current_app
+
 from app.services import health, restores
 from app.services.restores import Restore
 
@@ -16,19 +18,19 @@ class NavItem:
 
 
 NAVIGATION = (
-    NavItem("Backups", "web.backups.index", "archive", ("web.backups", "web.contents", "web.uploads")),
-    NavItem("Restores", "web.restores.index", "arrow-counterclockwise", ("web.restores",)),
+    NavItem("Overview", "web.start", "house", ("web.start",)),
+    NavItem("Backups", "web.backups.index", "archive", ("web.backups", "web.uploads", "web.contents")),
+    NavItem("Restore", "web.restores.index", "arrow-counterclockwise", ("web.restores",)),
     NavItem("Schedules", "web.schedules.index", "calendar2-week", ("web.schedules",)),
     NavItem("Retention", "web.retention.index", "layers", ("web.retention",)),
     NavItem("Settings", "web.settings.index", "gear", ("web.settings",)),
+    NavItem("Activity", "web.activity.index", "clock-history", ("web.activity",)),
 )
-
-# What is behind the visitor's own button.
 ACCOUNT_MENU = (
     NavItem("Your account", "web.account.index", "person", ("web.account",)),
     NavItem("Admins", "web.admins.index", "people", ("web.admins",)),
     NavItem("API tokens", "web.tokens.index", "key", ("web.tokens",)),
-    NavItem("Activity", "web.activity.index", "journal-text", ("web.activity",)),
+    NavItem("Recovery sheet", "web.recovery.sheet", "life-preserver", ("web.recovery",)),
 )
 
 

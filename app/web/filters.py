@@ -26,7 +26,7 @@ KINDS = {"manual": "Manual", "scheduled": "Scheduled", "safety": "Safety", "uplo
 
 def init_app(app: Flask) -> None:
     """Given the application, make this module's functions and words known to its templates."""
-    for function in (filesize, count, utc, utc_day, zoned, iso, ago, duration, time_left, rate, phase_name):
+    for function in (filesize, count, utc, utc_day, zoned, iso, ago, duration, time_left, rate, phase_name, counted):
         app.add_template_filter(function)
     app.jinja_env.globals.update(PHASES=PHASES, STATUSES=STATUSES, KINDS=KINDS)
 
@@ -46,6 +46,11 @@ def filesize(size_bytes: int | float | None) -> str:
 def count(number: int | None) -> str:
     """Given a count, return it with thousands separated by commas, "–" for None."""
     return "–" if number is None else f"{number:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Given a number and a noun in the singular, return both: "no sessions", "1 session", "2 sessions"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number or 'no'} {noun}s" if number < 1000 else f"{number:,} {noun}s"
 
 
 def utc(moment: datetime | None) -> str:

@@ -4,7 +4,7 @@ from flask_wtf import FlaskForm
 from wtforms import BooleanField, EmailField, HiddenField, PasswordField, StringField, TextAreaField
 from wtforms.validators import InputRequired
 
-from app.errors import InvalidInput
+from app.errors import DomainError, InvalidInput
 
 TYPED_BY_HAND = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
 
@@ -55,3 +55,12 @@ def show_errors(form: FlaskForm, error: InvalidInput) -> None:
             form[name].errors = [*form[name].errors, message]
         else:
             form.form_errors.append(message)
+
+
+def refuse(form: FlaskForm, error: DomainError) -> int:
+    """Given why a service refuses a form, show it there: at its fields, else above them. Return the answer's status."""
+    if isinstance(error, InvalidInput):
+        show_errors(form, error)
+    else:
+        form.form_errors.append(error.detail)
+    return error.status

@@ -21,6 +21,18 @@
     document.documentElement.dataset.themeChoice = choice;
     const button = document.querySelector("[data-theme-toggle]");
     if (button) button.setAttribute("aria-label", `Theme: ${choice === "auto" ? "as the system" : choice}. Change it.`);
+    document.querySelectorAll("[data-theme-option]").forEach((option) => {
+      option.checked = option.value === choice;
+    });
+  };
+  const choose = (next) => {
+    choice = next;
+    try {
+      localStorage.setItem(KEY, choice);
+    } catch {
+      // Private windows may refuse storage; the choice then lasts as long as the page.
+    }
+    apply();
   };
 
   document.documentElement.classList.add("js");
@@ -29,13 +41,10 @@
   document.addEventListener("DOMContentLoaded", () => {
     apply();
     document.querySelector("[data-theme-toggle]")?.addEventListener("click", () => {
-      choice = CHOICES[(CHOICES.indexOf(choice) + 1) % CHOICES.length];
-      try {
-        localStorage.setItem(KEY, choice);
-      } catch {
-        // Private windows may refuse storage; the choice then lasts as long as the page.
-      }
-      apply();
+      choose(CHOICES[(CHOICES.indexOf(choice) + 1) % CHOICES.length]);
+    });
+    document.querySelectorAll("[data-theme-option]").forEach((option) => {
+      option.addEventListener("change", () => choose(option.value));
     });
   });
 })();

@@ -1,0 +1,143 @@
+"""The audit log in plain words: what was done, to what, and with which details."""
+
+from collections import defaultdict
+from typing import Any
+
+from app.web.filters import filesize
+
+# Action: icon, tone, sentence; names in braces are taken from the entry's detail.
+WORDS = {
+    "login": ("box-arrow-in-right", "secondary", "Logged in"),
+    "login.failed": ("shield-exclamation", "warning", "A login as {email} failed"),
+    "login.throttled": ("shield-x", "danger", "Logins as {email} were refused: too many wrong passwords"),
+    "logout": ("box-arrow-right", "secondary", "Logged out"),
+    "sessions.ended": ("box-arrow-right", "secondary", "Ended other sessions of their own"),
+    "password.wrong": ("shield-exclamation", "warning", "Typed a wrong password where it was asked for again"),
+    "password.changed": ("key", "info", "Changed their own password"),
+    "password.reset": ("key", "warning", "Set a new password for {email}"),
+    "admin.created": ("person-plus", "info", "Made {email} an admin"),
+    "admin.invited": ("envelope-plus", "info", "Invited {email} to be an admin"),
+    "admin.invitation_withdrawn": ("envelope-x", "info", "Withdrew the invitation of {email}"),
+    "admin.joined": ("person-check", "info", "Accepted the invitation of {invited_by}, and is an admin now"),
+    "admin.disabled": ("person-slash", "warning", "Disabled {email}"),
+    "admin.enabled": ("person-check", "info", "Enabled {email} again"),
+    "admin.removed": ("person-x", "danger", "Removed {email}"),
+    "token.created": ("key", "info", "Made the API token “{name}”"),
+    "token.revoked": ("key", "warning", "Revoked the API token “{name}”"),
+    "backup.started": ("archive", "primary", "Started a backup"),
+    "backup.cancelled": ("slash-circle", "secondary", "Cancelled a backup"),
+    "backup.changed": ("pencil", "secondary", "Changed a backup’s pin or note"),
+    "backup.deleted": ("trash3", "danger", "Deleted a backup"),
+    "backup.verify": ("patch-check", "secondary", "Asked for a backup to be verified"),
+    "backup.uploaded": ("upload", "primary", "Uploaded an archive"),
+    "backup.downloaded": ("download", "info", "Downloaded a backup’s archive"),
+    "backup.document_downloaded": ("file-earmark-arrow-down", "info", "Downloaded a document out of a backup"),
+    "backup.trusted": ("patch-exclamation", "warning", "Trusted an archive that is not signed by this installation"),
+    "backup.rescan": ("search", "secondary", "Looked for archives in the storage folder"),
+    "restore.started": ("arrow-counterclockwise", "primary", "Started a restore"),
+    "restore.without_safety_backup": ("exclamation-triangle", "danger", "Chose to restore without a safety backup"),
+    "restore.cancelled": ("slash-circle", "secondary", "Cancelled a restore"),
+    "restore.completed": ("check-circle", "success", "A restore was completed"),
+    "restore.failed": ("x-circle", "danger", "A restore failed"),
+    "restore.undone": ("arrow-counterclockwise", "warning", "Undid a restore"),
+    "restore.redone": ("arrow-clockwise", "warning", "Made a restore’s state live again"),
+    "restore.discarded": ("trash3", "secondary", "The state before a restore was dropped: its time to undo was over"),
+    "restore.found": ("search", "secondary", "Found a restore that this history did not know"),
+    "schedule.created": ("calendar2-plus", "info", "Made a schedule"),
+    "schedule.changed": ("pencil", "info", "Changed a schedule"),
+    "schedule.deleted": ("calendar2-x", "danger", "Deleted the schedule “{name}”"),
+    "schedule.enabled": ("toggle-on", "info", "Switched a schedule on"),
+    "schedule.disabled": ("toggle-off", "warning", "Switched a schedule off"),
+    "schedule.run": ("play", "primary", "Ran a schedule by hand"),
+    "settings.changed": ("sliders", "info", "Changed the settings"),
+    "notifications.tested": ("send", "secondary", "Sent a test message"),
+    "recovery_sheet.downloaded": ("life-preserver", "warning", "Downloaded the recovery sheet"),
+    "retention.cleanup": ("recycle", "secondary", "Cleaned up old backups"),
+}
+# What the filter offers: a title, then the actions that begin so.
+GROUPS = {
+    "Backups": ("backup.",),
+    "Restores": ("restore.",),
+    "Schedules": ("schedule.",),
+    "Logging in": ("login", "logout", "sessions.", "password."),
+    "Admins": ("admin.",),
+    "API tokens": ("token.",),
+    "Settings and upkeep": ("settings.changed", "notifications.tested", "recovery_sheet.downloaded", "retention.cleanup"),
+}
+LABELS = {
+    "backup_id": "Backup",
+    "categories": "Kept as",
+    "created_by": "Made by",
+    "filename": "File",
+    "id": "Backup",
+    "note": "Note",
+    "sha256": "SHA-256",
+    "undo_hours": "Hours to undo a restore",
+    "stall_minutes": "Minutes until a stall",
+    "secrets": "Secrets changed (not kept here)",
+}
+SUBJECTS = {
+    "backup": "this backup",
+    "restore": "this restore",
+    "schedule": "this schedule",
+    "admin": "this admin",
+    "token": "this token",
+    "invitation": "this invitation",
+    "settings": "the settings",
+    "storage": "the storage folder",
+}
+
+
+def icon_of(action: str) -> str:
+    """Given an action, return the name of its icon."""
+    return WORDS.get(action, ("dot", "", ""))[0]
+
+
+def tone_of(action: str) -> str:
+    """Given an action, return how it is coloured."""
+    return WORDS.get(action, ("", "secondary", ""))[1]
+
+
+def sentence(action: str, detail: dict[str, Any]) -> str:
+    """Given an action and its detail, return it in words; an action unknown here is shown as it is."""
+    if action not in WORDS:
+        return action.replace(".", ": ").replace("_", " ").capitalize()
+    known = {name: value for name, value in detail.items() if isinstance(value, str) and value}
+    return WORDS[action][2].format_map(defaultdict(lambda: "somebody", known))
+
+
+def choices() -> dict[str, dict[str, str]]:
+    """Return what the filter offers: for each group its actions with their words; one with a dot at its end is all that
+    begin so."""
+    blank: defaultdict[str, str] = defaultdict(lambda: "…")
+    chosen = {}
+    for title, beginnings in GROUPS.items():
+        every = {beginnings[0]: f"All of: {title}"} if beginnings[0].endswith(".") else {}
+        names = [action for action in WORDS if action.startswith(beginnings)]
+        chosen[title] = every | {action: WORDS[action][2].format_map(blank) for action in names}
+    return chosen
+
+
+def facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
+    """Given an entry's detail, return its lines: a label and a text."""
+    return [(label(name), text(name, value)) for name, value in detail.items()]
+
+
+def label(name: str) -> str:
+    """Given the name of a detail, return it as people read it."""
+    return LABELS.get(name) or name.replace("_", " ").capitalize()
+
+
+def text(name: str, value: Any) -> str:
+    """Given the name of a detail and its value, return the value as people read it."""
+    if value is None or value == "" or value == []:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float) and name.endswith("_bytes"):
+        return filesize(value)
+    if isinstance(value, list):
+        return ", ".join(text("", part) for part in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{label(key)}: {text(key, part)}" for key, part in value.items())
+    return str(value)
