@@ -21,7 +21,8 @@ from app.services import admins, audit, delivery, passwords, reauthentication
 from app.services.actor import Actor
 
 LASTS = timedelta(days=3)
-PATH = "/invitation/"
+# In the query: the log of requests keeps the path.
+PATH = "/invitation?key="
 NOT_VALID = "This invitation no longer works: it was used or withdrawn, or is older than three days. Ask for a new one."
 
 

@@ -54,10 +54,10 @@ def logout() -> ResponseReturnValue:
     return redirect(url_for("web.auth.login"))
 
 
-@bp.route("/invitation/<secret>", methods=["GET", "POST"])
-def accept(secret: str) -> ResponseReturnValue:
+@bp.route("/invitation", methods=["GET", "POST"])
+def accept() -> ResponseReturnValue:
     """The page behind an invitation's link: choosing a password makes the account and opens a session."""
-    form = AcceptForm()
+    form, secret = AcceptForm(), request.args.get("key", "")
     status = 200
     try:
         invitation = invitations.read(secret)
