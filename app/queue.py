@@ -111,6 +111,11 @@ def workers() -> list[WorkerSummary]:
     return alive
 
 
+def length(queue_name: str) -> int:
+    """Given a queue, return how many jobs wait in it. Raise redis.RedisError."""
+    return Queue(queue_name, connection=connection()).count
+
+
 def has_worker(queue_name: str) -> bool:
     """Given a queue, return whether a worker that is alive serves it. Raise redis.RedisError."""
     return any(queue_name in worker.queues for worker in workers())
