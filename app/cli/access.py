@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import click
 from flask.cli import AppGroup
 
 from app.cli.common import actor, checked
 from app.config import PASSWORD_LENGTH
 from app.models.api_tokens import SCOPES
-from app.services import admins, tokens
+from app.services import admins, invitations, tokens
 
-admin = AppGroup("admin", help="The people who may sign in.")
+admin = AppGroup("admin", help="The people who may log in.")
 token = AppGroup("token", help="Keys for the JSON API.")
+NO_ADDRESS = "PUBLIC_URL is not set: put the address of the pages in front of the link."
 
 
 @admin.command("create")
@@ -19,15 +22,82 @@ token = AppGroup("token", help="Keys for the JSON API.")
 @checked
 def create_admin(email: str) -> None:
     """Make an admin. Asks for the password, or takes the first line of a pipe."""
-    stdin = click.get_text_stream("stdin")
-    if stdin.isatty():
-        password = click.prompt(
-            f"Password (at least {PASSWORD_LENGTH} characters)", hide_input=True, confirmation_prompt=True
-        )
-    else:
-        password = stdin.readline().rstrip("\r\n")
-    made = admins.create(actor(), email, password)
+    made = admins.create(actor(), email, chosen_password())
     click.echo(f"{made.email} can sign in now.")
+
+
+@admin.command("password")
+@click.argument("email")
+@checked
+def set_password(email: str) -> None:
+    """Set a new password for an admin who forgot theirs, and end their sessions. Asks, or takes the first line of a pipe."""
+    found = admins.find(email)
+    ended = admins.set_password(actor(), found.email, chosen_password())
+    click.echo(f"{found.email} has a new password. Sessions that ended: {ended}.")
+    if found.disabled_at is not None:
+        click.echo(f"The account is disabled: `flask admin enable {found.email}` lets them log in.", err=True)
+
+
+@admin.command("list")
+@checked
+def list_admins() -> None:
+    """List the admins, and who is invited."""
+    for person in admins.list_admins():
+        login = f"{person.last_login_at:%Y-%m-%d %H:%M} UTC" if person.last_login_at else "never"
+        state = "disabled" if person.disabled_at else "enabled"
+        figures = f"last login {login}, {person.sessions} sessions, {person.tokens} tokens"
+        click.echo(f"{person.email}  {state}  {figures}")
+    for row in invitations.list_invitations():
+        click.echo(f"{row.email}  invited by {row.invited_by_name}, until {row.expires_at:%Y-%m-%d %H:%M} UTC")
+
+
+@admin.command("invite")
+@click.argument("email")
+@checked
+def invite_admin(email: str) -> None:
+    """Make an invitation and print its link, once; mail it too where SMTP_URL is set."""
+    made = invitations.invite(actor(), email)
+    if made.mailed:
+        click.echo(f"The link was mailed to {made.invitation.email}.", err=True)
+    elif made.mail_problem:
+        click.echo(f"The mail was not sent: {made.mail_problem}", err=True)
+    if made.link.startswith("/"):
+        click.echo(NO_ADDRESS, err=True)
+    click.echo(f"It works once, until {made.invitation.expires_at:%Y-%m-%d %H:%M} UTC:", err=True)
+    click.echo(made.link)
+
+
+@admin.command("disable")
+@click.argument("email")
+@checked
+def disable_admin(email: str) -> None:
+    """End an admin's access at once: sessions, and tokens for good."""
+    found = admins.find(email)
+    ended = admins.disable(actor(), found.id)
+    click.echo(f"{found.email} is disabled. Ended: {ended.sessions} sessions, {ended.tokens} tokens.")
+
+
+@admin.command("enable")
+@click.argument("email")
+@checked
+def enable_admin(email: str) -> None:
+    """Let a disabled admin log in again."""
+    found = admins.enable(actor(), admins.find(email).id)
+    click.echo(f"{found.email} can log in again.")
+
+
+@admin.command("remove")
+@click.argument("email")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@checked
+def remove_admin(email: str, yes: bool) -> None:
+    """Delete an admin's account for good. The audit log keeps what they did."""
+    found = admins.find(email)
+    address = found.email
+    if not yes:
+        click.confirm(f"Remove {address} for good, with their sessions and tokens?", abort=True)
+    ended = admins.remove(actor(), found.id)
+    click.echo(f"{address} is removed. Ended: {ended.sessions} sessions, {ended.tokens} tokens.")
 
 
 @token.command("create")
@@ -39,3 +109,33 @@ def create_token(name: str, scopes: tuple[str, ...]) -> None:
     made, secret = tokens.create(actor(), name, scopes)
     click.echo(f"Token '{made.name}' with {', '.join(made.scopes)}. It is shown only this once:", err=True)
     click.echo(secret)
+
+
+@token.command("list")
+@checked
+def list_tokens() -> None:
+    """List the tokens that work."""
+    for row in tokens.list_tokens():
+        if row.revoked_at is None:
+            used = f"last used {row.last_used_at:%Y-%m-%d %H:%M} UTC" if row.last_used_at else "never used"
+            click.echo(
+                f"{row.id}  {row.prefix}…  {row.name}  {', '.join(row.scopes)}  {used}, made by {row.created_by_name}"
+            )
+
+
+@token.command("revoke")
+@click.argument("token_id", type=click.UUID)
+@checked
+def revoke_token(token_id: UUID) -> None:
+    """End a token, named by the id that `flask token list` shows."""
+    click.echo(f"Token '{tokens.revoke(actor(), token_id).name}' is revoked.")
+
+
+def chosen_password() -> str:
+    """Return a new password: asked for twice at a terminal, else the first line of the pipe."""
+    stdin = click.get_text_stream("stdin")
+    if not stdin.isatty():
+        return stdin.readline().rstrip("\r\n")
+    question = f"Password (at least {PASSWORD_LENGTH} characters)"
+    chosen: str = click.prompt(question, hide_input=True, confirmation_prompt=True)
+    return chosen
