@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,3 +212,15 @@ class MemberPipeline:
         for future, _, _ in self._pending:
             future.cancel()
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path, reserve: int, meter: Meter, threads: int) -> Iterator[MemberPipeline]:
+    """Given where, how many bytes of the disk to keep free and how many threads to use, yield a pipeline into a new file."""
+    file = ArchiveFile(path, reserve)
+    pipeline = MemberPipeline(file, meter, threads)
+    try:
+        yield pipeline
+    finally:
+        pipeline.close()
+        file.close()

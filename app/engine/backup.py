@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import psycopg
 
 from . import dump, postgres, preflight, storage
 from .archive_end import manifest_member
-from .archive_writer import ArchiveFile, MemberPipeline
+from .archive_writer import ArchiveFile, MemberPipeline, writing
 from .clients import Client, find_client
 from .database_writer import DatabaseWriter, WrittenDump, database_path
 from .documents import measure
@@ -21,6 +22,7 @@ from .documents_writer import DocumentsWriter
 from .errors import ArchiveError, DumpError
 from .gzip_members import footer
 from .manifest import DatabasePart, DocumentsPart, Manifest, serialise
+from .packers import packers
 from .parallel_dump import parallel_dump
 from .postgres import Snapshot
 from .preflight import Source
@@ -142,20 +144,21 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
                 documents_size = measure(source.documents_dir, meter.tick)
                 tables_bytes = sum(table.size_bytes for table in snapshot.tables)
                 preflight.check_room(request.storage_dir, tables_bytes, documents_size, request.disk_reserve)
-                file = ArchiveFile(partial, request.disk_reserve)
-                pipeline = MemberPipeline(file, meter, threads_of_machine(request.threads))
-                try:
+                threads, root = threads_of_machine(request.threads), source.documents_dir
+                with (
+                    writing(partial, request.disk_reserve, meter, threads) as pipeline,
+                    packers(root, documents_size.bytes, threads, pipeline.limit, request.backup_id) as helpers,
+                ):
                     meter.phase("database", tables_bytes)
                     written = _write_database(request, client, snapshot, pipeline, meter, started_at, warn)
                     connection.execute("COMMIT")  # the tables' locks are not needed for the documents
                     meter.phase("documents", documents_size.bytes)
-                    documents = _write_documents(request, pipeline, meter, warn)
+                    writer = DocumentsWriter(pipeline, meter, warn, request.storage_dir, helpers)
+                    with contextlib.closing(writer):
+                        documents = writer.write(root)
                     database = _database_part(source, client, snapshot, written)
-                    _write_end(request, file, started_at, written.head, database, documents, warn)
-                    file.sync(meter.tick)
-                finally:
-                    pipeline.close()
-                    file.close()
+                    _write_end(request, pipeline.file, started_at, written.head, database, documents, warn)
+                    pipeline.file.sync(meter.tick)
         except psycopg.Error as error:
             raise DumpError(f"The database connection was lost: {postgres.one_line(error)}") from error
 
@@ -174,14 +177,6 @@ def _write_database(
     for warning in parallel_dump(order, snapshot.tables, threads_of_machine(request.threads), meter, writer):
         warn(warning)
     return writer.finish()
-
-
-def _write_documents(request: BackupRequest, pipeline: MemberPipeline, meter: Meter, warn: Warnings) -> DocumentsPart:
-    writer = DocumentsWriter(pipeline, meter, warn, request.storage_dir)
-    try:
-        return writer.write(request.source.documents_dir)
-    finally:
-        writer.close()
 
 
 def _database_part(source: Source, client: Client, snapshot: Snapshot, written: WrittenDump) -> DatabasePart:

@@ -204,11 +204,26 @@ class ReadDocument:
     changed: bool
 
 
-def read_small(document: Document) -> ReadDocument:
-    """Given a file entry of modest size, return it as read; read again once if it changed meanwhile. Raise OSError."""
+def open_below(root: int, path: str) -> Folder:
+    """Given an open folder and a path below it, return the folder there, no part of whose path is a link. Raise OSError."""
+    folder = Folder(os.dup(root))
+    for name in path.split("/") if path else ():
+        folder = Folder(os.open(name, _FOLDER_FLAGS, dir_fd=folder.fd))
+    return folder
+
+
+class GrownTooLarge(Exception):
+    """A small file is not small any more."""
+
+
+def read_small(document: Document, longest: int | None = None) -> ReadDocument:
+    """Given a file entry of modest size, return it as read; read again once if it changed meanwhile. Raise OSError, and
+    GrownTooLarge if it has more than `longest` bytes by now."""
     for attempt in (1, 2):
         fd, before = open_file(document)
         try:
+            if longest is not None and before.st_size > longest:
+                raise GrownTooLarge
             data = _read_up_to(fd, before.st_size)
             changed = has_changed(before, fd, len(data))
         finally:

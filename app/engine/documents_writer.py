@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from . import documents, tar_headers
 from .archive_writer import Built, MemberPipeline, disk_error
-from .documents import Document, Folder, ReadDocument, Skipped, shown
-from .gzip_members import Buffer, is_worth_deflating, member
+from .documents import Document, Folder, Skipped, shown
+from .documents_packing import Batch, IndexLine, changed_warning, index_line, pack, tar_header
+from .gzip_members import is_worth_deflating, member
 from .manifest import DocumentsPart
+from .packers import InSlot, Packers
 from .progress import Meter
 
 LARGE_FILE = 4 * 1024 * 1024
@@ -26,51 +27,21 @@ OPEN_FOLDERS = 512
 """A batch keeps the folders of its files open; all batches under way together no more than this."""
 INDEX_IN_MEMORY = 16 * 1024 * 1024
 INDEX_NAME = "documents.index.jsonl"
-FOLDER_NAME = "documents"
 
 
 class Warn(Protocol):
     def __call__(self, text: str, /) -> None: ...
 
 
-def tar_path(path: str) -> str:
-    """Given a document's path, return its name in the tar stream."""
-    return f"{FOLDER_NAME}/{path}" if path else FOLDER_NAME
-
-
-def tar_header(entry: Document) -> bytes:
-    """Given an entry, return its tar header blocks."""
-    return tar_headers.header(
-        tar_path(entry.path),
-        entry.kind,
-        size=entry.size,
-        mode=entry.mode,
-        mtime=entry.mtime_ns // 1_000_000_000,
-        uid=entry.uid,
-        gid=entry.gid,
-        user=tar_headers.user_name(entry.uid),
-        group=tar_headers.group_name(entry.gid),
-        target=entry.target,
-    )
-
-
-def index_facts(entry: Document, sha256: str = "") -> dict[str, Any]:
-    """Given an entry, return its line in the index but for where it lies in the archive."""
-    facts: dict[str, Any] = {"path": entry.path, "kind": entry.kind, "mode": entry.mode, "mtime_ns": entry.mtime_ns}
-    facts |= {"uid": entry.uid, "gid": entry.gid}
-    facts |= {"user": tar_headers.user_name(entry.uid), "group": tar_headers.group_name(entry.gid)}
-    if entry.kind == "file":
-        facts |= {"size": entry.size, "sha256": sha256}
-    if entry.kind == "symlink":
-        facts["target"] = entry.target
-    return facts
-
-
 class DocumentsWriter:
-    """Writes the documents folder into the archive. Memory is bounded by the batches under way."""
+    """Writes the documents folder into the archive, with the help of `packers` if there are any. Memory is bounded by the
+    batches under way."""
 
-    def __init__(self, pipeline: MemberPipeline, meter: Meter, warn: Warn, spool_folder: Path) -> None:
+    def __init__(
+        self, pipeline: MemberPipeline, meter: Meter, warn: Warn, spool_folder: Path, packers: Packers | None = None
+    ) -> None:
         self._pipeline = pipeline
+        self._packers = packers
         self._meter = meter
         self._warn = warn
         self._index = tempfile.SpooledTemporaryFile(INDEX_IN_MEMORY, dir=str(spool_folder))  # noqa: SIM115
@@ -117,25 +88,34 @@ class DocumentsWriter:
         if self._batch:
             batch, size = self._batch, self._batch_bytes
             self._batch, self._batch_bytes, self._batch_folders = [], 0, set()
-            self._pipeline.submit(lambda: pack(batch), self._batch_written, size)
+            self._pipeline.submit(lambda: self._pack(batch), self._batch_written, size)
 
-    def _batch_written(self, offset: int, length: int, packed: Packed) -> None:
-        for warning in packed.warnings:
+    def _pack(self, batch: list[Document]) -> Built[InSlot]:
+        packed = self._packers.pack(batch) if self._packers is not None else None
+        if packed is not None and packed.member is not None:
+            return Built([packed.member], packed)
+        parts, found = pack(batch)
+        return Built([b"".join(parts)], InSlot(found))
+
+    def _batch_written(self, offset: int, length: int, packed: InSlot) -> None:
+        packed.give_back()
+        batch: Batch = packed.batch
+        for warning in batch.warnings:
             self._warn(warning)
-        for facts, skip in packed.lines:
-            self._add_line(facts, offset, skip)
-        self._meter.add(packed.size)
+        self._add_lines(batch.lines, offset)
+        self._meter.add(batch.size)
 
-    def _add_line(self, facts: dict[str, Any], member_offset: int, skip: int) -> None:
-        line = json.dumps({**facts, "member": member_offset, "skip": skip}, separators=(",", ":")).encode() + b"\n"
+    def _add_lines(self, lines: list[IndexLine], member_offset: int) -> None:
+        text = b"".join([line.complete(member_offset) for line in lines])
         try:
-            self._index.write(line)
+            self._index.write(text)
         except OSError as error:
             raise disk_error(error, self._pipeline.file.path) from error
-        self._index_digest.update(line)
-        self._index_size += len(line)
-        self._counts[facts["kind"]] += 1
-        self._bytes += facts.get("size", 0)
+        self._index_digest.update(text)
+        self._index_size += len(text)
+        for line in lines:
+            self._counts[line.kind] += 1
+            self._bytes += line.size
 
     def _write_large(self, document: Document) -> None:
         self._pipeline.drain()
@@ -171,7 +151,7 @@ class DocumentsWriter:
                 self._pipeline.file.take_back(mark)
         if changed:
             self._warn(changed_warning(entry.path, read, entry.size))
-        self._add_line(index_facts(entry, sha256), mark.offset, len(tar_header(entry)))
+        self._add_lines([index_line(entry, sha256, len(tar_header(entry)))], mark.offset)
 
     def _write_pieces(self, fd: int, entry: Document) -> tuple[str, int]:
         """Write one large file and return (SHA-256 of what the archive holds, bytes really read)."""
@@ -232,51 +212,3 @@ class _Piece:
         deflate = is_worth_deflating(data)
         parts = member([(deflate, [buffer for buffer in (lead, data, tail) if buffer])])
         return Built([b"".join(parts)], self._size)
-
-
-def changed_warning(path: str, read: int, size: int) -> str:
-    """Given a file that changed twice while it was read, return the warning about what the archive holds."""
-    missing = f", the missing {size - read} bytes as zeros" if read < size else ""
-    return f"{shown(path)}: it changed while it was read; this backup holds the {read} bytes that were read{missing}."
-
-
-class Packed:
-    """A batch of entries, ready to be a member. `lines` are (index facts, where the content begins in the member)."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[dict[str, Any], int]] = []
-        self.warnings: list[str] = []
-        self.size = 0
-        self.runs: list[tuple[bool, list[Buffer]]] = []
-        self._position = 0
-
-    def add(self, entry: Document, data: bytes, sha256: str) -> None:
-        head = tar_header(entry)
-        deflate = not data or is_worth_deflating(data)
-        if not data and self.runs:
-            deflate = self.runs[-1][0]
-        if not self.runs or self.runs[-1][0] != deflate:
-            self.runs.append((deflate, []))
-        tail = tar_headers.padding(len(data))
-        self.runs[-1][1].extend(buffer for buffer in (head, data, tail) if buffer)
-        self.lines.append((index_facts(entry, sha256), self._position + len(head)))
-        self._position += len(head) + len(data) + len(tail)
-        self.size += len(data)
-
-
-def pack(batch: list[Document]) -> Built[Packed]:
-    """Given entries of modest size, read them and return them as one member with their index lines and warnings."""
-    packed = Packed()
-    for document in batch:
-        if document.kind != "file":
-            packed.add(document, b"", "")
-            continue
-        try:
-            found: ReadDocument = documents.read_small(document)
-        except OSError as error:
-            packed.warnings.append(f"{shown(document.path)}: {documents.reason_of(error)}; it is not in this backup.")
-            continue
-        if found.changed:
-            packed.warnings.append(changed_warning(document.path, found.document.size, found.document.size))
-        packed.add(found.document, found.data, found.sha256)
-    return Built([b"".join(member(packed.runs))], packed)

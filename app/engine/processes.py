@@ -25,8 +25,9 @@ PIPE_BYTES = 1024 * 1024
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def _die_with_parent(parent: int) -> None:
-    """Ask Linux to kill this child when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG)."""
+def die_with_parent(parent: int) -> None:
+    """Given the parent's process id, ask Linux to kill this child when the thread that started it ends (prctl(2),
+    PR_SET_PDEATHSIG)."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
@@ -102,7 +103,7 @@ def running(
             env={**environment, RUN_ID_VARIABLE: str(run_id)},
             pass_fds=descriptors,
             process_group=0,
-            preexec_fn=lambda: _die_with_parent(parent),
+            preexec_fn=lambda: die_with_parent(parent),
             bufsize=0,
         )
     except (OSError, subprocess.SubprocessError) as error:
