@@ -37,15 +37,13 @@ Row, Slot = BackupHistory, BackupSlot
 
 @dataclass(frozen=True)
 class Day:
-    """A day in UTC and its backups; `missed` counts the runs that left no slot. `failed_id`: the last failed one that is
-    still in the history."""
+    """A day in UTC and its backups; `missed` counts the runs that left no slot."""
 
     day: date
     done: int = 0
     warned: int = 0
     failed: int = 0
     missed: int = 0
-    failed_id: UUID | None = None
 
     @property
     def state(self) -> str:
@@ -83,7 +81,6 @@ def _added(one: Day, other: Day) -> Day:
         one.warned + other.warned,
         one.failed + other.failed,
         one.missed,
-        one.failed_id or other.failed_id,
     )
 
 
@@ -91,17 +88,15 @@ def _from_history(since: datetime) -> Iterator[Day]:
     began = func.coalesce(Row.started_at, Row.created_at)
     day = cast(began, Date)
     completed, warned = Row.status == "completed", func.cardinality(Row.warnings) > 0
-    newest_failed = func.array_agg(Row.id).filter(Row.status == "failed")
     chosen = select(
         day,
         func.count().filter(completed, ~warned),
         func.count().filter(completed, warned),
         func.count().filter(Row.status == "failed"),
-        newest_failed,
     )
     chosen = chosen.where(Row.created_at >= since - timedelta(days=1), began >= since, Row.kind != "uploaded").group_by(day)
-    for found, done, with_warnings, failed, ids in db.session.execute(chosen):
-        yield Day(found, done, with_warnings, failed, 0, ids[-1] if ids else None)
+    for found, done, with_warnings, failed in db.session.execute(chosen):
+        yield Day(found, done, with_warnings, failed)
 
 
 def _from_audit_log(since: datetime) -> Iterator[Day]:

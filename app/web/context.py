@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from flask import current_app
-
 from app.services import health, restores
 from app.services.restores import Restore
 
