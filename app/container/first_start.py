@@ -33,7 +33,6 @@ VALKEY = """\
 # Made by `python -m app.container init`.
 bind * -::*
 port 6379
-dir /data
 requirepass {password}
 appendonly yes
 maxmemory-policy noeviction
