@@ -11,17 +11,17 @@ from tests.browser.accessible import THEMES, WIDTHS, faults, look
 from tests.browser.conftest import Open
 from tests.browser.stack import SmallStack
 from tests.browser.story import Story
-from tests.support.pages import NOT_FOUND, PAGES, PUBLIC_PAGES
+from tests.support.pages import NOT_FOUND, PAGES, PUBLIC_PAGES, paths
 from tests.support.things import Things
 
 QUICK_LOOKS = (("light", 1440), ("dark", 390))
 ALL_LOOKS = tuple((theme, width) for theme in THEMES for width in WIDTHS)
 
 
-def faults_on(page: Page, paths: Iterable[str], looks: Iterable[tuple[str, int]]) -> dict[str, list[str]]:
+def faults_on(page: Page, addresses: Iterable[str], looks: Iterable[tuple[str, int]]) -> dict[str, list[str]]:
     """Given paths and (theme, width) pairs, return what is wrong on each."""
     wrong = {}
-    for path in paths:
+    for path in addresses:
         for theme, width in looks:
             look(page, path, theme, width)
             if found := faults(page):
@@ -34,17 +34,17 @@ def told(wrong: dict[str, list[str]]) -> str:
     return "\n".join(f"{place}: {line}" for place, lines in wrong.items() for line in lines)
 
 
-def test_pages_for_strangers_are_accessible(open_page: Open) -> None:
+def test_pages_for_strangers_are_accessible(open_page: Open, things: Things) -> None:
     page = open_page()
-    wrong = faults_on(page, [path for paths in PUBLIC_PAGES.values() for path in paths], ALL_LOOKS)
+    wrong = faults_on(page, paths(things, PUBLIC_PAGES), ALL_LOOKS)
     assert not wrong, told(wrong)
 
 
 def test_each_page_is_accessible(open_page: Open, stack: SmallStack, things: Things) -> None:
     page = open_page()
     Story(page, stack).log_in()
-    paths = [templates[0].format_map(things) for templates in PAGES.values()]
-    wrong = faults_on(page, [*paths, NOT_FOUND], QUICK_LOOKS)
+    first = [templates[0].format_map(things) for templates in PAGES.values()]
+    wrong = faults_on(page, [*first, NOT_FOUND], QUICK_LOOKS)
     assert not wrong, told(wrong)
 
 
@@ -54,6 +54,5 @@ def test_each_page_is_accessible_with_all_kinds_of_data_in_every_look(
 ) -> None:
     page = open_page()
     Story(page, stack).log_in()
-    paths = [template.format_map(things) for templates in PAGES.values() for template in templates]
-    wrong = faults_on(page, paths, ALL_LOOKS)
+    wrong = faults_on(page, paths(things), ALL_LOOKS)
     assert not wrong, told(wrong)

@@ -11,11 +11,19 @@ from urllib.parse import urlsplit
 from flask import Flask
 
 PAGES: dict[str, tuple[str, ...]] = {
+    "web.start": ("/",),
     "web.backups.index": ("/backups/", "/backups/?status=failed", "/backups/?kind=uploaded", "/backups/?page=99"),
     "web.backups.detail": tuple(
         f"/backups/{{{name}}}" for name in ("own", "failed", "cancelled", "warned", "foreign", "safety", "missing")
     ),
     "web.backups.delete": ("/backups/{own}/delete", "/backups/{failed}/delete", "/backups/{foreign}/delete"),
+    "web.contents.tables": ("/backups/{own}/tables", "/backups/{foreign}/tables"),
+    "web.contents.documents": (
+        "/backups/{own}/documents",
+        "/backups/{own}/documents?search=invoice",
+        "/backups/{own}/documents?search=there+is+no+such+document",
+        "/backups/{foreign}/documents",
+    ),
     "web.uploads.form": ("/backups/upload",),
     "web.restores.index": ("/restores/",),
     "web.restores.preview": (
@@ -37,9 +45,23 @@ PAGES: dict[str, tuple[str, ...]] = {
     "web.settings.notify": ("/settings/notifications",),
     "web.settings.limits": ("/settings/limits",),
     "web.recovery.sheet": ("/recovery",),
+    "web.activity.index": ("/activity/", "/activity/?who=nobody+at+all"),
+    "web.account.index": ("/account/",),
+    "web.admins.index": ("/admins/",),
+    "web.admins.invite": ("/admins/invite",),
+    "web.admins.invited": ("/admins/invitations/{invitation}",),
+    "web.admins.disable": ("/admins/{colleague}/disable",),
+    "web.admins.enable": ("/admins/{disabled}/enable",),
+    "web.admins.remove": ("/admins/{colleague}/remove",),
+    "web.tokens.index": ("/tokens/",),
+    "web.tokens.create": ("/tokens/new",),
+    "web.tokens.created": ("/tokens/{token}",),
+    "web.tokens.revoke": ("/tokens/{token}/revoke",),
 }
 PUBLIC_PAGES: dict[str, tuple[str, ...]] = {
+    "web.start": ("/",),
     "web.auth.login": ("/login",),
+    "web.auth.accept": ("{invitation_page}",),
 }
 NO_PAGES: dict[str, str] = {
     "static": "files",
@@ -47,9 +69,9 @@ NO_PAGES: dict[str, str] = {
     "health.healthz": "JSON",
     "health.readyz": "JSON",
     "metrics.show": "text for Prometheus",
-    "web.start": "leads on to a page",
     "web.settings.index": "leads on to a page",
     "web.backups.download": "a file",
+    "web.contents.document": "a file",
     "web.backups.partial": "a part of a page",
     "web.restores.partial": "a part of a page",
     "web.restores.exact_preview": "a part of a page",
@@ -65,9 +87,9 @@ def unlisted(app: Flask) -> list[str]:
     return sorted(routes ^ {*PAGES, *PUBLIC_PAGES, *NO_PAGES})
 
 
-def paths(things: Mapping[str, str]) -> Iterator[str]:
-    """Given the ids of things by name, yield the path of every page behind the login."""
-    for templates in PAGES.values():
+def paths(things: Mapping[str, str], pages: Mapping[str, tuple[str, ...]] = PAGES) -> Iterator[str]:
+    """Given the ids of things by name, yield the path of every page behind the login (or of other pages)."""
+    for templates in pages.values():
         for template in templates:
             yield template.format_map(things)
 

@@ -1,59 +1,197 @@
-"""Pictures of the running demo for the README, into docs/images/.
+"""Pictures of a running demo: for the README and the guides into docs/images, and of every page for reviewers.
 
-    python -m tests.support.screenshots http://127.0.0.1:8000 admin@example.com --password-file FILE
+    make demo                                                 # in another terminal; `data` below is its DATA_DIR
+    python -m tests.support.screenshots data                  # renews docs/images
+    python -m tests.support.screenshots data --year           # makes a year of nightly backups first
+    python -m tests.support.screenshots data --things         # makes one of everything first
+    python -m tests.support.screenshots data --sheet FOLDER   # every page, 390/768/1440 px, light and dark
 
-The password is read from a file or from PASSWORD in the environment, never from the command line.
+`--year` and `--things` are for a demo that is thrown away: they invent backups, admins and tokens.
 """
 
 from __future__ import annotations
 
 import argparse
+import html
 import os
+import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+import psycopg
+from apiflask import APIFlask
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from app import create_app
+from app.config import read_settings
+from app.services import backups, schedules
+from app.services.inputs import ScheduleInput
+from tests.house.fixtures import TESTER
+from tests.support.history import make_history
+from tests.support.pages import PAGES, PUBLIC_PAGES, file_name
+from tests.support.things import make_things
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
-CHROMIUM_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WIDTH, HEIGHT = 1200, 920
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WIDTHS = (390, 768, 1440)
+THEMES = ("light", "dark")
+TALLEST = 4000
+"""Pixels after which a picture of a page is cut off."""
+
+FOR_GUIDES: dict[str, tuple[str, dict[str, int], str, bool]] = {
+    "overview": ("/", {"width": 1200, "height": 900}, "light", False),
+    "overview-dark": ("/", {"width": 1200, "height": 900}, "dark", False),
+    "overview-phone": ("/", {"width": 390, "height": 844}, "light", False),
+    "backups": ("/backups/", {"width": 1200, "height": 760}, "light", False),
+    "backup": ("/backups/{own}", {"width": 1200, "height": 900}, "light", False),
+    "preview": ("/backups/{own}/restore?exact=1", {"width": 1200, "height": 900}, "light", False),
+    "retention": ("/retention/", {"width": 1200, "height": 900}, "light", False),
+}
+"""Picture → (path, viewport, theme, the whole page)."""
+
+IDS = {
+    "own": "SELECT id FROM backup_history WHERE status = 'completed' AND origin = 'own' AND kind IN ('manual', 'scheduled')"
+    " ORDER BY started_at DESC",
+    "foreign": "SELECT id FROM backup_history WHERE status = 'completed' AND origin <> 'own'",
+    "safety": "SELECT id FROM backup_history WHERE status = 'completed' AND kind = 'safety'",
+    "warned": "SELECT id FROM backup_history WHERE status = 'completed' AND cardinality(warnings) > 1",
+    "missing": "SELECT id FROM backup_history WHERE filename LIKE '%_20260101_000001.tar.gz'",
+    "failed": "SELECT id FROM backup_history WHERE status = 'failed' ORDER BY created_at DESC",
+    "cancelled": "SELECT id FROM backup_history WHERE status = 'cancelled'",
+    "schedule": "SELECT id FROM backup_schedules WHERE deleted_at IS NULL AND frequency = 'daily'",
+    "schedule_custom": "SELECT id FROM backup_schedules WHERE deleted_at IS NULL AND frequency = 'custom'",
+    "restore": "SELECT id FROM restores WHERE status = 'completed' ORDER BY created_at DESC",
+    "restore_failed": "SELECT id FROM restores WHERE status = 'failed'",
+    "restore_cancelled": "SELECT id FROM restores WHERE status = 'cancelled'",
+    "colleague": "SELECT id FROM admins WHERE email LIKE 'colleague@%'",
+    "disabled": "SELECT id FROM admins WHERE disabled_at IS NOT NULL",
+    "token": "SELECT id FROM api_tokens WHERE revoked_at IS NULL",
+    "invitation": "SELECT id FROM admin_invitations ORDER BY created_at DESC",
+}
 
 
 def main() -> None:
     """Take the pictures that the command line asks for."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("url", help="where the demo runs")
-    arguments.add_argument("email", help="the admin to log in as")
-    arguments.add_argument("--password-file", type=Path)
-    arguments.add_argument("--into", type=Path, default=IMAGES)
+    arguments.add_argument("data", type=Path, help="the demo's DATA_DIR")
+    arguments.add_argument("--year", action="store_true", help="first make a year of nightly backups")
+    arguments.add_argument("--things", action="store_true", help="first make one of everything")
+    arguments.add_argument("--sheet", type=Path, metavar="FOLDER", help="pictures of every page for reviewers")
+    arguments.add_argument("--only", default="", metavar="WORD", help="of the sheet, only pages whose path has this word")
+    arguments.add_argument("--into", type=Path, default=IMAGES, help="where the guides' pictures go")
     chosen = arguments.parse_args()
-    password = chosen.password_file.read_text().strip() if chosen.password_file else os.environ["PASSWORD"]
-    chosen.into.mkdir(parents=True, exist_ok=True)
+    settings = demo_settings(chosen.data)
+    fill(settings, chosen.year, chosen.things)
+    things = known_things(settings["DATABASE_URL"])
+    with browser() as chromium:
+        state = log_in(chromium, settings)
+        if chosen.sheet is None:
+            shoot_guides(chromium, settings["PUBLIC_URL"], state, things, chosen.into)
+        else:
+            shoot_sheet(chromium, settings["PUBLIC_URL"], state, things, chosen.sheet, chosen.only)
+
+
+def demo_settings(data: Path) -> dict[str, str]:
+    """Given the demo's folder, return the settings of its processes."""
+    lines = (data / "demo.env").read_text(encoding="utf-8").splitlines()
+    pairs = (shlex.split(line)[1].partition("=") for line in lines if line.startswith("export "))
+    return {name: value for name, _, value in pairs}
+
+
+def fill(settings: dict[str, str], year: bool, things: bool) -> None:
+    """Given a demo's settings, make in it what was asked for."""
+    app: APIFlask = create_app(read_settings(settings))
+    with app.app_context():
+        if year:
+            (first,) = backups.list_backups(1, 1, status="completed", kind="manual").items
+            nightly = schedules.create(TESTER, ScheduleInput(name="Nightly", frequency="daily", hour=3))
+            make_history(app, first, nightly)
+        if things:
+            make_things(app)
+
+
+def known_things(database_url: str) -> dict[str, str]:
+    """Given this app's own database, return the ids that pages are opened for, by name; those of things that are there."""
+    with psycopg.connect(database_url) as connection:
+        found = {name: connection.execute(query.encode() + b" LIMIT 1").fetchone() for name, query in IDS.items()}
+    return {name: str(row[0]) for name, row in found.items() if row}
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Yield the system's Chromium."""
+    path = next(found for name in NAMES if (found := shutil.which(name)))
+    flags = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
-        _log_in(page, chosen.url.rstrip("/"), chosen.email, password)
-        page.screenshot(path=chosen.into / "backups.png")
-        page.locator("tr", has_text="Completed").locator("th a").first.click()
-        page.wait_for_url("**/backups/*-*")
-        page.screenshot(path=chosen.into / "backup.png")
-        browser.close()
+        chromium = playwright.chromium.launch(
+            executable_path=path, args=flags + (["--no-sandbox"] if os.geteuid() == 0 else [])
+        )
+        yield chromium
+        chromium.close()
 
 
-def _log_in(page: Page, url: str, email: str, password: str) -> None:
-    page.goto(f"{url}/login")
-    page.get_by_label("Email").fill(email)
-    page.get_by_label("Password").fill(password)
+def log_in(chromium: Browser, settings: dict[str, str]) -> Any:
+    """Given a demo's settings, log in as its first admin and return the cookies."""
+    page = chromium.new_page(base_url=settings["PUBLIC_URL"])
+    page.goto("/login")
+    page.get_by_label("Email").fill(settings["ADMIN_EMAIL"])
+    page.get_by_label("Password", exact=True).fill(settings["ADMIN_PASSWORD"])
     page.get_by_role("button", name="Log in").click()
-    page.get_by_role("heading", name="Backups", level=1).wait_for()
+    page.get_by_role("navigation", name="Main").wait_for(state="attached")
+    return page.context.storage_state()
+
+
+def open_page(chromium: Browser, url: str, state: Any, theme: Any, **options: Any) -> Page:
+    """Given a theme and a viewport, return an empty page that is logged in."""
+    context = chromium.new_context(base_url=url, storage_state=state, color_scheme=theme, reduced_motion="reduce", **options)
+    return context.new_page()
+
+
+def shoot_guides(chromium: Browser, url: str, state: Any, things: dict[str, str], into: Path) -> None:
+    """Take the pictures of the README and the guides."""
+    into.mkdir(parents=True, exist_ok=True)
+    for name, (path, viewport, theme, whole) in FOR_GUIDES.items():
+        page = open_page(chromium, url, state, theme, viewport=viewport)
+        page.goto(path.format_map(things))
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=into / f"{name}.png", full_page=whole)
+        page.context.close()
+
+
+def shoot_sheet(chromium: Browser, url: str, state: Any, things: dict[str, str], into: Path, only: str) -> None:
+    """Take a picture of every page in every look, and write an index of them."""
+    into.mkdir(parents=True, exist_ok=True)
+    names = []
+    public = [template for templates in PUBLIC_PAGES.values() for template in templates]
+    private = [template for templates in PAGES.values() for template in templates]
+    for width in WIDTHS:
+        for theme in THEMES:
+            for templates, cookies in ((public, None), (private, state)):
+                page = open_page(chromium, url, cookies, theme, viewport={"width": width, "height": 900})
+                for template in templates:
+                    if only in template and things.keys() >= _names(template):
+                        names.append(f"{file_name(template)}.{width}.{theme}.png")
+                        shoot_whole(page, template.format_map(things), into / names[-1])
+                page.context.close()
+    figure = "<figure><img src='{0}' width=400><figcaption>{0}</figcaption></figure>"
+    images = "\n".join(figure.format(html.escape(name)) for name in names)
+    (into / "index.html").write_text(f"<!doctype html><title>Contact sheet</title>{images}")
+    print(f"{len(names)} pictures in {into}")
+
+
+def shoot_whole(page: Page, path: str, file: Path) -> None:
+    """Given a path, take a picture of its page, as tall as it is."""
+    page.goto(path)
+    page.wait_for_load_state("networkidle")
+    size = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+    page.screenshot(path=file, full_page=True, clip={"x": 0, "y": 0, "width": size[0], "height": min(size[1], TALLEST)})
+
+
+def _names(template: str) -> set[str]:
+    return {part.partition("}")[0] for part in template.split("{")[1:]}
 
 
 if __name__ == "__main__":

@@ -7,14 +7,15 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from apiflask import APIFlask
 
 from app.extensions import db
 from app.models import BackupHistory, utcnow
-from app.services import backups, schedules
+from app.services import admins, backups, invitations, schedules, tokens
 from app.services.inputs import ScheduleInput
-from tests.house.fixtures import EMAIL, TESTER
+from tests.house.fixtures import EMAIL, PASSWORD, TESTER
 from tests.web.restoring import foreign_archive, make_restore, own_backup
 
 Things = dict[str, str]
@@ -41,7 +42,7 @@ def make_things(app: APIFlask) -> Things:
     made["restore"] = make_restore(backup_id=own.id, safety_backup_id=made["safety"].id)
     made["restore_failed"] = make_restore("failed", backup_id=own.id, scope="database", finished_at=utcnow())
     made["restore_cancelled"] = make_restore("cancelled", backup_id=own.id, scope="documents", finished_at=utcnow())
-    return {name: str(row.id) for name, row in made.items()}
+    return {name: str(row.id) for name, row in made.items()} | _people()
 
 
 def make_running(app: APIFlask) -> Things:
@@ -69,6 +70,18 @@ def _with_archive(app: APIFlask, own: BackupHistory, hours_ago: float, **columns
     shutil.copyfile(storage / str(own.filename), storage / name)
     archive = {"filename": name, "size_bytes": own.size_bytes, "sha256": own.sha256, "summary": own.summary}
     return _row("completed", hours_ago, **archive, **columns)
+
+
+def _people() -> Things:
+    colleague, disabled = (admins.create(TESTER, f"{name}@example.org", PASSWORD) for name in ("colleague", "former"))
+    admins.disable(TESTER, disabled.id)
+    token, _ = tokens.create(TESTER, EVIL[:100], ["backup", "restore"])
+    revoked, _ = tokens.create(TESTER, "old", ["read"])
+    tokens.revoke(TESTER, revoked.id)
+    invited = invitations.invite(TESTER, "newcomer@example.org")
+    made = {"colleague": colleague, "disabled": disabled, "token": token, "invitation": invited.invitation}
+    page = urlsplit(invited.link)._replace(scheme="", netloc="").geturl()
+    return {name: str(row.id) for name, row in made.items()} | {"invitation_page": page}
 
 
 def _schedule(**values: Any) -> Any:

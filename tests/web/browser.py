@@ -75,17 +75,24 @@ class Page:
         """Given where a POST form goes, return the values it would send. Raise AssertionError if there is none."""
         forms = self.select("form", action=action, method="post")
         assert forms, f"there is no form to {action}"
-        return {
-            field.get("name", ""): field.get("value", "") if field.tag == HTML + "input" else _text(field)
-            for field in forms[0].iter()
-            if field.tag in (HTML + "input", HTML + "textarea") and field.get("name") and _is_sent(field)
-        }
+        kinds = (HTML + "input", HTML + "textarea", HTML + "select")
+        fields = [field for field in forms[0].iter() if field.tag in kinds and field.get("name") and _is_sent(field)]
+        return {field.get("name", ""): _value(field) for field in fields}
 
 
 def _is_sent(field: Element) -> bool:
     """Given a field of a form, return whether a browser sends it as the page has it."""
     kind = field.get("type")
     return kind != "file" and (kind != "checkbox" or "checked" in field.attrib)
+
+
+def _value(field: Element) -> str:
+    """Given a field, return what a browser sends for it as the page has it."""
+    if field.tag == HTML + "select":
+        options = list(field.iter(HTML + "option"))
+        chosen = [option for option in options if "selected" in option.attrib] or options[:1]
+        return chosen[0].get("value", _text(chosen[0])) if chosen else ""
+    return field.get("value", "") if field.tag == HTML + "input" else _text(field)
 
 
 def _text(element: Element) -> str:

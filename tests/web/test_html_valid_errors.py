@@ -9,7 +9,7 @@ import pytest
 from apiflask import APIFlask
 
 from tests.house.fixtures import EMAIL, PASSWORD
-from tests.support.pages import paths
+from tests.support.pages import PAGES
 from tests.support.things import Things, make_things
 from tests.web.browser import HTML, Browser, Page
 
@@ -32,7 +32,7 @@ FORMS: dict[str, Refused] = {
     "web.restores.confirm": Refused(
         "/backups/{own}/restore/confirm?scope=all",
         "/backups/{own}/restore/confirm?scope=all",
-        {"confirm": "another", "password": "wrong"},
+        {"confirm": "another", "password": PASSWORD},
         ("confirm",),
     ),
     "web.restores.trust": Refused("/backups/{foreign}/trust", "/backups/{foreign}/trust", {"words": "yes"}, ("words",)),
@@ -53,6 +53,22 @@ FORMS: dict[str, Refused] = {
         "/settings/limits", "/settings/limits", {"undo_hours": "-1", "password": PASSWORD}, ("undo_hours",)
     ),
     "web.recovery.sheet": Refused("/recovery", "/recovery", {"password": "wrong"}, ("password",)),
+    "web.account.change_password": Refused(
+        "/account/", "/account/password", {"password": PASSWORD, "new_password": "one", "again": "another"}, ("again",)
+    ),
+    "web.admins.invite": Refused("/admins/invite", "/admins/invite", {"email": "nobody", "password": PASSWORD}, ("email",)),
+    "web.admins.disable": Refused(
+        "/admins/{colleague}/disable", "/admins/{colleague}/disable", {"password": "wrong"}, ("password",)
+    ),
+    "web.admins.enable": Refused(
+        "/admins/{disabled}/enable", "/admins/{disabled}/enable", {"password": "wrong"}, ("password",)
+    ),
+    "web.admins.remove": Refused(
+        "/admins/{colleague}/remove", "/admins/{colleague}/remove", {"password": "wrong"}, ("password",)
+    ),
+    "web.tokens.create": Refused(
+        "/tokens/new", "/tokens/new", {"name": "", "scopes": "read", "password": PASSWORD}, ("name",)
+    ),
 }
 
 
@@ -97,6 +113,20 @@ def test_login_says_what_is_wrong(visitor: Browser) -> None:
     assert Page(wrong).select("div", role="alert"), "a wrong password is not announced"
 
 
+def test_somebody_who_is_invited_is_told_what_is_wrong(visitor: Browser, things: Things) -> None:
+    page = visitor.get(things["invitation_page"])
+    action = page.select("form")[0].get("action", "")
+    short = visitor.submit(page, action, status=422, new_password="short", again="short")
+    check_told(Page(short), ("new_password",))
+    different = visitor.submit(page, action, status=422, new_password=PASSWORD, again="another password")
+    check_told(Page(different), ("again",))
+
+
+def test_a_filter_says_what_is_wrong(admin: Browser) -> None:
+    page = admin.get("/activity/?since=never&until=2026-99-99", status=422)
+    check_told(page, ("since", "until"))
+
+
 def test_quotas_are_saved_only_with_the_right_password(admin: Browser) -> None:
     quotas = {f"keep_{name}": "3" for name in ("hourly", "daily", "weekly", "monthly")}
     review = Page(admin.submit("/settings/quotas", "/settings/quotas", status=200, **quotas))
@@ -110,7 +140,8 @@ def test_every_form_with_a_field_is_tried(app: APIFlask, admin: Browser, things:
     tried = {*FORMS, *NO_MORE_THAN_A_BUTTON, "web.uploads.receive", "web.settings.save_quotas", "web.auth.login"}
     untried = set()
     adapter = app.url_map.bind("localhost")
-    for path in paths(things):
+    for templates in PAGES.values():
+        path = templates[0].format_map(things)
         page = admin.get(path)
         for form in page.select("form", method="post"):
             typed = [field for field in form.iter() if _is_typed(field.tag, field.get("type"))]
