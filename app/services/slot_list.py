@@ -32,6 +32,22 @@ def filled_by(backup: BackupHistory) -> list[Filled]:
     return found
 
 
+def names_of_schedules(backups: Iterable[BackupHistory]) -> dict[UUID, list[str]]:
+    """Given backups, return for each that was made for schedules, deleted ones too, their names in order."""
+    own = {backup.id: backup.schedule_id for backup in backups}
+    slots = select(BackupSlot.backup_id, BackupSlot.schedule_id).where(BackupSlot.backup_id.in_(list(own)))
+    pairs = {(backup_id, schedule_id) for backup_id, schedule_id in db.session.execute(slots) if backup_id is not None}
+    pairs |= {(backup_id, schedule_id) for backup_id, schedule_id in own.items() if schedule_id is not None}
+    if not pairs:
+        return {}
+    wanted = select(BackupSchedule.id, BackupSchedule.name).where(BackupSchedule.id.in_({pair[1] for pair in pairs}))
+    names = {row.id: row.name for row in db.session.execute(wanted)}
+    found: dict[UUID, list[str]] = {}
+    for backup_id, schedule_id in pairs:
+        found.setdefault(backup_id, []).append(names.get(schedule_id, ""))
+    return {backup_id: sorted(filter(None, of_it)) for backup_id, of_it in found.items()}
+
+
 def last_backups(schedule_ids: Iterable[UUID]) -> dict[UUID, UUID]:
     """Given schedules, return the backup that filled the last slot of each, where there is one."""
     newest = select(BackupSlot.schedule_id, func.max(BackupSlot.scheduled_for))

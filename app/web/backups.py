@@ -8,11 +8,12 @@ from flask_login import login_required
 
 from app.api.archive_response import send_archive
 from app.errors import Conflict, InvalidInput, Unavailable
-from app.services import backups, retention, slot_list
+from app.services import backups, deletion, retention, schedules, slot_list
+from app.web import backup_filters
 from app.web.actor import current_actor
-from app.web.filters import KINDS, STATUSES
+from app.web.filters import filesize
 from app.web.forms import ActionForm, NoteForm, StartForm, show_errors
-from app.web.overview import overview
+from app.web.running import running
 
 bp = Blueprint("backups", __name__, url_prefix="/backups")
 
@@ -129,26 +130,31 @@ def delete(backup_id: UUID) -> ResponseReturnValue:
     """Say what deleting means, and delete when that is confirmed."""
     row, form = backups.get(backup_id), ActionForm()
     if form.validate_on_submit():
-        name = row.filename
+        name, meant = row.filename, deletion.consequences(row)
         try:
             backups.delete(current_actor(), backup_id)
         except Conflict as error:
             form.form_errors.append(error.detail)
             return show_delete(row, form, error.status)
-        flash(f"{name} is deleted." if name else "The backup's entry is deleted.", "success")
+        flash(*deleted_words(name, meant))
         return redirect(url_for(".index"))
     return show_delete(row, form)
 
 
 def show_index(form: StartForm, status: int = 200) -> ResponseReturnValue:
     """Given the start form, return the list page as the query asks for it."""
-    filters = {
-        "status": request.args.get("status") if request.args.get("status") in STATUSES else None,
-        "kind": request.args.get("kind") if request.args.get("kind") in KINDS else None,
-    }
+    filters = backup_filters.read(request.args)
     number = max(1, request.args.get("page", 1, type=int))
-    page = backups.list_backups(number, PAGE_SIZE, status=filters["status"], kind=filters["kind"])
-    return render_template("backups/index.html", form=form, page=page, filters=filters, overview=overview()), status
+    page = backups.list_backups(number, PAGE_SIZE, **vars(filters))
+    values = {
+        "form": form,
+        "page": page,
+        "filters": filters,
+        "running": running(),
+        "schedules": {str(schedule.id): schedule.name for schedule in schedules.list_schedules(1, 100).items},
+        "made_for": slot_list.names_of_schedules(page.items),
+    }
+    return render_template("backups/index.html", **values), status
 
 
 def show_detail(row: backups.BackupHistory, form: NoteForm, status: int = 200) -> ResponseReturnValue:
@@ -165,5 +171,17 @@ def show_detail(row: backups.BackupHistory, form: NoteForm, status: int = 200) -
 
 def show_delete(row: backups.BackupHistory, form: ActionForm, status: int = 200) -> ResponseReturnValue:
     """Given a backup's row, return the page that says in words what deleting it means."""
-    others = backups.list_backups(1, 1, status="completed").total - (row.status == "completed")
-    return render_template("backups/delete.html", row=row, form=form, others=others), status
+    return render_template("backups/delete.html", row=row, form=form, meant=deletion.consequences(row)), status
+
+
+def deleted_words(name: str | None, meant: deletion.Consequences) -> tuple[str, str]:
+    """Given a deleted backup's file name and what its deletion meant, return what happened in words, and their colour."""
+    if name is None:
+        return "The entry is deleted. It had no archive.", "success"
+    if not meant.freed_bytes:
+        return f"The entry of {name} is deleted. Its archive was not in the storage folder any more.", "success"
+    what = f"{name} is deleted: {filesize(meant.freed_bytes)} are free again."
+    if meant.nothing_left:
+        return f"{what} No completed backup remains: make one soon.", "warning"
+    remain = "1 completed backup remains." if meant.others == 1 else f"{meant.others:,} completed backups remain."
+    return f"{what} {remain}", "success"

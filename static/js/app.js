@@ -39,7 +39,8 @@
   });
 
   document.querySelectorAll("form[data-autosubmit]").forEach((form) => {
-    form.addEventListener("change", () => form.requestSubmit());
+    // A date that is being typed changes with each digit.
+    form.addEventListener("change", (event) => event.target.matches("select") && form.requestSubmit());
   });
 
   // A second click on a slow page must not start a second backup.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import uuid4
+from xml.etree.ElementTree import Element
 
 from app.extensions import db
 from app.models import BackupHistory
 from app.services import backups
+from tests.house.scheduling import schedule, tick
 from tests.web.browser import Browser, Page
 
 Make = Callable[..., BackupHistory]
@@ -15,7 +19,8 @@ Make = Callable[..., BackupHistory]
 def test_without_backups_the_page_says_what_to_do(admin: Browser) -> None:
     page = admin.get("/backups/")
     assert "No backups yet" in page.text
-    assert "None yet" in page.by_id("state")
+    assert "Nothing could be restored today" in page.by_id("backups")
+    assert page.select("a", href="/backups/upload")
     assert page.form("/backups/").keys() >= {"csrf_token", "note"}
 
 
@@ -27,13 +32,54 @@ def test_the_list_shows_status_warnings_pin_note_and_size(admin: Browser, make_r
         assert expected in words
 
 
-def test_the_last_good_backup_is_named_even_when_a_later_one_failed(admin: Browser, make_row: Make) -> None:
+def test_each_backup_says_as_what_it_is_kept_and_when_it_expires(admin: Browser, make_row: Make) -> None:
+    make_row(categories=["hourly", "daily"], expires_at=datetime(2027, 3, 4, 5, 6, tzinfo=UTC))
+    make_row(pinned=True)
     make_row("failed")
-    good = make_row()
     page = admin.get("/backups/")
-    assert "2 hours ago" in page.by_id("state")
-    assert f"/backups/{good.id}" in page.html
-    assert "The last backup failed" in page.by_id("health")
+    kept = [cell_of(row, "Kept as") for row in page.select("tr")[1:]]
+    expire = [cell_of(row, "Expires") for row in page.select("tr")[1:]]
+    assert kept == ["hourly, daily", "pinned", "–"]
+    assert expire == ["4 Mar 2027", "never", "–"]
+
+
+def cell_of(row: Element, label: str) -> str:
+    """Given a row of the table and a column, return the words of its cell."""
+    (cell,) = [cell for cell in row.iter() if cell.get("data-label") == label]
+    return " ".join("".join(cell.itertext()).split())
+
+
+def test_the_list_is_filtered_by_text_and_by_days(admin: Browser, make_row: Make) -> None:
+    make_row(note="Before the 100% upgrade", created_at=datetime(2026, 5, 1, 23, 59, 59, tzinfo=UTC))
+    make_row(created_at=datetime(2026, 5, 2, tzinfo=UTC))
+    make_row(created_at=datetime(2026, 5, 3, tzinfo=UTC))
+    for query, number in {
+        "text=the+100%25+UP": 1,
+        "text=_backup_2026": 3,
+        "text=100_": 0,
+        "text=%00": 3,
+        "since=2026-05-02": 2,
+        "until=2026-05-01": 1,
+        "since=2026-05-02&until=2026-05-02": 1,
+        "until=9999-12-31": 3,
+        "since=0001-01-01": 3,
+        "since=yesterday": 3,
+        "schedule=nonsense": 3,
+    }.items():
+        assert f"{number or 'no'} backup" in admin.get(f"/backups/?{query}").by_id("backups"), query
+
+
+def test_a_backup_that_fills_the_slots_of_two_schedules_is_found_under_both(admin: Browser) -> None:
+    now = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
+    daily, weekly = schedule("daily", now, name="Every night"), schedule("weekly", now, name="On Sundays")
+    (backup_id,) = tick(datetime(2026, 3, 1, 3, 0, tzinfo=UTC))
+    for each in (daily, weekly):
+        page = admin.get(f"/backups/?schedule={each.id}")
+        assert page.select("a", href=f"/backups/{backup_id}")
+        assert "Every night, On Sundays" in page.by_id("backups")
+        assert backups.list_backups(schedule_id=each.id).total == 1
+    assert "No backup matches" in admin.get(f"/backups/?schedule={uuid4()}").text
+    assert page.select("details", open="")
 
 
 def test_the_list_is_filtered_by_status_and_kind(admin: Browser, make_row: Make) -> None:

@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 
 from app.extensions import db
-from app.models import BackupHistory
+from app.models import BackupHistory, utcnow
 from app.services import backups
 from tests.web.browser import Browser, Page
+from tests.web.restoring import make_restore
 
 Make = Callable[..., BackupHistory]
 
@@ -129,15 +130,37 @@ def test_deleting_says_first_what_goes_and_what_remains(admin: Browser, make_row
     page = admin.get(f"/backups/{row.id}/delete")
     for expected in (row.filename, "keep me", "the only completed backup", "It is pinned", "no other completed backup"):
         assert str(expected) in page.text
-    make_row()
-    assert "1 other completed backup" in admin.get(f"/backups/{row.id}/delete").text
+    other = make_row()
+    page = admin.get(f"/backups/{row.id}/delete")
+    assert "1 other completed backup, the newest of" in page.text
+    assert page.select("a", href=f"/backups/{other.id}")
+    assert "Delete it and free 19 B" in page.text
+
+
+def test_deleting_the_only_verified_backup_says_so(admin: Browser, make_row: Make) -> None:
+    row, other = make_row(verified_at=utcnow()), make_row()
+    page = admin.get(f"/backups/{row.id}/delete")
+    assert "the only backup that was read back and verified" in page.by_id("last-copy")
+    assert page.select("a", href=f"/backups/{other.id}")
+    assert "last-copy" not in admin.get(f"/backups/{other.id}/delete").html
+
+
+def test_deleting_the_way_back_of_a_restore_says_so(admin: Browser, make_row: Make) -> None:
+    row = make_row(kind="safety")
+    restore = make_restore(safety_backup_id=row.id)
+    assert "can be undone without it until" in admin.get(f"/backups/{row.id}/delete").by_id("way-back")
+    restore.undo_until = utcnow()
+    db.session.commit()
+    page = admin.get(f"/backups/{row.id}/delete")
+    assert "this backup is the only way back" in page.by_id("way-back")
+    assert page.select("a", href=f"/restores/{restore.id}")
 
 
 def test_a_deleted_backup_and_its_file_are_gone(admin: Browser, make_row: Make, storage_dir: Path) -> None:
     row = make_row()
     path, name = f"/backups/{row.id}", row.filename
     assert admin.submit(f"{path}/delete", f"{path}/delete").location == "/backups/"
-    assert f"{name} is deleted." in admin.get("/backups/").by_id("flashes")
+    assert f"{name} is deleted: 19 B are free again. No completed" in admin.get("/backups/").by_id("flashes")
     assert not list(storage_dir.iterdir())
     assert "deleted" in admin.get(path, 404).text
 
