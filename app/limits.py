@@ -40,7 +40,7 @@ STRICTER = {
     "api_restores.start_restore": STARTS,
     "api_restores.undo_restore": STARTS,
     "api_settings.run_cleanup": STARTS,
-    "web.backups.create": STARTS,
+    "web.backups.start": STARTS,
     "web.backups.verify": STARTS,
     "web.schedules.run": STARTS,
     "web.restores.confirm": STARTS,
@@ -91,7 +91,7 @@ def caller_name() -> str:
 
 def refuse(limit: RequestLimit) -> Response:
     """Given the limit that was passed, return the answer."""
-    seconds = max(1, math.ceil(limit.reset_at - time.time()))
+    seconds = max(1, math.ceil(limit.window.reset_time - time.time()))
     unit = "second" if seconds == 1 else "seconds"
     detail = f"Too many requests: {limit.limit.amount} a minute are taken here. Try again in {seconds} {unit}."
     return problem(429, detail, {"retry_after": seconds})

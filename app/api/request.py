@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from flask import Request as FlaskRequest
 from flask import current_app
 
-from app.errors import DomainError, UnknownType
+from app.errors import DomainError, InvalidInput, UnknownType
 
 NO_JSON = "The body can't be read: it must be JSON, in UTF-8."
 View = TypeVar("View", bound=Callable[..., Any])
@@ -24,15 +24,19 @@ class Request(FlaskRequest):
     """A request whose missing JSON body is an empty object: `curl -X POST` alone starts a backup."""
 
     def get_json(self, *args: Any, **options: Any) -> Any:
-        """Return the JSON body; an empty body is {}. Raise UnknownType for another type, DomainError for broken JSON."""
+        """Return the JSON body; an empty body is {}. Raise UnknownType for another type, DomainError for broken JSON,
+        InvalidInput for `null`, which is not an empty body."""
         if not self.get_data(cache=True):
             return {}
         if not self.is_json:
             raise UnknownType("Send the body as JSON, with 'Content-Type: application/json'.")
         try:
-            return super().get_json(*args, **options)
+            found = super().get_json(*args, **options)
         except RecursionError as error:
             raise DomainError(NO_JSON) from error
+        if found is None:
+            raise InvalidInput({"body": "Send an object such as {}, or nothing."})
+        return found
 
     def on_json_loading_failed(self, e: ValueError | None) -> Any:
         """Raise DomainError for a body that is no JSON."""

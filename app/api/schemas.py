@@ -28,7 +28,9 @@ class Output(BaseModel):
 
 
 class Paging(Input):
-    """Which part of a list is wanted."""
+    """Which part of a list is wanted. In a query everything is text."""
+
+    model_config = ConfigDict(strict=False)
 
     page: int = Field(1, ge=1, le=1_000_000, description="Counts from 1.")
     page_size: int = Field(50, ge=1, le=LARGEST_PAGE, description="Items on a page.")

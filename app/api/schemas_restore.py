@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas import Output, ProgressOut, Status
 from app.services import restores
-from app.services.inputs import Input
+from app.services.inputs import Id, Input
 
 Scope = Literal["all", "database", "documents"]
 
@@ -35,7 +35,7 @@ class RestoreIn(Input):
 class RestoreChoice(Input):
     """Which restore is meant; left out: the running or the last one."""
 
-    restore_id: UUID | None = None
+    restore_id: Id | None = None
 
 
 class TrustIn(Input):

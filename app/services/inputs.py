@@ -38,13 +38,15 @@ def _checked_email(text: str) -> str:
 
 
 DAY_OF_MONTH = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 31}, {"const": "last"}, {"type": "null"}]}
+# JSON has no UUIDs of its own.
+Id = Annotated[UUID, Field(strict=False)]
 Email = Annotated[str, AfterValidator(_checked_email), Field(json_schema_extra={"format": "email"})]
 
 
 class Input(BaseModel):
-    """A misspelt name is an error, not a silence."""
+    """A misspelt name is an error, not a silence; and `false` is no quota of 0, nor "yes" a switch."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -105,7 +107,7 @@ class QuotaInput(Input):
 class ScheduleQuotaInput(Input):
     """A schedule's quotas to try: what is not named stays, null is the global quota."""
 
-    id: UUID
+    id: Id
     keep_hourly: Quota | None = None
     keep_daily: Quota | None = None
     keep_weekly: Quota | None = None
@@ -150,7 +152,8 @@ M = TypeVar("M", bound=BaseModel)
 def checked(model: type[M], values: Mapping[str, Any]) -> M:
     """Given a model and values of a form, return them checked. Raise InvalidInput with a message for each field."""
     try:
-        return model.model_validate(values)
+        # A form holds nothing but text.
+        return model.model_validate(values, strict=False)
     except ValidationError as error:
         fields: dict[str, str] = {}
         for found in error.errors():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import pytest
@@ -13,21 +12,11 @@ from app.errors import Unavailable
 from app.extensions import db
 from app.models import utcnow
 from app.services import admins, tokens
+from tests.api.session import csrf_header
 from tests.house.fixtures import EMAIL, PASSWORD, TESTER, unreachable_redis
 
 URL = "/api/admin/backups"
 Token = Callable[..., dict[str, str]]
-
-
-@pytest.fixture
-def browser(app: APIFlask) -> FlaskClient:
-    """An admin's session."""
-    admins.create(TESTER, EMAIL, PASSWORD)
-    client = app.test_client()
-    app.config["WTF_CSRF_ENABLED"] = False
-    client.post("/login", data={"email": EMAIL, "password": PASSWORD})
-    app.config["WTF_CSRF_ENABLED"] = True
-    return client
 
 
 def test_nobody_is_told_how_to_get_in(app: APIFlask) -> None:
@@ -79,10 +68,7 @@ def test_a_sessions_write_needs_the_csrf_header(browser: FlaskClient) -> None:
     refused = browser.post(URL)
     assert refused.status_code == 400
     assert refused.mimetype == "application/problem+json"
-    page = browser.get("/backups/").get_data(as_text=True)
-    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
-    assert found, "the pages hold the CSRF token"
-    assert browser.post(URL, headers={"X-CSRFToken": found[1]}).status_code == 202
+    assert browser.post(URL, headers=csrf_header(browser)).status_code == 202
 
 
 def test_every_answer_has_the_security_headers(app: APIFlask) -> None:

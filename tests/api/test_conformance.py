@@ -27,6 +27,8 @@ CHECKS = (
     "response_schema_conformance",
     "unsupported_method",
     "ignored_auth",
+    "negative_data_rejection",
+    "use_after_free",
 )
 
 
@@ -61,12 +63,14 @@ def run(web: Web, header: dict[str, str], folder: Path, *arguments: str) -> subp
 
 
 def test_every_answer_is_as_the_document_says(web: Web, token: Token, tmp_path: Path) -> None:
-    done = run(web, token("admin"), tmp_path, "--phases", "examples,coverage,fuzzing", "--max-examples", "4", "--seed", "1")
+    done = run(
+        web, token("admin"), tmp_path, "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "4", "--seed", "1"
+    )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(1000)
 def test_thousands_of_answers_are_as_the_document_says(web: Web, token: Token, tmp_path: Path) -> None:
-    done = run(web, token("admin"), tmp_path, "--phases", "examples,coverage,fuzzing", "--max-examples", "60")
+    done = run(web, token("admin"), tmp_path, "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "60")
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]

@@ -14,8 +14,6 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from app.api import openapi
 from app.api.examples import EXAMPLES
-from app.services import admins
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER
 
 Token = Callable[..., dict[str, str]]
 
@@ -27,17 +25,6 @@ def document(app: APIFlask, token: Token) -> dict[str, Any]:
     assert (answer.status_code, answer.mimetype) == (200, "application/json")
     found: dict[str, Any] = answer.get_json()
     return found
-
-
-@pytest.fixture
-def browser(app: APIFlask) -> FlaskClient:
-    """An admin's session."""
-    admins.create(TESTER, EMAIL, PASSWORD)
-    client = app.test_client()
-    app.config["WTF_CSRF_ENABLED"] = False
-    client.post("/login", data={"email": EMAIL, "password": PASSWORD})
-    app.config["WTF_CSRF_ENABLED"] = True
-    return client
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
