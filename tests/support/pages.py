@@ -59,7 +59,6 @@ PAGES: dict[str, tuple[str, ...]] = {
     "web.tokens.revoke": ("/tokens/{token}/revoke",),
 }
 PUBLIC_PAGES: dict[str, tuple[str, ...]] = {
-    "web.start": ("/",),
     "web.auth.login": ("/login",),
     "web.auth.accept": ("{invitation_page}",),
 }
