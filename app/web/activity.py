@@ -132,7 +132,7 @@ def line(entry: AuditEntry, there: dict[audit_subjects.Subject, str | None]) -> 
         subject=subject_words(*subject, there.get(subject)),
         link=link_to(*subject) if subject in there else None,
         about=about,
-        facts=activity_words.facts(entry.detail),
+        facts=activity_words.facts(entry.action, entry.detail),
     )
 
 

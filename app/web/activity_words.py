@@ -118,9 +118,10 @@ def choices() -> dict[str, dict[str, str]]:
     return chosen
 
 
-def facts(detail: dict[str, Any]) -> list[tuple[str, str]]:
-    """Given an entry's detail, return its lines: a label and a text."""
-    return [(label(name), text(name, value)) for name, value in detail.items()]
+def facts(action: str, detail: dict[str, Any]) -> list[tuple[str, str]]:
+    """Given an action and its detail, return what the sentence does not say: lines of a label and a text."""
+    said = WORDS[action][2] if action in WORDS else ""
+    return [(label(name), text(name, value)) for name, value in detail.items() if f"{{{name}}}" not in said]
 
 
 def label(name: str) -> str:
