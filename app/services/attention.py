@@ -182,8 +182,8 @@ def _proof() -> Proof | None:
 
 
 def _somebody_is_told() -> bool:
-    row = settings.row()
-    return bool(row.recipients or row.channels_sealed)
+    row, environment = settings.row(), current_app.config["SETTINGS"]
+    return bool(row.channels_sealed or (row.recipients and environment.smtp_url))
 
 
 def _sheet_downloaded() -> bool:

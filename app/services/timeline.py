@@ -19,8 +19,8 @@ from sqlalchemy import func, select
 from app import queue
 from app.engine.retention import CATEGORIES, Decision, Forecast, Outlook
 from app.extensions import db
-from app.models import BackupHistory, BackupSchedule, BackupSettings, utcnow
-from app.services import retention
+from app.models import BackupHistory, BackupSchedule, utcnow
+from app.services import retention, settings
 from app.services.schedule_rules import QUOTA_COLUMNS
 
 # Ages up to these are drawn at the same length each: what is young lies closer together.
@@ -193,7 +193,7 @@ def _fingerprint() -> str:
         func.max(row.verified_at),
         func.count().filter(row.pinned),
     ).where(row.status == "completed")
-    quotas = select(*(getattr(BackupSettings, name) for name in QUOTA_COLUMNS))
     schedules = select(func.count(), func.max(schedule.updated_at), func.count().filter(schedule.enabled))
-    seen = [tuple(db.session.execute(chosen).first() or ()) for chosen in (backups, quotas, schedules)]
+    seen: list[object] = [tuple(db.session.execute(chosen).one()) for chosen in (backups, schedules)]
+    seen += [getattr(settings.row(), name) for name in QUOTA_COLUMNS]
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:32]

@@ -1,50 +1,28 @@
-"""The state of things at the top of the start page."""
+"""The start page: is everything fine, what needs attention, and the last year in pictures."""
 
-from dataclasses import dataclass
+from flask import render_template
+from flask.typing import ResponseReturnValue
+from flask_login import login_required
 
-from app.services import backups, restores
-
-
-@dataclass(frozen=True)
-class Live:
-    """A queued or running backup and how far it is."""
-
-    row: backups.BackupHistory
-    progress: backups.ProgressView
-
-
-@dataclass(frozen=True)
-class LastRestore:
-    """The queued or running restore, else the last one, and how far it is."""
-
-    row: restores.Restore
-    progress: restores.ProgressView
+from app.models import utcnow
+from app.services import attention, calendar, storage_history, timeline
+from app.web.charts.calendar import calendar as heat_map
+from app.web.charts.storage import storage
+from app.web.charts.timeline import picture
+from app.web.running import running
 
 
-@dataclass(frozen=True)
-class Overview:
-    last_good: backups.BackupHistory | None
-    live: list[Live]
-    restore: LastRestore | None
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether the two states of the last restore can be exchanged now."""
-        return self.restore is not None and restores.undo_problem(self.restore.row) is None
-
-    @property
-    def manual_live(self) -> backups.BackupHistory | None:
-        """The manual backup that keeps another one from starting, if there is one."""
-        return next((entry.row for entry in self.live if entry.row.kind == "manual"), None)
-
-
-def overview() -> Overview:
-    """Return the newest completed backup, everything queued or running, and the last restore."""
-    completed = backups.list_backups(1, 1, status="completed").items
-    rows = [row for status in ("in_progress", "queued") for row in backups.list_backups(1, 10, status=status).items]
-    restore = restores.status()
-    return Overview(
-        completed[0] if completed else None,
-        [Live(row, backups.progress(row)) for row in rows],
-        LastRestore(restore, restores.progress(restore)) if restore else None,
-    )
+@login_required
+def start() -> ResponseReturnValue:
+    """Is everything fine, and what needs attention?"""
+    kept = timeline.timeline()
+    values = {
+        "now": utcnow(),
+        "standing": attention.standing(),
+        "running": running(),
+        "timeline": kept,
+        "kept": picture(kept),
+        "calendar": heat_map(calendar.days()),
+        "storage": storage(storage_history.history(), kept.forecast),
+    }
+    return render_template("overview/index.html", **values)

@@ -4,15 +4,16 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
-from app.services import cleanup, retention
+from app.services import cleanup, retention, storage_history, timeline
 from app.services.paging import Page
 from app.web.actor import current_actor
+from app.web.charts.storage import storage
+from app.web.charts.timeline import picture
 
 bp = Blueprint("retention", __name__, url_prefix="/retention")
 
 PAGE_SIZE = 50
-LEAVING_SHOWN = 10
-CATEGORIES = ("hourly", "daily", "weekly", "monthly")
+DELETED_SHOWN = 100
 
 
 @bp.before_request
@@ -24,15 +25,20 @@ def admins_only() -> None:
 @bp.get("/")
 def index() -> ResponseReturnValue:
     """The plan as it is today."""
-    plan = retention.plan()
-    leaving = sorted(((entry.leaves_at, entry) for entry in plan.kept if entry.leaves_at), key=lambda pair: pair[0])
+    found, picture_of = retention.reckon(), timeline.timeline()
+    kept, deleted = found.plan.kept, found.plan.deleted
     number = max(1, request.args.get("page", 1, type=int))
-    shown = plan.kept[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
+    shown = found.explained(kept[(number - 1) * PAGE_SIZE : number * PAGE_SIZE])
     values = {
-        "plan": plan,
-        "page": Page(shown, number, PAGE_SIZE, len(plan.kept)),
-        "leaving": [entry for _, entry in leaving[:LEAVING_SHOWN]],
-        "tiers": [tier(plan, category) for category in CATEGORIES],
+        "page": Page(shown, number, PAGE_SIZE, len(kept)),
+        "kept_bytes": sum(decision.backup.size_bytes for decision in kept),
+        "deleted": found.explained(deleted[:DELETED_SHOWN]),
+        "deleted_number": len(deleted),
+        "deleted_bytes": sum(decision.backup.size_bytes for decision in deleted),
+        "missing": found.stock.missing,
+        "timeline": picture_of,
+        "kept": picture(picture_of),
+        "storage": storage(storage_history.history(), picture_of.forecast),
     }
     return render_template("retention/index.html", **values)
 
@@ -51,8 +57,3 @@ def clean_up() -> ResponseReturnValue:
     if report.in_use:
         flash(f"In use just now, so the next cleanup looks again: {', '.join(report.in_use)}", "warning")
     return redirect(url_for(".index"))
-
-
-def tier(plan: retention.PlanView, category: str) -> tuple[str, int, int]:
-    """Given the plan and a category, return its name, its quota, and how many of the kept backups are of it."""
-    return category, plan.quotas[f"keep_{category}"], sum(category in entry.categories for entry in plan.kept)
