@@ -49,6 +49,8 @@ STRICTER = {
     "web.uploads.receive": UPLOADS,
     "api_settings.test_notifications": MESSAGES,
     "web.settings.send_test": MESSAGES,
+    "api_admins.invite_admin": MESSAGES,
+    "web.admins.invite": MESSAGES,
     "web.auth.login": LOGINS,
 }
 

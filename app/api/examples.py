@@ -94,6 +94,17 @@ SCHEDULE = {
     "created_at": "2025-12-01T08:00:00Z",
     "updated_at": "2025-12-01T08:00:00Z",
 }
+TOKEN = {
+    "id": "5b1f6a0c-93c1-4a35-8a3c-0c9b62e1d3aa",
+    "name": "nightly script",
+    "prefix": "mvb_Xy12Zw",
+    "scopes": ["backup"],
+    "created_by_name": "admin@example.com",
+    "created_at": "2026-01-02T10:00:00Z",
+    "last_used_at": STARTED,
+    "last_used_address": "192.0.2.10",
+    "revoked_at": None,
+}
 
 
 def _page(item: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +128,11 @@ EXAMPLES: dict[str, Any] = {
     "Toggle": {"enabled": False},
     "SettingsIn": {"keep_daily": 14, "notify_success": False, "recipients": ["ops@example.com"]},
     "PlanInput": {"keep_hourly": 4, "keep_daily": 14, "schedules": []},
+    "TokenIn": {"name": "nightly script", "scopes": ["backup"]},
+    "TokenMade": TOKEN | {"secret": "mvb_not-a-real-secret"},
+    "TokenPage": _page(TOKEN),
+    "InvitationIn": {"email": "new@example.com"},
+    "PasswordIn": {},
     "HealthOut": {"status": "ok", "checks": [{"name": "database", "ok": True, "detail": "PostgreSQL answers."}]},
 }
 

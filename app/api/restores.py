@@ -8,10 +8,10 @@ from apiflask import APIBlueprint, FileSchema
 from flask import Response, make_response, url_for
 
 from app.api.auth import actor, protect, requires
-from app.api.schemas import BackupOut, Located
-from app.api.schemas_restore import PreviewIn, PreviewOut, RestoreChoice, RestoreIn, RestoreOut, TrustIn
+from app.api.schemas import BackupOut, Located, Paging
+from app.api.schemas_restore import PreviewIn, PreviewOut, RestoreChoice, RestoreIn, RestoreOut, RestorePage, TrustIn
 from app.errors import NotFound
-from app.services import recovery_sheet, restores
+from app.services import recovery_sheet, restore_list, restores
 
 bp = APIBlueprint("api_restores", __name__, url_prefix="/api/admin/backups", tag="Restores")
 protect(bp)
@@ -48,6 +48,23 @@ def restore_status() -> RestoreOut:
     if row is None:
         raise NotFound("No restore has been made yet.")
     return RestoreOut.of(row)
+
+
+@bp.get("/restores")
+@requires("read")
+@bp.input(Paging, location="query")
+@bp.output(RestorePage)
+def list_restores(query_data: Paging) -> RestorePage:
+    """List the restores, newest first."""
+    return RestorePage.of(restore_list.list_restores(query_data.page, query_data.page_size), RestoreOut.of)
+
+
+@bp.get("/restores/<uuid:restore_id>")
+@requires("read")
+@bp.output(RestoreOut)
+def get_restore(restore_id: UUID) -> RestoreOut:
+    """Show one restore."""
+    return RestoreOut.of(restores.get(restore_id))
 
 
 @bp.post("/restore/cancel")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas import Output, ProgressOut, Status
+from app.api.schemas import Output, PageOut, ProgressOut, Status
 from app.services import restores
 from app.services.inputs import Id, Input
 
@@ -152,3 +152,7 @@ class RestoreOut(BaseModel):
         values = {name: getattr(row, name) for name in names}
         possible = restores.undo_problem(row) is None
         return cls(**values, phase=view.phase, progress=ProgressOut.model_validate(view), undo_possible=possible)
+
+
+class RestorePage(PageOut[RestoreOut]):
+    """A page of the list of restores."""

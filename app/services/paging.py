@@ -32,3 +32,9 @@ class Page(Generic[T]):
     def has_previous(self) -> bool:
         """Whether a page comes before."""
         return self.page > 1
+
+
+def part_of(items: list[T], page: int, page_size: int) -> Page[T]:
+    """Given a list that is never long, a page number from 1 and its size, return that page of it."""
+    first = (page - 1) * page_size
+    return Page(items[first : first + page_size], page, page_size, len(items))

@@ -1,0 +1,21 @@
+"""/api/admin/activity."""
+
+from __future__ import annotations
+
+from apiflask import APIBlueprint
+
+from app.api.auth import protect, requires
+from app.api.schemas_people import ActivityFilters, ActivityOut, ActivityPage
+from app.services import audit
+
+bp = APIBlueprint("api_activity", __name__, url_prefix="/api/admin/activity", tag="Activity")
+protect(bp)
+
+
+@bp.get("")
+@requires("admin")
+@bp.input(ActivityFilters, location="query")
+@bp.output(ActivityPage)
+def list_activity(query_data: ActivityFilters) -> ActivityPage:
+    """List who changed what, newest first. It names people and where they came from."""
+    return ActivityPage.of(audit.list_entries(**query_data.model_dump()), ActivityOut.model_validate)

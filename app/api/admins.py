@@ -1,0 +1,110 @@
+"""/api/admin/admins."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from apiflask import APIBlueprint
+from flask import request
+
+from app.api.auth import actor, protect, requires
+from app.api.schemas import Paging
+from app.api.schemas_people import (
+    AdminOut,
+    AdminPage,
+    EndedOut,
+    InvitationIn,
+    InvitationMade,
+    InvitationOut,
+    InvitationPage,
+    PasswordIn,
+)
+from app.services import admins, invitations
+from app.services.paging import part_of
+
+bp = APIBlueprint("api_admins", __name__, url_prefix="/api/admin/admins", tag="Admins")
+protect(bp)
+
+
+@bp.get("")
+@requires("admin")
+@bp.input(Paging, location="query")
+@bp.output(AdminPage)
+def list_admins(query_data: Paging) -> AdminPage:
+    """List the admins, those who may sign in first."""
+    return AdminPage.of(part_of(admins.list_admins(), query_data.page, query_data.page_size), AdminOut.model_validate)
+
+
+@bp.get("/<uuid:admin_id>")
+@requires("admin")
+@bp.output(AdminOut)
+def get_admin(admin_id: UUID) -> AdminOut:
+    """Show one admin."""
+    return AdminOut.model_validate(admins.view(admin_id))
+
+
+@bp.post("/<uuid:admin_id>/disable")
+@requires("admin")
+@bp.input(PasswordIn)
+@bp.output(EndedOut)
+@bp.doc(responses=[409])
+def disable_admin(admin_id: UUID, json_data: PasswordIn) -> EndedOut:
+    """End an admin's access at once: sessions, tokens for good, invitations that they sent.
+
+    409 for the last admin who can sign in, and for oneself. A browser's session gives the admin's password once more.
+    """
+    return EndedOut.model_validate(admins.disable(actor(), admin_id, json_data.password))
+
+
+@bp.post("/<uuid:admin_id>/enable")
+@requires("admin")
+@bp.input(PasswordIn)
+@bp.output(AdminOut)
+def enable_admin(admin_id: UUID, json_data: PasswordIn) -> AdminOut:
+    """Let a disabled admin sign in again, with their old password. Ended tokens stay so."""
+    admins.enable(actor(), admin_id, json_data.password)
+    return AdminOut.model_validate(admins.view(admin_id))
+
+
+@bp.post("/<uuid:admin_id>/remove")
+@requires("admin")
+@bp.input(PasswordIn)
+@bp.output(EndedOut)
+@bp.doc(responses=[409])
+def remove_admin(admin_id: UUID, json_data: PasswordIn) -> EndedOut:
+    """Delete an admin's account for good, with all that disabling ends. The audit log keeps what they did."""
+    return EndedOut.model_validate(admins.remove(actor(), admin_id, json_data.password))
+
+
+@bp.get("/invitations")
+@requires("admin")
+@bp.input(Paging, location="query")
+@bp.output(InvitationPage)
+def list_invitations(query_data: Paging) -> InvitationPage:
+    """List the invitations that can still be accepted, newest first."""
+    found = part_of(invitations.list_invitations(), query_data.page, query_data.page_size)
+    return InvitationPage.of(found, InvitationOut.model_validate)
+
+
+@bp.post("/invitations")
+@requires("admin")
+@bp.input(InvitationIn)
+@bp.output(InvitationMade, status_code=201, description="Made. The link is shown this once.")
+def invite_admin(json_data: InvitationIn) -> tuple[InvitationMade, int, dict[str, str]]:
+    """Invite an admin, who chooses a password at the link: it works once and for three days.
+
+    It is mailed where SMTP_URL is set. An older invitation for the same address ends.
+    """
+    made = invitations.invite(actor(), json_data.email, json_data.password, request.host_url)
+    shown = InvitationOut.model_validate(made.invitation).model_dump()
+    answer = InvitationMade(**shown, link=made.link, mailed=made.mailed, mail_problem=made.mail_problem)
+    return answer, 201, {"Cache-Control": "no-store"}
+
+
+@bp.delete("/invitations/<uuid:invitation_id>")
+@requires("admin")
+@bp.output({}, status_code=204)
+def withdraw_invitation(invitation_id: UUID) -> tuple[str, int]:
+    """Make an invitation's link worth nothing."""
+    invitations.withdraw(actor(), invitation_id)
+    return "", 204

@@ -1,0 +1,146 @@
+"""The JSON of tokens, admins and the audit log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BeforeValidator, Field
+
+from app.api.schemas import Output, PageOut, Paging
+from app.services.inputs import Input
+from app.services.tokens import NAME_LENGTH
+
+Scope = Literal["read", "backup", "restore", "admin"]
+Password = Annotated[str | None, Field(max_length=1000, description="The admin's own, once more: for sessions only.")]
+
+
+def _moment(value: Any) -> Any:
+    """pydantic takes a number for the seconds since 1970; a query has no numbers."""
+    if isinstance(value, str) and "-" not in value:
+        raise ValueError("Give a moment such as 2026-03-31T00:00:00Z.")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+
+
+class TokenIn(Input):
+    """A token to make."""
+
+    name: str = Field(min_length=1, max_length=NAME_LENGTH)
+    scopes: list[Scope] = Field(min_length=1, max_length=4)
+    password: Password = None
+
+
+class TokenOut(Output):
+    """A token. `prefix` is the part of its secret that may be shown."""
+
+    id: UUID
+    name: str
+    prefix: str
+    scopes: list[Scope]
+    created_by_name: str
+    created_at: datetime
+    last_used_at: datetime | None
+    last_used_address: str | None
+    revoked_at: datetime | None
+
+
+class TokenMade(TokenOut):
+    """A new token with its secret, which is shown this once."""
+
+    secret: str
+
+
+class TokenPage(PageOut[TokenOut]):
+    """A page of the list of tokens."""
+
+
+class PasswordIn(Input):
+    """What a session adds."""
+
+    password: Password = None
+
+
+class InvitationIn(PasswordIn):
+    """Who is to be an admin."""
+
+    email: str = Field(max_length=320)
+
+
+class InvitationOut(Output):
+    """An invitation that was not accepted yet."""
+
+    id: UUID
+    email: str
+    invited_by_name: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class InvitationMade(InvitationOut):
+    """A new invitation with its link, which is shown this once; whether it went out by mail, and if not, why."""
+
+    link: str
+    mailed: bool
+    mail_problem: str | None
+
+
+class InvitationPage(PageOut[InvitationOut]):
+    """A page of the list of invitations."""
+
+
+class AdminOut(Output):
+    """An admin, with how many open sessions and working tokens they have."""
+
+    id: UUID
+    email: str
+    created_at: datetime
+    last_login_at: datetime | None
+    disabled_at: datetime | None
+    sessions: int
+    tokens: int
+
+
+class AdminPage(PageOut[AdminOut]):
+    """A page of the list of admins."""
+
+
+class EndedOut(Output):
+    """What ended with an admin's access, each as a number."""
+
+    sessions: int
+    tokens: int
+    invitations: int
+
+
+class ActivityFilters(Paging):
+    """The query of the audit log."""
+
+    action: str | None = Field(None, max_length=100, description="Such as `backup.started`; `backup.` is all that begin so.")
+    actor: str | None = Field(None, max_length=200, description="A part of a name, an email or an address.")
+    subject_type: str | None = Field(None, max_length=50, description="Such as `backup`.")
+    subject_id: str | None = Field(None, max_length=50)
+    since: Moment | None = Field(None, description="The first moment.")
+    until: Moment | None = Field(None, description="The first moment too late.")
+
+
+class ActivityOut(Output):
+    """Who did what to which thing, when and from where."""
+
+    id: int
+    at: datetime
+    actor_kind: Literal["admin", "token", "system", "cli"]
+    actor_id: str | None
+    actor_name: str
+    address: str | None
+    action: str
+    subject_type: str
+    subject_id: str | None
+    detail: dict[str, Any]
+
+
+class ActivityPage(PageOut[ActivityOut]):
+    """A page of the audit log."""

@@ -1,0 +1,45 @@
+"""/api/admin/tokens."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from apiflask import APIBlueprint
+
+from app.api.auth import actor, protect, requires
+from app.api.schemas import Paging
+from app.api.schemas_people import TokenIn, TokenMade, TokenOut, TokenPage
+from app.services import tokens
+from app.services.paging import part_of
+
+bp = APIBlueprint("api_tokens", __name__, url_prefix="/api/admin/tokens", tag="Tokens")
+protect(bp)
+
+
+@bp.get("")
+@requires("admin")
+@bp.input(Paging, location="query")
+@bp.output(TokenPage)
+def list_tokens(query_data: Paging) -> TokenPage:
+    """List the tokens, newest first, revoked ones included."""
+    return TokenPage.of(part_of(tokens.list_tokens(), query_data.page, query_data.page_size), TokenOut.model_validate)
+
+
+@bp.post("")
+@requires("admin")
+@bp.input(TokenIn)
+@bp.output(TokenMade, status_code=201, description="Made. The secret is shown this once.")
+def create_token(json_data: TokenIn) -> tuple[TokenMade, int, dict[str, str]]:
+    """Make a token. A browser's session gives the admin's password once more."""
+    row, secret = tokens.create(actor(), json_data.name, json_data.scopes, json_data.password)
+    made = TokenMade(**TokenOut.model_validate(row).model_dump(), secret=secret)
+    return made, 201, {"Cache-Control": "no-store"}
+
+
+@bp.delete("/<uuid:token_id>")
+@requires("admin")
+@bp.output({}, status_code=204)
+def revoke_token(token_id: UUID) -> tuple[str, int]:
+    """Revoke a token: it ends at once and for good, and stays in the list."""
+    tokens.revoke(actor(), token_id)
+    return "", 204
