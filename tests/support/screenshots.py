@@ -140,7 +140,7 @@ def log_in(chromium: Browser, settings: dict[str, str]) -> Any:
     page.get_by_label("Email").fill(settings["ADMIN_EMAIL"])
     page.get_by_label("Password", exact=True).fill(settings["ADMIN_PASSWORD"])
     page.get_by_role("button", name="Log in").click()
-    page.get_by_role("navigation", name="Main").wait_for(state="attached")
+    page.get_by_label("Account of").wait_for()
     return page.context.storage_state()
 
 
@@ -185,7 +185,6 @@ def shoot_sheet(chromium: Browser, url: str, state: Any, things: dict[str, str],
 def shoot_whole(page: Page, path: str, file: Path) -> None:
     """Given a path, take a picture of its page, as tall as it is."""
     page.goto(path)
-    page.wait_for_load_state("networkidle")
     size = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
     page.screenshot(path=file, full_page=True, clip={"x": 0, "y": 0, "width": size[0], "height": min(size[1], TALLEST)})
 
