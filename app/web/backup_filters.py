@@ -48,10 +48,15 @@ def read(query: Mapping[str, str]) -> BackupFilters:
         status=query.get("status") if query.get("status") in STATUSES else None,
         kind=query.get("kind") if query.get("kind") in KINDS else None,
         schedule_id=_uuid(query.get("schedule", "")),
-        text=query.get("text", "").strip()[:LONGEST_TEXT] or None,
+        text=plain(query.get("text", "")),
         since=_date(query.get("since", "")),
         until=_date(query.get("until", "")),
     )
+
+
+def plain(text: str) -> str | None:
+    """Given what somebody typed to search for, return it fit for a page and a database, None if nothing is left."""
+    return "".join(char for char in text if char.isprintable()).strip()[:LONGEST_TEXT] or None
 
 
 def _uuid(text: str) -> UUID | None:

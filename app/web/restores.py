@@ -9,11 +9,13 @@ from markupsafe import Markup
 
 from app.errors import Conflict, InvalidInput, NotFound, Throttled, Unavailable
 from app.services import backups, restore_list, restores, settings
-from app.web import restore_view
+from app.web import backup_filters, restore_view
 from app.web.actor import current_actor
 from app.web.forms import ActionForm, RestoreForm, TrustForm, show_errors
 
 bp = Blueprint("restores", __name__)
+
+CHOICES = 10
 
 WITHOUT_SAFETY = "Tick this box too, or let the safety backup be made: without it the present state may be lost for good."
 
@@ -28,7 +30,18 @@ def admins_only() -> None:
 def index() -> ResponseReturnValue:
     """All restores, newest first."""
     page = restore_list.list_restores(max(1, request.args.get("page", 1, type=int)))
-    return render_template("restores/index.html", page=page)
+    newest = restores.status()
+    last = newest if newest is not None and restores.undo_problem(newest) is None else None
+    return render_template("restores/index.html", page=page, last=last)
+
+
+@bp.get("/restores/new")
+def choose() -> ResponseReturnValue:
+    """The first step: which backup to restore."""
+    text = backup_filters.plain(request.args.get("text", ""))
+    number = max(1, request.args.get("page", 1, type=int))
+    page = backups.list_backups(number, CHOICES, status="completed", text=text)
+    return render_template("restores/choose.html", page=page, text=text)
 
 
 @bp.get("/backups/<uuid:backup_id>/restore")
@@ -155,6 +168,7 @@ def preview_values(found: restores.RestorePreview) -> dict[str, object]:
         "row": found.backup,
         "scope": found.diff.scope,
         "tables": restore_view.preview_tables(found.diff),
+        "undo_hours": settings.undo_hours(),
     }
 
 
@@ -166,9 +180,7 @@ def show_confirm(form: RestoreForm, backup_id: UUID, scope: str, status: int = 2
         flash(error.detail, "warning")
         return redirect(url_for("web.backups.detail", backup_id=backup_id))
     form.confirm.description = Markup("To confirm, type <strong>{}</strong>").format(found.confirm)
-    return render_template(
-        "restores/confirm.html", form=form, undo_hours=settings.undo_hours(), **preview_values(found)
-    ), status
+    return render_template("restores/confirm.html", form=form, **preview_values(found)), status
 
 
 def restore_values(row: restores.Restore) -> dict[str, object]:

@@ -39,6 +39,22 @@ def test_warnings_are_listed_and_no_markup_of_theirs_is_run(admin: Browser, make
     assert all(script.get("src", "").startswith("/static/") for script in page.select("script"))
 
 
+def test_many_warnings_are_folded_away_but_for_the_first(admin: Browser, make_row: Make) -> None:
+    row = make_row(warnings=[f"documents/7/{number}.pdf vanished before it was read" for number in range(1001)])
+    page = admin.get(f"/backups/{row.id}")
+    assert "996 more warnings" in page.text
+    assert len([item for item in page.select("li") if "vanished" in "".join(item.itertext())]) == 1001
+
+
+def test_why_it_is_kept_is_said_in_words(admin: Browser, make_row: Make) -> None:
+    row = make_row()
+    page = admin.get(f"/backups/{row.id}")
+    assert "Why it is kept" in page.by_id("why-title")
+    assert page.by_id("explanation").startswith("Kept as hourly 1 of 8")
+    assert "newest backup" in page.by_id("explanation")
+    assert "why-title" not in admin.get(f"/backups/{make_row('failed').id}").html
+
+
 def test_a_failed_backup_says_why_and_what_to_do(admin: Browser, make_row: Make) -> None:
     row = make_row("failed", phase="database")
     page = admin.get(f"/backups/{row.id}")

@@ -167,14 +167,14 @@ def test_a_running_restore_is_announced_on_every_page_and_shown_on_the_list(admi
     assert "Comparing what was restored" in listed.by_id("live")
 
 
-def test_the_last_restore_has_its_line_on_the_list(admin: Browser) -> None:
+def test_the_last_restore_is_on_top_while_it_can_be_undone(admin: Browser) -> None:
     row = make_restore()
-    page = admin.get("/backups/")
-    assert "Everything, 3 minutes ago Completed can be undone until" in " ".join(page.by_id("live").split())
+    page = admin.get("/restores/")
+    assert "Everything, 3 minutes ago Completed Can be undone until" in page.by_id("last-restore")
     assert page.select("a", href=f"/restores/{row.id}/undo")
     row.undo_until = None
     db.session.commit()
-    assert "undone" not in admin.get("/backups/").by_id("live")
+    assert "last-restore" not in admin.get("/restores/").html
 
 
 @pytest.mark.parametrize("action", ["", "/partial", "/undo"])
