@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import psycopg
+import pytest
 from apiflask import APIFlask
 
 from app.config import Settings
 from app.extensions import db
-from app.services import admins, ticks
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER, unreachable_redis
+from app.models import utcnow
+from app.services import admins, health, ticks
+from tests.house.fixtures import EMAIL, PASSWORD, TESTER, Processes, unreachable_redis
 from tests.support.databases import SourceDatabase
 
 
@@ -75,3 +79,23 @@ def test_a_browser_gets_a_page_where_the_database_is_lost(app: APIFlask, source_
             connection.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
     assert (answer.status_code, answer.mimetype) == (503, "text/html")
     assert "DATABASE_URL" in answer.get_data(as_text=True)
+
+
+def test_worker_and_scheduler_have_two_minutes_to_start_with_the_web_process(
+    app: APIFlask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health.begins(app)
+    found = {check["name"]: check for check in app.test_client().get("/healthz").get_json()["checks"]}
+    assert found["scheduler"] == {"name": "scheduler", "ok": True, "detail": "The scheduler has not ticked yet."}
+    assert found["worker"]["ok"]
+    later = utcnow() + timedelta(minutes=2, seconds=1)
+    monkeypatch.setattr(health, "utcnow", lambda: later)
+    found = {check["name"]: check for check in app.test_client().get("/healthz").get_json()["checks"]}
+    assert not found["scheduler"]["ok"]
+    assert not found["worker"]["ok"]
+
+
+def test_a_command_is_not_lenient(app: APIFlask, processes: Processes) -> None:
+    done = processes.run("doctor")
+    assert "PROBLEM scheduler" in done.stdout
+    assert "PROBLEM worker" in done.stdout

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from apiflask import APIFlask
 from redis import Redis
+from rq import Queue
 from rq.job import Job
 
 from app import queue
@@ -100,3 +101,16 @@ def test_ticks_that_piled_up_count_as_one(app: APIFlask) -> None:
     tick.run(ticks.CHECK)
     assert redis.llen("rq:queue:ticks") == 0
     assert db.session.get(Tick, ticks.CHECK) is not None
+
+
+def test_the_first_tick_does_not_wait_for_the_full_minute(app: APIFlask) -> None:
+    scheduler = scheduler_of(app)
+    line = Queue(queue.TICKS, connection=app.extensions["redis"])
+    scheduler.enqueue_jobs()
+    assert line.job_ids == ["tick-check"]
+    assert scheduled(scheduler)["tick-check"] > datetime.now(UTC), "the next one comes at its own time"
+    scheduler.enqueue_jobs()
+    assert line.count == 1, "only the first poll does that"
+    scheduler_of(app).enqueue_jobs()
+    queue.drop_repeats(queue.TICKS, "tick-check")
+    assert line.count == 0
