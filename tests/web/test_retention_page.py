@@ -10,6 +10,7 @@ from app.services import backups, retention, settings
 from app.services.inputs import SettingsInput
 from tests.house.fixtures import TESTER
 from tests.web.browser import Browser
+from tests.web.test_overview_many import drawn
 from tests.web.test_schedule_pages import make_schedule
 
 Make = Callable[..., BackupHistory]
@@ -45,11 +46,28 @@ def test_with_a_schedule_it_says_what_leaves_next_and_what_there_will_be(admin: 
     make_row(verified_at=utcnow(), size_bytes=1_000_000)
     row = make_row(verified_at=utcnow(), size_bytes=1_000_000)
     assert "nothing takes their places" in admin.get("/retention/").by_id("leaving")
-    make_schedule(frequency="hourly")
+    make_schedule(frequency="hourly", minute=(utcnow().minute + 30) % 60)
     page = admin.get("/retention/")
-    assert "minutes (" in page.by_id("leaving") or "1 hour (" in page.by_id("leaving")
+    assert any(f"in {when}" in page.by_id("leaving") for when in ("1 hour", *(f"{minutes} minute" for minutes in range(60))))
     assert page.select("a", href=f"/backups/{row.id}")
     assert page.by_id("forecast").count("2 ≈ 2 MB") == 3
+
+
+def test_the_picture_shows_each_tier_and_a_table_says_the_same(admin: Browser, make_row: Make) -> None:
+    settings.update(TESTER, SettingsInput.model_validate({"keep_weekly": 0}))
+    for _ in range(3):
+        make_row(verified_at=utcnow())
+    make_row(pinned=True)
+    page = admin.get("/retention/")
+    picture = drawn(page, "timeline")[0]
+    labels = ["".join(text.itertext()) for text in picture.findall(".//{*}text") if text.get("class") == "lane-label"]
+    assert labels[0] == "Hourly · 3 of 8"
+    assert labels[-1].startswith("Beside the tiers")
+    assert not [label for label in labels if label.startswith("Weekly")]
+    words = page.by_id("tiers")
+    assert "Weekly off 0" in words
+    assert "Beside the tiers – 1" in words
+    assert drawn(page, "storage")
 
 
 def test_what_nothing_keeps_goes_by_the_button(admin: Browser, make_row: Make, storage_dir: Path) -> None:
@@ -92,7 +110,6 @@ def test_a_backup_explains_why_it_is_kept(admin: Browser, make_row: Make) -> Non
     assert words.startswith("Kept as hourly 1 of 8")
     assert "monthly 1 of 12" in words
     assert "the quotas decide" in page.by_id("facts")
-    assert "(hourly, daily, weekly, monthly)" in page.by_id("facts")
     assert "hourly, daily, weekly, monthly" in admin.get("/backups/").by_id("backups")
 
 
