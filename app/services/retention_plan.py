@@ -82,23 +82,24 @@ def policy(
 
 def stock(rules: Policy) -> Stock:
     """Given the policy, return the completed backups whose files are there. Raise StorageAway where none of them is."""
-    sets = _sets(rules)
+    several = len(rules.quotas) > 1
+    sets = _sets(rules) if several else {}
     present = _present()
     columns = (Row.id, Row.started_at, Row.size_bytes, Row.kind, Row.pinned, Row.verified_at, Row.schedule_id, Row.filename)
     rows = db.session.execute(select(*columns).where(Row.status == "completed")).all()
     candidates, missing = [], []
     default = frozenset({retention.DEFAULT_SET})
-    for row in rows:
-        if row.filename not in present:
-            missing.append(row.id)
+    for row_id, started_at, size_bytes, kind, pinned, verified_at, schedule_id, filename in rows:
+        if started_at is None or size_bytes is None or filename not in present:
+            missing.append(row_id)
             continue
-        mine = sets.get(row.id, frozenset())
-        if row.schedule_id is not None:
-            mine = mine | {rules.set_of.get(row.schedule_id, retention.DEFAULT_SET)}
-        verified = row.verified_at is not None
-        candidates.append(
-            Candidate(row.id, row.started_at, row.size_bytes, row.kind, row.pinned, verified, False, mine or default)
-        )
+        mine = default
+        if several:
+            mine = sets.get(row_id, frozenset())
+            if schedule_id is not None:
+                mine = mine | {rules.set_of.get(schedule_id, retention.DEFAULT_SET)}
+        verified = verified_at is not None
+        candidates.append(Candidate(row_id, started_at, size_bytes, kind, pinned, verified, False, mine or default))
     if rows and not candidates:
         raise StorageAway(
             f"None of the {len(rows)} archives that the history lists is in BACKUP_STORAGE_DIR. Check that it is mounted."
@@ -153,8 +154,6 @@ def in_use(backup_ids: list[UUID]) -> set[UUID]:
 
 def _sets(rules: Policy) -> dict[UUID, frozenset[str]]:
     found: dict[UUID, frozenset[str]] = {}
-    if len(rules.quotas) == 1:  # all backups are of the one set
-        return found
     filled = select(BackupSlot.backup_id, BackupSlot.schedule_id).where(BackupSlot.backup_id.is_not(None))
     for backup_id, schedule_id in db.session.execute(filled):
         if backup_id is None:
