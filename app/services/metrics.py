@@ -88,7 +88,9 @@ def _history() -> Iterator[Metric]:
         ("queued", "backup_oldest_queued_age_seconds", "How long the oldest queued backup waits."),
         ("in_progress", "backup_running_age_seconds", "How long the running backup takes by now."),
     ):
-        since = db.session.scalar(select(func.min(rows.created_at)).where(rows.status == status))
+        since = db.session.scalar(
+            select(func.min(func.coalesce(rows.started_at, rows.created_at))).where(rows.status == status)
+        )
         yield _figure(name, words, _age(since) if since else 0)
     beat = db.session.scalar(select(func.min(rows.heartbeat_at)).where(rows.status == "in_progress"))
     yield _figure(

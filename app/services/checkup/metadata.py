@@ -42,7 +42,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     with psycopg.connect(settings.metadata_dsn, **options) as connection:
         version = connection.info.server_version
         yield fine(
-            AREA, f"the metadata database is there, and is not the source (PostgreSQL {version // 10000}.{version % 10000})."
+            AREA, f"The metadata database is there, and is not the source (PostgreSQL {version // 10000}.{version % 10000})."
         )
         yield from old_server(AREA, version)
         yield from durability(AREA, connection)
