@@ -9,6 +9,15 @@
   };
   const parse = (html) => new DOMParser().parseFromString(html, "text/html");
 
+  // Nobody loses what they are typing: such a region is renewed when they leave it, or not at all if they have typed.
+  function isBeingEdited(region) {
+    const fields = [...region.querySelectorAll("input:not([type=hidden]), textarea")];
+    if (fields.some((field) => field.value !== field.defaultValue)) return true;
+    const focused = region.contains(document.activeElement) && document.activeElement.matches("input, textarea, select");
+    if (focused) document.activeElement.addEventListener("blur", refreshPage, { once: true });
+    return focused;
+  }
+
   // A run that began or ended changes more than its progress: renew every region that says it depends on it.
   async function refreshPage() {
     let fresh;
@@ -20,6 +29,7 @@
       return setTimeout(refreshPage, 2 * EVERY_MS);
     }
     document.querySelectorAll("[data-refresh]").forEach((region) => {
+      if (isBeingEdited(region)) return;
       const replacement = fresh.getElementById(region.id);
       const hadFocus = region.contains(document.activeElement);
       if (!replacement) return region.remove();
