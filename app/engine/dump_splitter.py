@@ -58,7 +58,8 @@ class CopyEnd:
 Event = CopyBegin | Sql | Rows | CopyEnd
 
 
-def _unquoted(name: bytes | None) -> str:
+def unquoted(name: bytes | None) -> str:
+    """Given an identifier as pg_dump writes it, return the name; "" for none."""
     if name is None:
         return ""
     if name.startswith(b'"'):
@@ -71,7 +72,7 @@ def parse_copy(statement: bytes) -> CopyBegin | None:
     match = _COPY.fullmatch(statement)
     if match is None:
         return None
-    return CopyBegin(_unquoted(match["schema"]), _unquoted(match["table"]), statement)
+    return CopyBegin(unquoted(match["schema"]), unquoted(match["table"]), statement)
 
 
 class DumpSplitter:

@@ -1,14 +1,12 @@
-"""Filling the staging database from an archive of ours: tables and indexes by several connections at once."""
+"""Filling the staging database from an archive of ours: tables, indexes and keys by several connections at once."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
 from typing import LiteralString
 
 import psycopg
@@ -17,29 +15,31 @@ from psycopg import sql
 from .archive_reader import ArchiveReader, inflate
 from .dump_splitter import END_LINE, parse_copy
 from .errors import RestoreError
+from .load_plan import ForeignKey, Key, PostData, TableWork, foreign_key
 from .load_role import NEEDS_SUPERUSER
 from .manifest import Segment
 from .progress import Meter
+from .side_by_side import SideBySide, Task
 from .sql_loader import OWNER_TO, Connection, copy_in, execute, failed, is_command
 from .sql_scanner import StatementScanner
 
 RUN_PIECES = 8
-"""How many pieces of a table, of about 4 MiB each, one COPY takes: many enough to pay, few enough to share out."""
+"""How many pieces of a shared-out table, of about 4 MiB each, one COPY takes: many enough to pay, few enough to share."""
+LION_SHARE = 1.5
+"""A table with more than so many times a thread's share of all data is shared out among them. Its rows lose their order on
+the disk by that, so that smaller ones are loaded by one."""
 
 SESSION = (
     "SET synchronous_commit = off; SET maintenance_work_mem = '256MB'; SET statement_timeout = 0;"
     " SET lock_timeout = 0; SET check_function_bodies = off"
 )
-SHARED_SETTINGS = ("client_encoding", "standard_conforming_strings", "xmloption", "row_security", "search_path")
-_NAME = rb'(?:"(?:[^"]|"")*"|[a-z0-9_$\x80-\xff]+)'
-_INDEX = re.compile(
-    rb"CREATE (?:UNIQUE )?INDEX |ALTER TABLE ONLY "
-    + _NAME
-    + rb"(?:\."
-    + _NAME
-    + rb")?\s+ADD CONSTRAINT "
-    + _NAME
-    + rb" (?:PRIMARY KEY|UNIQUE)\b"
+SHARED_SETTINGS = (
+    "client_encoding",
+    "standard_conforming_strings",
+    "xmloption",
+    "row_security",
+    "search_path",
+    "default_tablespace",
 )
 _MENDABLE = re.compile(
     OWNER_TO + rb"|(?:GRANT |REVOKE |ALTER DEFAULT PRIVILEGES |COMMENT ON (?:EXTENSION|SCHEMA) "
@@ -50,6 +50,12 @@ _OWNER_TO = re.compile(OWNER_TO, re.DOTALL)
 _OF_EXTENSION: LiteralString = """
 SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass
 AND objid = pg_catalog.to_regclass(%s) AND deptype = 'e'
+"""
+_PLAIN: LiteralString = """
+SELECT n.nspname AS schema, c.relname AS name
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
 """
 _MENDABLE_ERRORS = (
     psycopg.errors.UndefinedObject,
@@ -62,7 +68,7 @@ _MENDABLE_ERRORS = (
 class Loaded:
     """What was loaded: rows by (schema, table) as the server counted them, and warnings."""
 
-    rows: dict[tuple[str, str], int]
+    rows: dict[Key, int]
     warnings: list[str]
 
 
@@ -87,14 +93,13 @@ class ArchiveLoader:
         self._threads = max(1, threads)
         self._meter = meter
         self._connections = [connect() for _ in range(self._threads)]
-        self._free: SimpleQueue[Connection] = SimpleQueue()
         for connection in self._connections:
             connection.execute(SESSION)
-            self._free.put(connection)
-        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="load")
-        self._rows: dict[tuple[str, str], int] = {}
+        self._side_by_side = SideBySide(self._connections)
+        self._rows: dict[Key, int] = {}
         self._warnings: list[str] = []
-        self._counted: list[int] = []
+        self._counted = self._copies_left = 0
+        self._is_indexing = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -107,11 +112,14 @@ class ArchiveLoader:
         self._meter.phase("database", self._reader.manifest.database.sql_bytes)
         self._run_all(main, self._statements(segments[:first]))
         self._share_settings(main)
-        self._load_tables([segment for segment in segments if segment.kind == "copy"])
-        between = [segment for segment in segments[first : last + 1] if segment.kind == "sql"]
-        self._run_all(main, self._statements(between))
-        self._finish(main, list(self._statements(segments[last + 1 :])))
-        self._analyze()
+        tables = self._plain_tables(main) & {(segment.schema, segment.table) for segment in segments}
+        post_data = PostData(tables, _tablespace(main))
+        for statement in self._statements(segments[last + 1 :]):
+            post_data.take(statement)
+            self._meter.tick()
+        self._load_tables([segment for segment in segments if segment.kind == "copy"], post_data)
+        self._run_all(main, self._statements([segment for segment in segments[first : last + 1] if segment.kind == "sql"]))
+        self._finish(main, segments[last + 1 :], PostData(tables, post_data.tablespace_before))
         for statement in self._last:
             self._run_as_superuser(statement)
         return Loaded(self._rows, self._warnings)
@@ -119,10 +127,11 @@ class ArchiveLoader:
     def close(self) -> None:
         """End the threads and the connections."""
         self._stop.set()
+        self._side_by_side.stop()
         for connection in self._connections:
             if not connection.closed:
                 connection.cancel_safe(timeout=5)
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._side_by_side.close()
         for connection in self._connections:
             connection.close()
         if self._superuser is not None:
@@ -132,12 +141,12 @@ class ArchiveLoader:
         """Yield the statements of SQL segments, without the COPY statements and the ends of their data."""
         for segment in segments:
             scanner = StatementScanner()
-            text = b"".join(self._reader.segment_text(segment))
-            scanner.feed(text.removeprefix(END_LINE))
-            self._meter.add(len(text))
-            for statement in scanner.statements(final=True):
-                if not is_command(statement) and parse_copy(statement.text) is None:
-                    yield statement.text
+            for number, text in enumerate(self._reader.segment_text(segment), 1):
+                scanner.feed(text.removeprefix(END_LINE) if number == 1 else text)
+                for statement in scanner.statements(final=number == len(segment.pieces)):
+                    if not is_command(statement) and parse_copy(statement.text) is None:
+                        yield statement.text
+                self._meter.add(len(text))
             if scanner.unfinished:
                 raise RestoreError("A statement of the dump is not complete; the archive is damaged.")
 
@@ -182,14 +191,24 @@ class ArchiveLoader:
             raise failed(statement, error) from error
         self._warnings.append(f"Left out: {failed(statement, error)}")
 
-    def _load_tables(self, segments: list[Segment]) -> None:
-        largest_first = sorted(segments, key=lambda segment: segment.size_bytes, reverse=True)
-        runs = [run for segment in largest_first for run in _runs(segment)]
-        futures = [self._executor.submit(self._copy_run, run) for run in runs]
-        self._wait(futures)
+    def _plain_tables(self, main: Connection) -> set[Key]:
+        """Return the tables that are no partitioned ones and that no extension has brought, perhaps with rows in them."""
+        return {(str(row["schema"]), str(row["name"])) for row in main.execute(_PLAIN)}
+
+    def _load_tables(self, segments: list[Segment], post_data: PostData) -> None:
+        """Fill the tables, build their indexes and keys, and give the planner its statistics: each as soon as it can be."""
+        shares = sum(segment.size_bytes for segment in segments) / self._threads
+        tasks = []
         for segment in segments:
-            self._rows.setdefault((segment.schema, segment.table), 0)
-        expected: dict[tuple[str, str], int] = {}
+            key = (segment.schema, segment.table)
+            self._rows.setdefault(key, 0)
+            work = post_data.tables.get(key)
+            shared_out = work is None or segment.size_bytes > LION_SHARE * shares
+            runs = list(_runs(segment)) if shared_out else [_Run(segment, segment.offset, segment.pieces)]
+            tasks += self._tasks(segment, runs, work, frozen=not shared_out)
+            self._copies_left += len(runs)
+        self._do(tasks)
+        expected: dict[Key, int] = {}
         for segment in segments:
             key = (segment.schema, segment.table)
             expected[key] = expected.get(key, 0) + segment.rows
@@ -197,18 +216,54 @@ class ArchiveLoader:
             if self._rows[key] != rows:
                 raise RestoreError(f"Table {'.'.join(key)} got {self._rows[key]} rows, but its backup has {rows}.")
 
-    def _copy_run(self, run: _Run) -> None:
-        connection = self._free.get()
+    def _tasks(self, segment: Segment, runs: list[_Run], work: TableWork | None, frozen: bool) -> list[Task]:
+        size, key = segment.size_bytes, (segment.schema, segment.table)
+        work = work or TableWork()
+        analyze = b"ANALYZE " + sql.Identifier(*key).as_string().encode()
+        copies = [Task(size, partial(self._copy_run, run=run, frozen=frozen), moves_bytes=True) for run in runs]
+        builds = [Task(size, partial(self._build, statements=statements)) for statements in work.builds]
+        last = Task(size, partial(self._build, statements=[*work.last, analyze]))
+        for copy in copies:
+            copy.before(*builds, last)
+        for build in builds:
+            build.before(last)
+        return [*copies, *builds, last]
+
+    def _do(self, tasks: list[Task]) -> None:
+        counted = 0
+
+        def tick(is_silent: bool) -> None:
+            nonlocal counted
+            now = self._counted
+            self._meter.add(now - counted)
+            counted = now
+            if is_silent:  # an index may take hours without a byte
+                self._meter.alive()
+            if self._copies_left == 0 and not self._is_indexing:
+                self._is_indexing = True
+                self._meter.phase("indexes", None)
+
+        self._side_by_side.run(tasks, tick)
+        tick(False)
+
+    def _copy_run(self, connection: Connection, run: _Run, frozen: bool) -> None:
         statement = run.segment.statement.encode("utf-8", "surrogateescape")
         try:
-            rows = self._copy(connection, statement, run)
+            rows = self._copy_frozen(connection, statement, run) if frozen else self._copy(connection, statement, run)
         except psycopg.Error as error:
             raise failed(statement, error) from error
-        finally:
-            self._free.put(connection)
         key = (run.segment.schema, run.segment.table)
         with self._lock:
-            self._rows[key] = self._rows.get(key, 0) + rows
+            self._rows[key] += rows
+            self._copies_left -= 1
+
+    def _copy_frozen(self, connection: Connection, statement: bytes, run: _Run) -> int:
+        """Fill a table that is empty in the transaction that truncates it: its rows are born frozen, so that nobody has to
+        write its pages once more, and no WAL is needed where wal_level is minimal."""
+        with connection.transaction():
+            name = sql.Identifier(run.segment.schema, run.segment.table).as_string()
+            connection.execute(f"TRUNCATE ONLY {name}".encode())
+            return copy_in(connection, statement.removesuffix(b";") + b" WITH (FREEZE);", self._pieces(run))
 
     def _copy(self, connection: Connection, statement: bytes, run: _Run) -> int:
         try:
@@ -227,47 +282,45 @@ class ArchiveLoader:
             text = inflate(self._reader.member(offset, length))
             offset += length
             yield text
-            self._counted.append(len(text))
+            with self._lock:
+                self._counted += len(text)
 
-    def _wait(self, futures: list[Future[None]], silent: bool = False) -> None:
-        """Wait for all, counting progress; raise the first failure at once. `silent` work may take hours without a byte."""
-        counted = 0
-        waiting = list(futures)
-        while waiting:
-            for future in [future for future in waiting if future.done()]:
-                waiting.remove(future)
-                future.result()
-            done = sum(self._counted[counted:])
-            counted = len(self._counted)
-            self._meter.add(done)
-            if silent:
-                self._meter.alive()
-            if waiting:
-                self._stop.wait(0.05)
-
-    def _finish(self, main: Connection, statements: list[bytes]) -> None:
-        """Build indexes and keys side by side, then run what depends on them and all the rest in order."""
-        indexes = [statement for statement in statements if _INDEX.match(statement)]
-        self._meter.phase("indexes", None)
-        first = next((number for number, statement in enumerate(statements) if _INDEX.match(statement)), len(statements))
-        self._run_all(main, iter(statements[:first]))
-        self._wait([self._executor.submit(self._build, statement) for statement in indexes], silent=True)
-        self._run_all(main, (s for s in statements[first:] if not _INDEX.match(s)))
-
-    def _analyze(self) -> None:
-        """Give the planner its statistics, largest tables first and side by side."""
-        self._meter.phase("verify", None)
-        largest_first = sorted(self._reader.manifest.tables, key=lambda table: table.bytes, reverse=True)
-        names = [sql.Identifier(table.schema, table.name).as_string().encode() for table in largest_first]
-        self._wait([self._executor.submit(self._build, b"ANALYZE " + name) for name in names], silent=True)
-
-    def _build(self, statement: bytes) -> None:
-        connection = self._free.get()
-        try:
+    def _build(self, connection: Connection, statements: list[bytes]) -> None:
+        for statement in statements:
             self._run(connection, statement)
-        finally:
-            self._free.put(connection)
-        self._counted.append(len(statement))
+
+    def _finish(self, main: Connection, segments: Sequence[Segment], post_data: PostData) -> None:
+        """Run what stands behind the data and belongs to no single table, in order; then check the foreign keys."""
+        keys = []
+        execute(main, post_data.tablespace_before)
+        for statement in self._statements(segments):
+            if not post_data.take(statement):
+                key = foreign_key(statement, post_data.tables)
+                if key is not None and self._is_added(main, key):
+                    keys.append(key)
+                else:
+                    self._run_all(main, iter([statement]))
+        self._meter.phase("verify", None)
+        by_table: dict[Key, list[bytes]] = {}
+        for key in keys:
+            by_table.setdefault(key.table, []).append(key.validate)
+        sizes = {(table.schema, table.name): table.bytes for table in self._reader.manifest.tables}
+        self._do([Task(sizes.get(table, 0), partial(self._build, statements=by_table[table])) for table in by_table])
+
+    def _is_added(self, main: Connection, key: ForeignKey) -> bool:
+        try:
+            execute(main, key.add)
+        except psycopg.Error:
+            return False  # the statement as it was says why
+        return True
+
+
+def _tablespace(main: Connection) -> bytes:
+    """Return the statement that sets the default tablespace to what it is after the head of the dump."""
+    query: LiteralString = "SELECT pg_catalog.quote_literal(pg_catalog.current_setting('default_tablespace')) AS name"
+    row = main.execute(query).fetchone()
+    assert row is not None
+    return f"SET default_tablespace = {row['name']};".encode()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,110 @@
+"""Doing work on several connections at once, each piece as soon as what it waits for is done."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from .sql_loader import Connection
+
+WAIT_SECONDS = 0.05
+
+
+@dataclass
+class Task:
+    """Work for one connection. `weight`: what is heavier is begun first. `moves_bytes`: it counts what it does."""
+
+    weight: int
+    do: Callable[[Connection], None]
+    moves_bytes: bool = False
+    after: int = 0
+    then: list[Task] = field(default_factory=list)
+
+    def before(self, *others: Task) -> None:
+        """Let others wait for this one."""
+        for other in others:
+            other.after += 1
+            self.then.append(other)
+
+
+class SideBySide:
+    """Given connections, one for each thread, does tasks on them."""
+
+    def __init__(self, connections: Sequence[Connection]) -> None:
+        self._connections = connections
+        self._executor = ThreadPoolExecutor(len(connections), thread_name_prefix="load")
+        self._changed = threading.Condition()
+        self._ready: list[tuple[int, int, Task]] = []
+        self._order = itertools.count()
+        self._left = 0
+        self._silent = 0
+        self._stopped = False
+
+    def run(self, tasks: Iterable[Task], tick: Callable[[bool], None]) -> None:
+        """Given tasks, those that others wait for among them, do all. `tick` is called meanwhile, with whether work is under
+        way that counts no bytes. Raise what a task raises first; the others may still run then, until `close`."""
+        tasks = list(tasks)
+        with self._changed:
+            self._left += len(tasks)
+            for task in tasks:
+                if not task.after:
+                    self._push(task)
+        threads = [self._executor.submit(self._work, connection) for connection in self._connections]
+        try:
+            while not self._is_over(threads):
+                tick(self._silent > 0)
+            for thread in threads:
+                thread.result()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what is under way."""
+        self.stop()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _is_over(self, threads: Sequence[Future[None]]) -> bool:
+        with self._changed:
+            self._changed.wait(WAIT_SECONDS)
+        failed = any(thread.done() and thread.exception() for thread in threads)
+        return failed or all(thread.done() for thread in threads)
+
+    def _push(self, task: Task) -> None:
+        heapq.heappush(self._ready, (-task.weight, next(self._order), task))
+
+    def _next(self) -> Task | None:
+        with self._changed:
+            while not self._ready and self._left and not self._stopped:
+                self._changed.wait()
+            if not self._ready or self._stopped:
+                return None
+            task = heapq.heappop(self._ready)[2]
+            self._silent += not task.moves_bytes
+            return task
+
+    def _work(self, connection: Connection) -> None:
+        while (task := self._next()) is not None:
+            try:
+                task.do(connection)
+            except BaseException:
+                self.stop()
+                raise
+            with self._changed:
+                self._left -= 1
+                self._silent -= not task.moves_bytes
+                for other in task.then:
+                    other.after -= 1
+                    if not other.after:
+                        self._push(other)
+                self._changed.notify_all()
