@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from app.demo.servers import EmbeddedPostgres, free_port
 from app.demo.stack import Stack
 from app.extensions import db
 from tests.house.mail import MailServer
+from tests.support.processes import wait_until
 from tests.support.restoring import Documents, documents_in, dumped_whole
 
 SMALL = SampleSize(users=6, vehicles_per_user=2, fuel_logs_per_vehicle=30, maintenance_per_vehicle=5, documents_per_user=5)
@@ -139,11 +139,10 @@ class SmallStack(Stack):
         with psycopg.connect(self.postgres.url(METADATA_NAME)) as connection:
             return connection.execute(query.encode(), values).fetchall()
 
-    def make_backup(self) -> str:
-        """Make a backup by the command line and return its id."""
-        self.run_flask("backup", "create", "--wait")
-        ((found,),) = self.metadata("SELECT id FROM backup_history ORDER BY created_at DESC LIMIT 1")
-        return str(found)
+    def wait_until_idle(self) -> None:
+        """Wait until no backup runs that another test has begun. Raise AssertionError."""
+        query = "SELECT count(*) FROM backup_history WHERE status IN ('queued', 'in_progress')"
+        assert wait_until(lambda: self.metadata(query) == [(0,)], 30), "a backup does not end"
 
     def web_log(self, lines: int = 40) -> str:
         """Return the end of what the web server wrote, for the message of a failed test."""
@@ -152,13 +151,11 @@ class SmallStack(Stack):
 
     def mail_to(self, recipient: str, seconds: float = 20) -> Any:
         """Given an address, wait for a mail to it and return it. Raise AssertionError."""
-        until = time.monotonic() + seconds
-        while True:
-            for message in self.mail.messages:
-                if recipient in message["To"]:
-                    return message
-            assert time.monotonic() < until, f"no mail to {recipient}: {[m['To'] for m in self.mail.messages]}"
-            time.sleep(0.1)
+        def found() -> list[Any]:
+            return [message for message in self.mail.messages if recipient in message["To"]]
+
+        assert wait_until(lambda: bool(found()), seconds), f"no mail to {recipient} among {len(self.mail.messages)}"
+        return found()[0]
 
 
 def check_archive(archive: Path, published: Path) -> None:

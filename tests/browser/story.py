@@ -97,13 +97,14 @@ class Story:
 
     def back_up(self) -> str:
         """Press the button, see it work, see it done; return the new backup's id."""
-        before = {row[0] for row in self.stack.metadata("SELECT id FROM backup_history")}
+        self.stack.wait_until_idle()
+        before = set(self.stack.metadata("SELECT id FROM backup_history"))
         with self.stack.busy_source() as go_on:
             self.press(self.button("Back up now"))
             expect(self.page.get_by_role("progressbar").first).to_be_visible()
             self.mark()
             go_on.set()
-        (made,) = {row[0] for row in self.stack.metadata("SELECT id FROM backup_history")} - before
+        ((made,),) = set(self.stack.metadata("SELECT id FROM backup_history WHERE kind = 'manual'")) - before
         if self.scripts:
             expect(self.page.get_by_role("progressbar")).to_have_count(0, timeout=WORK_MS)
             self.was_not_reloaded()

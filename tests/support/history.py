@@ -29,14 +29,18 @@ def make_history(app: APIFlask, own: BackupHistory, schedule: BackupSchedule, da
     storage: Path = app.config["SETTINGS"].storage_dir
     today = utcnow().astimezone(UTC).date()
     schedule.created_at = utcnow() - timedelta(days=days + 1)
-    for ago in range(days, 0, -1):
+    for ago in range(days, -1, -1):
         due = datetime.combine(today - timedelta(days=ago), time(3), tzinfo=UTC)
+        if due > utcnow() - timedelta(minutes=5):
+            break
         luck = chance.random()
         # Two days in autumn on which nobody noticed that the machine was off.
         if ago not in (61, 62):
             _night(storage, own, schedule, due, luck, 1 - ago / days * 0.6, chance)
-        if ago % 7 == 1:
-            _clean_up(due + timedelta(hours=1))
+        _clean_up(due + timedelta(minutes=5))
+    newest = db.session.query(BackupHistory).filter_by(kind="scheduled").order_by(BackupHistory.started_at.desc()).first()
+    assert newest is not None
+    schedule.last_run_at, schedule.last_status = newest.started_at, newest.status
     db.session.execute(text("UPDATE audit_log SET at = :at WHERE action LIKE 'schedule.%'"), {"at": schedule.created_at})
     db.session.commit()
     return db.session.query(BackupHistory).count()

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from apiflask import APIFlask
@@ -27,9 +28,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from app import create_app
 from app.config import read_settings
-from app.services import backups, schedules
-from app.services.inputs import ScheduleInput
-from tests.house.fixtures import TESTER
+from app.services import backups, recovery_sheet, schedules, settings
+from app.services.inputs import ScheduleInput, SettingsInput
+from tests.house.fixtures import TESTER, wait_for
 from tests.support.history import make_history
 from tests.support.pages import PAGES, PUBLIC_PAGES, file_name
 from tests.support.things import make_things
@@ -41,16 +42,15 @@ THEMES = ("light", "dark")
 TALLEST = 4000
 """Pixels after which a picture of a page is cut off."""
 
-FOR_GUIDES: dict[str, tuple[str, dict[str, int], str, bool]] = {
-    "overview": ("/", {"width": 1200, "height": 900}, "light", False),
-    "overview-dark": ("/", {"width": 1200, "height": 900}, "dark", False),
-    "overview-phone": ("/", {"width": 390, "height": 844}, "light", False),
-    "backups": ("/backups/", {"width": 1200, "height": 760}, "light", False),
-    "backup": ("/backups/{own}", {"width": 1200, "height": 900}, "light", False),
-    "preview": ("/backups/{own}/restore?exact=1", {"width": 1200, "height": 900}, "light", False),
-    "retention": ("/retention/", {"width": 1200, "height": 900}, "light", False),
+FOR_GUIDES: dict[str, tuple[str, dict[str, int], str]] = {
+    "overview": ("/", {"width": 1200, "height": 900}, "light"),
+    "overview-dark": ("/", {"width": 390, "height": 844}, "dark"),
+    "backups": ("/backups/", {"width": 1200, "height": 760}, "light"),
+    "backup": ("/backups/{own}", {"width": 1200, "height": 800}, "light"),
+    "preview": ("/backups/{own}/restore?exact=1", {"width": 1200, "height": 900}, "light"),
+    "retention": ("/retention/", {"width": 1200, "height": 900}, "light"),
 }
-"""Picture → (path, viewport, theme, the whole page)."""
+"""Picture → (path, viewport, theme)."""
 
 IDS = {
     "own": "SELECT id FROM backup_history WHERE status = 'completed' AND origin = 'own' AND kind IN ('manual', 'scheduled')"
@@ -83,34 +83,44 @@ def main() -> None:
     arguments.add_argument("--only", default="", metavar="WORD", help="of the sheet, only pages whose path has this word")
     arguments.add_argument("--into", type=Path, default=IMAGES, help="where the guides' pictures go")
     chosen = arguments.parse_args()
-    settings = demo_settings(chosen.data)
-    fill(settings, chosen.year, chosen.things)
-    things = known_things(settings["DATABASE_URL"])
+    environment = demo_environment(chosen.data)
+    fill(environment, chosen.year, chosen.things)
+    things = known_things(environment["DATABASE_URL"])
     with browser() as chromium:
-        state = log_in(chromium, settings)
+        state = log_in(chromium, environment)
         if chosen.sheet is None:
-            shoot_guides(chromium, settings["PUBLIC_URL"], state, things, chosen.into)
+            shoot_guides(chromium, environment["PUBLIC_URL"], state, things, chosen.into)
         else:
-            shoot_sheet(chromium, settings["PUBLIC_URL"], state, things, chosen.sheet, chosen.only)
+            shoot_sheet(chromium, environment["PUBLIC_URL"], state, things, chosen.sheet, chosen.only)
 
 
-def demo_settings(data: Path) -> dict[str, str]:
-    """Given the demo's folder, return the settings of its processes."""
+def demo_environment(data: Path) -> dict[str, str]:
+    """Given the demo's folder, return the environment of its processes."""
     lines = (data / "demo.env").read_text(encoding="utf-8").splitlines()
     pairs = (shlex.split(line)[1].partition("=") for line in lines if line.startswith("export "))
     return {name: value for name, _, value in pairs}
 
 
-def fill(settings: dict[str, str], year: bool, things: bool) -> None:
-    """Given a demo's settings, make in it what was asked for."""
-    app: APIFlask = create_app(read_settings(settings))
+def fill(environment: dict[str, str], year: bool, things: bool) -> None:
+    """Given a demo's environment, make in it what was asked for."""
+    app: APIFlask = create_app(read_settings(environment))
     with app.app_context():
         if year:
             (first,) = backups.list_backups(1, 1, status="completed", kind="manual").items
             nightly = schedules.create(TESTER, ScheduleInput(name="Nightly", frequency="daily", hour=3))
             make_history(app, first, nightly)
+            finish_setup(first.id)
         if things:
             make_things(app)
+
+
+def finish_setup(backup_id: UUID) -> None:
+    """Given a backup, do what the overview asks a new admin for: who is told, the recovery sheet, a test restore."""
+    nobody = {"name": "On call", "url": "json://127.0.0.1:9/"}
+    settings.update(TESTER, SettingsInput.model_validate({"channels": [nobody]}))
+    recovery_sheet.text(TESTER)
+    backups.verify(TESTER, backup_id, restore=True)
+    wait_for(lambda: backups.get(backup_id).restore_tested_at)
 
 
 def known_things(database_url: str) -> dict[str, str]:
@@ -133,12 +143,12 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-def log_in(chromium: Browser, settings: dict[str, str]) -> Any:
-    """Given a demo's settings, log in as its first admin and return the cookies."""
-    page = chromium.new_page(base_url=settings["PUBLIC_URL"])
+def log_in(chromium: Browser, environment: dict[str, str]) -> Any:
+    """Given a demo's environment, log in as its first admin and return the cookies."""
+    page = chromium.new_page(base_url=environment["PUBLIC_URL"])
     page.goto("/login")
-    page.get_by_label("Email").fill(settings["ADMIN_EMAIL"])
-    page.get_by_label("Password", exact=True).fill(settings["ADMIN_PASSWORD"])
+    page.get_by_label("Email").fill(environment["ADMIN_EMAIL"])
+    page.get_by_label("Password", exact=True).fill(environment["ADMIN_PASSWORD"])
     page.get_by_role("button", name="Log in").click()
     page.get_by_label("Account of").wait_for()
     return page.context.storage_state()
@@ -153,11 +163,11 @@ def open_page(chromium: Browser, url: str, state: Any, theme: Any, **options: An
 def shoot_guides(chromium: Browser, url: str, state: Any, things: dict[str, str], into: Path) -> None:
     """Take the pictures of the README and the guides."""
     into.mkdir(parents=True, exist_ok=True)
-    for name, (path, viewport, theme, whole) in FOR_GUIDES.items():
+    for name, (path, viewport, theme) in FOR_GUIDES.items():
         page = open_page(chromium, url, state, theme, viewport=viewport)
         page.goto(path.format_map(things))
         page.wait_for_load_state("networkidle")
-        page.screenshot(path=into / f"{name}.png", full_page=whole)
+        page.screenshot(path=into / f"{name}.png")
         page.context.close()
 
 
