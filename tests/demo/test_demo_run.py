@@ -103,6 +103,12 @@ def listed_backups(demo: Demo) -> list[str]:
         return [item["filename"] for item in json.load(answer)["items"]]
 
 
+def complaints(demo: Demo) -> list[str]:
+    """Return what /healthz finds wrong."""
+    with urllib.request.urlopen(f"{demo.url}/healthz", timeout=20) as answer:
+        return [check["detail"] for check in json.load(answer)["checks"] if not check["ok"]]
+
+
 def archives(data_dir: Path) -> dict[str, str]:
     folder = data_dir / "backups"
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.tar.gz")}
@@ -116,6 +122,7 @@ def test_demo_starts_backs_up_ends_and_finds_its_data_again(tmp_path: Path, demo
     assert not others
     assert re.fullmatch(r"motovaultpro_backup_\d{8}_\d{6}\.tar\.gz", name)
     assert listed_backups(first) == [name]
+    assert complaints(first) == [], "the first page of a new demo shows no banner"
 
     second = Demo(data_dir)
     demos.append(second)

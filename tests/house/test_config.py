@@ -30,6 +30,9 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert settings.storage_dir == Path("data/backups").absolute()
     assert settings.sqlalchemy_url == "postgresql+psycopg://meta:meta-secret@localhost/meta"
     assert settings.pg_bin_dir is None
+    assert settings.log_format == "console"
+    assert read_settings(GOOD | {"LOG_FORMAT": "json"}).log_format == "json"
+    assert problems(LOG_FORMAT="xml")[0].startswith("LOG_FORMAT ")
 
 
 def test_everything_that_is_missing_is_said_at_once_and_by_name() -> None:
