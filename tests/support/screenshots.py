@@ -110,6 +110,7 @@ def fill(environment: dict[str, str], year: bool, things: bool) -> None:
             nightly = schedules.create(TESTER, ScheduleInput(name="Nightly", frequency="daily", hour=3))
             make_history(app, first, nightly)
             finish_setup(first.id)
+            change_app(environment)
         if things:
             make_things(app)
 
@@ -121,6 +122,18 @@ def finish_setup(backup_id: UUID) -> None:
     recovery_sheet.text(TESTER)
     backups.verify(TESTER, backup_id, restore=True)
     wait_for(lambda: backups.get(backup_id).restore_tested_at)
+
+
+def change_app(environment: dict[str, str]) -> None:
+    """Given a demo's environment, change its app's data, so that previews have something to show."""
+    with psycopg.connect(environment["BACKUP_SOURCE_URL"]) as connection:
+        connection.execute("DELETE FROM fuel_logs WHERE id % 24 = 0")
+        connection.execute("DELETE FROM maintenance_records WHERE category = 'upgrade'")
+    documents = sorted(path for path in Path(environment["BACKUP_DOCUMENTS_DIR"]).rglob("*") if path.is_file())
+    for lost in documents[::40]:
+        lost.unlink()
+    documents[1].write_bytes(b"another version")
+    documents[2].with_name("receipt.txt").write_text("uploaded after the backup")
 
 
 def known_things(database_url: str) -> dict[str, str]:
