@@ -7,7 +7,7 @@ from uuid import UUID
 from apiflask import APIBlueprint, FileSchema
 from flask import Response, url_for
 
-from app.api.auth import protect, requires
+from app.api.auth import actor, protect, requires
 from app.api.document_response import send_document
 from app.api.exact_path import path_from_query, url_with_path
 from app.api.schemas_contents import ContentsOut, DocumentQuery, DocumentsOut, DocumentsQuery, EntryOut, readable
@@ -55,7 +55,7 @@ def list_documents(backup_id: UUID, query_data: DocumentsQuery) -> DocumentsOut:
 @bp.doc(responses=[409])
 def get_document(backup_id: UUID, query_data: DocumentQuery) -> Response:
     """Send one document out of an archive. Its SHA-256 is the ETag; a damaged one is refused, or cut off before its end."""
-    return send_document(backup_id, path_from_query("path"))
+    return send_document(actor(), backup_id, path_from_query("path"))
 
 
 def shown(backup_id: UUID, entry: archive_index.Entry) -> EntryOut:

@@ -6,9 +6,11 @@ import unicodedata
 from urllib.parse import quote
 from uuid import UUID
 
-from flask import Response
+from flask import Response, request
 
-from app.services import contents
+from app.engine.documents import shown
+from app.services import audit, contents
+from app.services.actor import Actor
 
 # What some file system or shell takes for more than a letter.
 SPECIAL = frozenset('<>:"/\\|?*')
@@ -17,10 +19,16 @@ LONGEST_NAME = 180
 PLAIN = "!#$&+-.^_`|~"
 
 
-def send_document(backup_id: UUID, path: str) -> Response:
-    """Given a completed backup and the path of a document in its index, return the document as an answer: always a download,
-    whatever it claims to be, since nobody knows what users have put there. Raise NotFound or Conflict."""
+def send_document(actor: Actor, backup_id: UUID, path: str) -> Response:
+    """Given who asks, a completed backup and the path of a document in its index, return the document as an answer: always a
+    download, whatever it claims to be, since nobody knows what users have put there. Raise NotFound or Conflict."""
     document = contents.open_document(backup_id, path)
+    if request.method == "GET":
+        try:
+            audit.record_download(actor, "backup.document_downloaded", backup_id, {"document": shown(path)})
+        except BaseException:
+            document.close()
+            raise
     response = Response(document, mimetype="application/octet-stream")  # closes it at its end
     response.content_length = document.size_bytes
     response.set_etag(document.sha256)

@@ -206,11 +206,6 @@ def set_password(actor: Actor, email: str, new: str) -> int:
     return ended
 
 
-def confirm_password(actor: Actor, password: str) -> None:
-    """Given a signed-in admin who typed the password once more, check it. Raise InvalidInput or Throttled."""
-    reauthentication.require(actor, password)
-
-
 def ensure_first_admin(settings: Settings) -> None:
     """Given the settings, make the admin of ADMIN_EMAIL and ADMIN_PASSWORD if there is no admin at all."""
     if not settings.admin_email or not settings.admin_password:

@@ -12,7 +12,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, Restore, utcnow
 from app.models.restores import SCOPES
-from app.services import admins, audit, backups, restore_engine
+from app.services import audit, backups, reauthentication, restore_engine
 from app.services.actor import Actor
 from app.services.progress import ProgressView
 from app.services.progress import of_restore as progress
@@ -109,8 +109,7 @@ def _check_typed(actor: Actor, confirm: str, scope: str, password: str | None) -
     check_scope(scope)
     if confirm != database_name():
         raise InvalidInput({"confirm": f"Type the name of the database that is replaced: {database_name()}"})
-    if actor.kind == "admin":
-        admins.confirm_password(actor, password or "")
+    reauthentication.require(actor, password)
 
 
 def _check_nothing_runs() -> None:

@@ -36,7 +36,7 @@ def create(actor: Actor, name: str, scopes: Iterable[str], password: str | None 
     if not name or len(name) > NAME_LENGTH:
         problems["name"] = f"Give the token a name of at most {NAME_LENGTH} characters."
     if given - set(SCOPES) or not chosen:
-        problems["scopes"] = f"Choose from {', '.join(SCOPES)}."
+        problems["scopes"] = f"Choose at least one of {', '.join(SCOPES)}."
     if problems:
         raise InvalidInput(problems)
     reauthentication.require(actor, password)

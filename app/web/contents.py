@@ -13,6 +13,8 @@ from app.api.exact_path import path_from_query, url_with_path
 from app.engine.documents import shown
 from app.errors import DomainError
 from app.services import backups, contents
+from app.web.actor import current_actor
+from app.web.backup_filters import plain
 
 bp = Blueprint("contents", __name__, url_prefix="/backups")
 
@@ -57,7 +59,7 @@ def tables(backup_id: UUID) -> ResponseReturnValue:
 def documents(backup_id: UUID) -> ResponseReturnValue:
     """A folder of the documents in a backup, or what a search finds below it."""
     row = backups.get(backup_id)
-    folder, search = path_from_query("folder"), request.args.get("search", "").strip()[: contents.LONGEST_SEARCH]
+    folder, search = path_from_query("folder"), plain(request.args.get("search", "")) or ""
     number = max(1, request.args.get("page", 1, type=int))
     try:
         found = contents.documents(backup_id, folder, search, number, PAGE_SIZE)
@@ -77,7 +79,7 @@ def documents(backup_id: UUID) -> ResponseReturnValue:
 @bp.get("/<uuid:backup_id>/documents/file")
 def document(backup_id: UUID) -> ResponseReturnValue:
     """One document out of the archive, as a download."""
-    return send_document(backup_id, path_from_query("path"))
+    return send_document(current_actor(), backup_id, path_from_query("path"))
 
 
 def show_problem(row: backups.BackupHistory, at: str, error: DomainError) -> ResponseReturnValue:

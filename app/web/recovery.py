@@ -5,9 +5,9 @@ from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
 from app.errors import InvalidInput, Throttled
-from app.services import admins, recovery_sheet
+from app.services import reauthentication, recovery_sheet
 from app.web.actor import current_actor
-from app.web.forms import PasswordAgainForm, show_errors
+from app.web.forms import PasswordAgainForm, refuse
 
 bp = Blueprint("recovery", __name__)
 
@@ -25,13 +25,9 @@ def sheet() -> ResponseReturnValue:
     status = 200
     if form.validate_on_submit():
         try:
-            admins.confirm_password(current_actor(), form.password.data or "")
-        except InvalidInput as error:
-            show_errors(form, error)
-            status = error.status
-        except Throttled as error:
-            form.form_errors.append(error.detail)
-            status = error.status
+            reauthentication.require(current_actor(), form.password.data)
+        except (InvalidInput, Throttled) as error:
+            status = refuse(form, error)
         else:
             return download()
     return render_template("recovery/sheet.html", form=form), status

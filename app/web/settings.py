@@ -5,14 +5,13 @@ from typing import Any
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import login_required
-from flask_wtf import FlaskForm
 
 from app.errors import InvalidInput, Throttled
-from app.services import admins, notifications, retention, settings
+from app.services import notifications, reauthentication, retention, settings
 from app.services.inputs import PlanInput, SettingsInput, checked
 from app.services.schedule_rules import QUOTA_COLUMNS
 from app.web.actor import current_actor
-from app.web.forms import show_errors
+from app.web.forms import refuse, show_errors
 from app.web.settings_forms import LimitsForm, NotificationsForm, QuotasForm, SaveQuotasForm
 
 bp = Blueprint("settings", __name__, url_prefix="/settings")
@@ -53,7 +52,7 @@ def save_quotas() -> ResponseReturnValue:
         except InvalidInput:
             return quotas()
         try:
-            admins.confirm_password(current_actor(), form.password.data or "")
+            reauthentication.require(current_actor(), form.password.data)
         except (InvalidInput, Throttled) as error:
             refuse(form, error)
             return show_review(form, form.values(), error.status)
@@ -73,7 +72,7 @@ def notify() -> ResponseReturnValue:
     elif form.validate():
         try:
             given = checked(SettingsInput, form.values())
-            admins.confirm_password(current_actor(), form.password.data or "")
+            reauthentication.require(current_actor(), form.password.data)
             settings.update(current_actor(), given)
         except InvalidInput as error:
             form.show_problems(error)
@@ -109,7 +108,7 @@ def limits() -> ResponseReturnValue:
     elif form.validate():
         try:
             given = checked(SettingsInput, form.values(stored))
-            admins.confirm_password(current_actor(), form.password.data or "")
+            reauthentication.require(current_actor(), form.password.data)
             settings.update(current_actor(), given)
         except (InvalidInput, Throttled) as error:
             refuse(form, error)
@@ -118,14 +117,6 @@ def limits() -> ResponseReturnValue:
             flash("The limits are saved.", "success")
             return redirect(url_for(".limits"))
     return render_template("settings/limits.html", form=form), status
-
-
-def refuse(form: FlaskForm, error: InvalidInput | Throttled) -> None:
-    """Given why a form is refused, show it there."""
-    if isinstance(error, InvalidInput):
-        show_errors(form, error)
-    else:
-        form.form_errors.append(error.detail)
 
 
 def show_review(form: SaveQuotasForm, values: dict[str, Any], status: int = 200) -> ResponseReturnValue:

@@ -85,9 +85,9 @@ def test_what_is_typed_must_be_right(app: APIFlask, make_row: MakeRow, source_db
 
 
 def refusal(actor: Actor, backup: BackupHistory, source: SourceDatabase) -> type[Exception]:
-    """Try to start a restore without a password and return how that is refused."""
+    """Try to start a restore with a wrong password and return how that is refused."""
     with pytest.raises((InvalidInput, Throttled)) as refused:
-        restores.start(actor, backup.id, source.name)
+        restores.start(actor, backup.id, source.name, password="a wrong password")
     return refused.type
 
 

@@ -73,7 +73,7 @@ def test_the_list_says_what_it_may_and_where_it_was_last_used(app: APIFlask, adm
 def test_a_form_that_lacks_everything_is_answered_at_its_fields(admin: Browser) -> None:
     page = Page(admin.submit("/tokens/new", "/tokens/new", 422, name="", password=""))
     assert "Give the token a name" in page.by_id("name-error")
-    assert "Choose from" in page.by_id("scopes-error")
+    assert "Choose at least one" in page.by_id("scopes-error")
     assert page.select("fieldset", id="scopes")[0].get("aria-describedby") == "scopes-error"
     assert [box.get("aria-invalid") for box in page.select("input", type="checkbox")] == ["true"] * 4
     assert page.select("a", href="#scopes")
