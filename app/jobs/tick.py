@@ -10,7 +10,7 @@ import structlog
 from app import queue
 from app.extensions import db
 from app.jobs.log_ids import in_logs
-from app.services import backups, cleanup, notices, notifications, restores, schedules, ticks
+from app.services import backups, cleanup, notices, notifications, restores, schedules, ticks, timeline
 
 logger = structlog.get_logger(__name__)
 
@@ -22,6 +22,7 @@ STEPS: Mapping[str, tuple[Callable[[], object], ...]] = {
         lambda: cleanup.daily_if_missed(),
         lambda: notices.announce(),
         lambda: notifications.enqueue_due(),
+        lambda: timeline.timeline(),
     ),
     ticks.CLEANUP: (lambda: cleanup.daily(),),
 }

@@ -1,7 +1,7 @@
 """Retention in one picture: which backups each tier keeps, how old they are, which leave next, and what there will be.
 
 Reckoning with thousands of backups takes a moment, so what came out is kept in Redis until something changes that it
-depends on.
+depends on; the minute tick sees to it that a page rarely waits for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from app.engine.retention import CATEGORIES, Decision, Forecast, Outlook
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
 from app.services import retention, settings
-from app.services.schedule_rules import QUOTA_COLUMNS
+from app.services.schedule_rules import QUOTA_COLUMNS, RULE_COLUMNS
 
 # Ages up to these are drawn at the same length each: what is young lies closer together.
 STRETCHES = (timedelta(days=1), timedelta(days=7), timedelta(days=31), timedelta(days=366))
@@ -193,7 +193,9 @@ def _fingerprint() -> str:
         func.max(row.verified_at),
         func.count().filter(row.pinned),
     ).where(row.status == "completed")
-    schedules = select(func.count(), func.max(schedule.updated_at), func.count().filter(schedule.enabled))
-    seen: list[object] = [tuple(db.session.execute(chosen).one()) for chosen in (backups, schedules)]
+    # Not their `updated_at`, which each run moves.
+    names = ("id", "enabled", "deleted_at", *RULE_COLUMNS, *QUOTA_COLUMNS)
+    schedules = select(*(getattr(schedule, name) for name in names)).order_by(schedule.id)
+    seen: list[object] = [tuple(found) for chosen in (backups, schedules) for found in db.session.execute(chosen)]
     seen += [getattr(settings.row(), name) for name in QUOTA_COLUMNS]
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:32]

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from apiflask import APIFlask
+from redis import Redis
 
 from app.extensions import db
+from app.jobs import tick
 from app.models import AuditEntry, BackupHistory, BackupSchedule, BackupSlot
-from app.services import backups, calendar, schedules, storage_history, timeline
+from app.services import backups, calendar, schedules, storage_history, ticks, timeline
 from app.services import settings as stored_settings
 from app.services.calendar import Day
 from app.services.inputs import ScheduleInput, SettingsInput
@@ -195,3 +197,28 @@ def test_the_timeline_is_kept_until_something_changes(app: APIFlask, make_row: M
     assert {lane.name: lane.kept for lane in timeline.timeline().lanes}["otherwise"] == 1
     stored_settings.update(TESTER, SettingsInput.model_validate({"keep_hourly": 1}))
     assert timeline.timeline().lanes[0].quota == 1
+
+
+def test_the_tick_works_the_timeline_out_before_anybody_asks(
+    app: APIFlask, make_row: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_row(size_bytes=10)
+    tick.run(ticks.CHECK)
+    monkeypatch.setattr(timeline, "reckoned", lambda now: pytest.fail("it was worked out again"))
+    assert timeline.timeline().kept == 1
+
+
+def test_a_run_of_a_schedule_alone_changes_nothing_that_is_drawn(app: APIFlask) -> None:
+    row = schedule(on(3))
+    before = timeline.timeline()
+    row.last_run_at, row.last_status = NOW, "completed"
+    db.session.commit()
+    assert timeline.timeline() == before
+    schedules.toggle(TESTER, row.id, False)
+    assert timeline.timeline() != before
+
+
+def test_without_redis_the_timeline_is_worked_out_each_time(app: APIFlask, make_row: Make) -> None:
+    make_row(size_bytes=10)
+    app.extensions["redis"] = Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.2)
+    assert timeline.timeline().kept == 1
