@@ -42,7 +42,8 @@ def spec() -> Response:
     made = current_app.extensions.setdefault("openapi", {})
     if not made:
         made |= openapi.document(current_app)
-    return jsonify(made | {"servers": [{"url": request.script_root or "/"}]})
+    # Without a prefix there is nothing to say: the server is where the document came from.
+    return jsonify(made | ({"servers": [{"url": request.script_root}]} if request.script_root else {}))
 
 
 @bp.get("/docs")

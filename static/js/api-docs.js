@@ -7,13 +7,19 @@
 
   document.documentElement.classList.toggle("dark-mode", document.documentElement.dataset.bsTheme === "dark");
 
+  // Swagger UI shows a parameter's name beside its field, but tells screen readers nothing of it.
+  new MutationObserver(() => {
+    for (const field of place.querySelectorAll("tr[data-param-name] :is(input, select, textarea):not([aria-label])")) {
+      field.setAttribute("aria-label", field.closest("tr").dataset.paramName);
+    }
+  }).observe(place, { childList: true, subtree: true });
+
   SwaggerUIBundle({
     domNode: place,
     url: place.dataset.document,
     presets: [SwaggerUIBundle.presets.apis],
     // The validator would be asked over the network.
     validatorUrl: null,
-    deepLinking: true,
     filter: true,
     docExpansion: "list",
     defaultModelsExpandDepth: 0,
