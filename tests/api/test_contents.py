@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 
 from app import locks
 from app.models import BackupHistory
+from app.services import audit
 from tests.web.restoring import own_backup
 
 URL = "/api/admin/backups"
@@ -97,6 +98,17 @@ def test_a_document_is_always_a_download_that_no_browser_runs(client: FlaskClien
     assert "no-store" in answer.headers["Cache-Control"]
 
 
+def test_who_took_which_document_out_is_in_the_audit_log(client: FlaskClient, backup: BackupHistory) -> None:
+    (item,) = listed(client, backup, search="caf")["items"]
+    client.head(item["url"]).close()
+    with client.get(item["url"]) as answer:
+        assert answer.data == b"latin"
+    entries = [entry for entry in audit.list_entries().items if entry.action == "backup.document_downloaded"]
+    assert [(entry.subject_id, entry.detail) for entry in entries] == [
+        (str(backup.id), {"document": "7/caf\\xe9 \\xff.txt"})
+    ]
+
+
 def test_a_name_beyond_ascii_is_sent_in_both_spellings(client: FlaskClient, backup: BackupHistory) -> None:
     answer = client.get(f"{URL}/{backup.id}/contents/document?path=7/deep/er/Invoice %C3%BC 2026.PDF")
     assert answer.headers["Content-Disposition"] == (
@@ -157,7 +169,9 @@ def test_who_may_only_read_sees_the_lists_and_no_document(client: FlaskClient, b
     assert client.get(address, headers={"Authorization": ""}).status_code == 401
 
 
-def test_a_head_request_leaves_no_file_and_no_lock_behind(client: FlaskClient, backup: BackupHistory) -> None:
+def test_a_head_request_leaves_no_file_and_no_lock_behind(
+    client: FlaskClient, backup: BackupHistory, storage_dir: Path
+) -> None:
     address = f"{URL}/{backup.id}/contents/document?path=7/large.bin"
     for _ in range(3):
         answer = client.head(address)
@@ -169,5 +183,5 @@ def test_a_head_request_leaves_no_file_and_no_lock_behind(client: FlaskClient, b
     assert next(cut_short.iter_encoded())
     cut_short.close()
     links = [Path(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
-    assert not [link for link in links if link.is_symlink() and os.readlink(link).endswith(".tar.gz")]
+    assert not [link for link in links if link.is_symlink() and os.readlink(link) == str(storage_dir / str(backup.filename))]
     assert not locks.held([locks.archive_name(backup.id)])
