@@ -26,6 +26,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     ),
     "web.uploads.form": ("/backups/upload",),
     "web.restores.index": ("/restores/",),
+    "web.restores.choose": ("/restores/new", "/restores/new?text=there+is+no+such+backup"),
     "web.restores.preview": (
         "/backups/{own}/restore",
         "/backups/{own}/restore?exact=1",
