@@ -45,6 +45,7 @@ STRICTER = {
     "web.schedules.run": STARTS,
     "web.restores.confirm": STARTS,
     "web.restores.undo": STARTS,
+    "web.retention.clean_up": STARTS,
     "api_uploads.upload_backup": UPLOADS,
     "web.uploads.receive": UPLOADS,
     "api_settings.test_notifications": MESSAGES,
@@ -52,6 +53,7 @@ STRICTER = {
     "api_admins.invite_admin": MESSAGES,
     "web.admins.invite": MESSAGES,
     "web.auth.login": LOGINS,
+    "web.auth.accept": LOGINS,
 }
 
 

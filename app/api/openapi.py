@@ -162,12 +162,9 @@ def _path_parameters(rule: Rule) -> list[Document]:
 def _query_parameters(operation: Operation) -> list[Document]:
     model = operation.query
     if model is None:
-        return [parameter for parameter in (UPLOAD_NOTE,) if operation.streams]
+        return []
     properties = model.model_json_schema(schema_generator=Schemas)["properties"]
     return [_query_parameter(name, schema, model.model_fields[name]) for name, schema in properties.items()]
-
-
-UPLOAD_NOTE = {"name": "note", "in": "query", "description": "A note for the new backup.", "schema": {"type": "string"}}
 
 
 def _query_parameter(name: str, schema: Document, field: FieldInfo) -> Document:
@@ -217,7 +214,7 @@ def _problems(operation: Operation) -> set[int]:
         found |= {400}
     if operation.rule.arguments:
         found |= {404}
-    if operation.query or operation.streams:
+    if operation.query:
         found |= {422}
     if operation.body:
         found |= {413, 415, 422}

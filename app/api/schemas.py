@@ -86,6 +86,12 @@ class NewBackup(Input):
     note: str | None = Field(None, max_length=NOTE_LENGTH)
 
 
+class UploadQuery(Input):
+    """The query of an upload."""
+
+    note: str | None = Field(None, max_length=NOTE_LENGTH, description="A note for the new backup.")
+
+
 class BackupChange(Input):
     """The body of a change: what is not named stays."""
 

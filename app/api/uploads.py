@@ -7,7 +7,7 @@ from flask import request, url_for
 
 from app.api.auth import actor, protect, requires
 from app.api.request import streams_its_body
-from app.api.schemas import BackupOut, Located
+from app.api.schemas import BackupOut, Located, UploadQuery
 from app.services import uploads
 
 bp = APIBlueprint("api_uploads", __name__, url_prefix="/api/admin/backups", tag="Backups")
@@ -17,10 +17,11 @@ protect(bp)
 @bp.post("/upload")
 @requires("backup")
 @streams_its_body
+@bp.input(UploadQuery, location="query")
 @bp.output(BackupOut, status_code=201, headers=Located)
 @bp.doc(responses=[409, 413, 415, 507])
-def upload_backup() -> tuple[BackupOut, int, dict[str, str]]:
+def upload_backup(query_data: UploadQuery) -> tuple[BackupOut, int, dict[str, str]]:
     """Take in an archive: as the body (application/gzip), or as the file of a multipart form. It comes in pinned."""
-    note = request.args.get("note")
-    row = uploads.receive(actor(), request.stream, request.content_type or "", request.content_length, note)
+    length = request.content_length
+    row = uploads.receive(actor(), request.stream, request.content_type or "", length, query_data.note)
     return BackupOut.of(row), 201, {"Location": url_for("api_backups.get_backup", backup_id=row.id)}
