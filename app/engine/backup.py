@@ -22,6 +22,7 @@ from .documents_writer import DocumentsWriter
 from .errors import ArchiveError, DumpError
 from .gzip_members import footer
 from .manifest import DatabasePart, DocumentsPart, Manifest, serialise
+from .memory import return_large_blocks
 from .packers import packers
 from .parallel_dump import parallel_dump
 from .postgres import Snapshot
@@ -93,6 +94,7 @@ def make_backup(
     does whatever `progress` raises at any time. Raise EngineError otherwise. Unless the archive was published, nothing of
     it stays behind.
     """
+    return_large_blocks()
     started_at = datetime.now(UTC)
     meter = Meter(progress, request.stall_seconds)
     meter.phase("preflight")

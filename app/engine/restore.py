@@ -15,6 +15,7 @@ from . import journal as journals
 from .errors import ArchiveError, EngineError, RestoreBlocked, RestoreError
 from .in_place import restore_in_place
 from .journal import Journal
+from .memory import return_large_blocks
 from .postgres import one_line
 from .preflight import Source
 from .progress import Meter, Progress
@@ -54,6 +55,7 @@ def restore(
     `before_swap` is called when all is staged and verified; what it raises ends the restore, as does whatever `progress`
     raises before that. Raise RestoreBlocked for what the preview calls blockers, else EngineError.
     """
+    return_large_blocks()
     meter = Meter(progress, request.stall_seconds)
     origin = open_origin(request.archive, request.signing_key)
     journal = Journal(request.restore_id, journals.STAGING)

@@ -20,6 +20,7 @@ from .documents_writer import INDEX_NAME
 from .errors import ArchiveError
 from .gzip_members import stored_member
 from .manifest import Manifest, Segment
+from .memory import return_large_blocks
 from .progress import Meter, Progress
 
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -70,6 +71,7 @@ def verify_archive(
 
     Memory is bounded by a few pieces for each thread. Whatever `progress` raises ends the verification.
     """
+    return_large_blocks()
     meter = Meter(progress, stall_seconds)
     meter.phase("verify", path.stat().st_size if path.exists() else None)
     try:
