@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from app.demo.servers import EmbeddedPostgres, postgres_bin_dir
@@ -22,7 +25,7 @@ DATABASE = "motovaultpro"
 
 @dataclass(frozen=True)
 class Timing:
-    """A finished process: wall-clock seconds, peak resident bytes of its largest process, and what it printed."""
+    """A finished process: wall-clock seconds, peak bytes of memory of it and its children together, and what it printed."""
 
     seconds: float
     peak_bytes: int
@@ -93,15 +96,28 @@ def timed(command: Sequence[str | Path], environment: Mapping[str, str] | None =
     os.sync()
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    over, peak = threading.Event(), [0]
+    watcher = threading.Thread(target=_watch, args=[process.pid, over, peak])
+    watcher.start()
+    output, _ = process.communicate()
     seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
+    over.set()
+    watcher.join()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, output)
-    return Timing(seconds, usage.ru_maxrss * 1024, output)
+    return Timing(seconds, peak[0], output)
+
+
+def _watch(pid: int, over: threading.Event, peak: list[int]) -> None:
+    """Note the most memory, as proportional set size, that a process and all below it have together."""
+    while not over.wait(0.2):
+        total = 0
+        with contextlib.suppress(psutil.Error):
+            root = psutil.Process(pid)
+            for process in [root, *root.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    total += process.memory_full_info().pss
+        peak[0] = max(peak[0], total)
 
 
 def size_of(folder: Path) -> int:
