@@ -8,7 +8,7 @@ from uuid import UUID
 
 from flask import Response, request
 
-from app.engine.documents import shown
+from app.engine.files.documents import shown
 from app.services import audit, contents
 from app.services.actor import Actor
 

@@ -1,9 +1,11 @@
 """Making, keeping and restoring archives. Knows no Flask, no SQLAlchemy, no Redis and no other module of this app."""
 
-from .archive_reader import ArchiveReader, read_manifest
+from .archive.archive_reader import ArchiveReader, read_manifest
+from .archive.check_archive import ArchiveCheck, check_archive
+from .archive.foreign_archive import Limits
+from .archive.manifest import DatabasePart, DocumentsPart, Manifest, TableEntry
+from .archive.verify import VerifyReport, verify_archive
 from .backup import DISK_RESERVE, BackupRequest, BackupResult, make_backup
-from .check_archive import ArchiveCheck, check_archive
-from .documents_diff import DocumentsDiff
 from .errors import (
     ArchiveError,
     DiskFullError,
@@ -16,21 +18,19 @@ from .errors import (
     SourceError,
     StalledError,
 )
-from .foreign_archive import Limits
-from .journal import KEPT, Journal
-from .journal import all_in as list_journals
-from .manifest import DatabasePart, DocumentsPart, Manifest, TableEntry
 from .preflight import Source, check_source
 from .processes import kill_orphans
 from .progress import Progress
-from .restore import RestoreResult, restore, restore_from_file
-from .restore_preview import Preview, TableDiff, preview
-from .restore_source import RestoreRequest
-from .restore_test import RestoreTestReport, verify_by_restoring
+from .restoring.documents_diff import DocumentsDiff
+from .restoring.journal import KEPT, Journal
+from .restoring.journal import all_in as list_journals
+from .restoring.restore import RestoreResult, restore, restore_from_file
+from .restoring.restore_preview import Preview, TableDiff, preview
+from .restoring.restore_source import RestoreRequest
+from .restoring.restore_test import RestoreTestReport, verify_by_restoring
+from .restoring.swap import Recovered, discard, recover, undo
 from .storage import Partial, list_archives, list_partials, partial_path, remove_partials
 from .storage import publish as publish_archive
-from .swap import Recovered, discard, recover, undo
-from .verify import VerifyReport, verify_archive
 
 __all__ = [
     "DISK_RESERVE",

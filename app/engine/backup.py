@@ -12,24 +12,25 @@ from uuid import UUID
 
 import psycopg
 
-from . import dump, postgres, preflight, storage
-from .archive_end import manifest_member
-from .archive_writer import ArchiveFile, MemberPipeline, writing
-from .clients import Client, find_client
-from .database_writer import DatabaseWriter, WrittenDump, database_path
-from .documents import measure
-from .documents_writer import DocumentsWriter
+from . import preflight, storage
+from .archive.archive_end import manifest_member
+from .archive.archive_writer import ArchiveFile, MemberPipeline, writing
+from .archive.gzip_members import footer
+from .archive.manifest import DatabasePart, DocumentsPart, Manifest, serialise
+from .archive.verify import VerifyReport, verify_archive
+from .database import dump, postgres
+from .database.clients import Client, find_client
+from .database.database_writer import DatabaseWriter, WrittenDump, database_path
+from .database.parallel_dump import parallel_dump
+from .database.postgres import Snapshot
 from .errors import ArchiveError, DumpError
-from .gzip_members import footer
-from .manifest import DatabasePart, DocumentsPart, Manifest, serialise
+from .files.documents import measure
+from .files.documents_writer import DocumentsWriter
+from .files.packers import packers
 from .memory import return_large_blocks
-from .packers import packers
-from .parallel_dump import parallel_dump
-from .postgres import Snapshot
 from .preflight import Source
 from .progress import Meter, Progress
 from .threads import quick_handover, threads_of_machine
-from .verify import VerifyReport, verify_archive
 
 DISK_RESERVE = 256 * 1024 * 1024
 WARNINGS_KEPT = 1000

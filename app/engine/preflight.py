@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import postgres
-from .clients import find_client
-from .documents import FolderSize
+from .database import postgres
+from .database.clients import find_client
 from .errors import DiskFullError, Problem, SourceError
+from .files.documents import FolderSize
 
 EXPECTED_DUMP_SHARE = 0.35
 """A compressed dump's expected size as a share of the tables' size on disk; a guess that only warns of a hopeless try."""

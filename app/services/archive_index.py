@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app import engine
-from app.engine.archive_reader import LONGEST_MEMBER, IndexLine, parse_index_line
+from app.engine.archive.archive_reader import LONGEST_MEMBER, IndexLine, parse_index_line
 
 LONGEST_SEARCH = 200
 SHA256 = re.compile("[0-9a-f]{64}")

@@ -15,7 +15,7 @@ from flask import current_app
 
 from app import engine, locks
 from app.config import Settings
-from app.engine.archive_reader import IndexLine
+from app.engine.archive.archive_reader import IndexLine
 from app.errors import Conflict, InvalidInput, NotFound
 from app.services import archive_index, backups
 from app.services.archive_index import LONGEST_SEARCH, Entry

@@ -10,7 +10,7 @@ from flask_login import login_required
 
 from app.api.document_response import send_document
 from app.api.exact_path import path_from_query, url_with_path
-from app.engine.documents import shown
+from app.engine.files.documents import shown
 from app.errors import DomainError
 from app.services import backups, contents
 from app.web.actor import current_actor

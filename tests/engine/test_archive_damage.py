@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.engine import ArchiveReader, VerifyReport, verify_archive
-from app.engine.gzip_members import FOOTER_SIZE
+from app.engine.archive.gzip_members import FOOTER_SIZE
 from tests.engine.archives import KEY, Archive, borders
 from tests.support.processes import wait_until
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.engine.archive_reader import inflate
-from app.engine.errors import ArchiveError
-from app.engine.gzip_members import (
+from app.engine.archive.archive_reader import inflate
+from app.engine.archive.gzip_members import (
     STORED_LIMIT,
     Buffer,
     deflated_member,
@@ -21,6 +20,7 @@ from app.engine.gzip_members import (
     stored_blocks,
     stored_member,
 )
+from app.engine.errors import ArchiveError
 
 _RUN = st.tuples(st.booleans(), st.lists(st.binary(max_size=5000), max_size=4))
 

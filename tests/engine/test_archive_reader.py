@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.engine import ArchiveError, ArchiveReader, read_manifest, verify_archive
-from app.engine.archive_reader import inflate, parse_index_line
-from app.engine.gzip_members import FOOTER_SIZE, deflated_member, footer, parse_footer, stored_member
+from app.engine.archive.archive_reader import inflate, parse_index_line
+from app.engine.archive.gzip_members import FOOTER_SIZE, deflated_member, footer, parse_footer, stored_member
 from tests.engine.archives import KEY, Archive, backup
 from tests.support.databases import SourceDatabase
 

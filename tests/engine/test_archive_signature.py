@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.engine import ArchiveError, ArchiveReader, VerifyReport, read_manifest, verify_archive
-from app.engine.archive_end import manifest_member
-from app.engine.gzip_members import footer
+from app.engine.archive.archive_end import manifest_member
+from app.engine.archive.gzip_members import footer
 from tests.engine.archives import KEY, Archive
 
 OTHER_KEY = b"another signing key"

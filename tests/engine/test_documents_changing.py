@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from app.engine import ArchiveReader, BackupResult, documents, verify_archive
+from app.engine import ArchiveReader, BackupResult, verify_archive
+from app.engine.files import documents
 from tests.engine.archives import KEY, backup, leftovers
 from tests.support.databases import SourceDatabase
 

@@ -15,9 +15,10 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from app.engine import ArchiveReader, BackupResult, EngineError, make_backup, packers, verify_archive
-from app.engine.documents import Document, walk
-from app.engine.packer_process import LONGEST_READ
+from app.engine import ArchiveReader, BackupResult, EngineError, make_backup, verify_archive
+from app.engine.files import packers
+from app.engine.files.documents import Document, walk
+from app.engine.files.packer_process import LONGEST_READ
 from tests.engine.archives import KEY, backup, leftovers, picture, request_for
 from tests.support.databases import SourceDatabase
 
@@ -134,8 +135,8 @@ def test_a_lost_helper_fails_the_backup_and_leaves_nothing(
 
 def test_helpers_die_with_the_process_that_they_help(many: Path) -> None:
     program = (
-        "import sys, time, uuid; from pathlib import Path; from app.engine import packers; packers.WORTH_HELPERS = 0\n"
-        "from app.engine.documents import walk\n"
+        "import sys, time, uuid; from pathlib import Path; from app.engine.files import packers; packers.WORTH_HELPERS = 0\n"
+        "from app.engine.files.documents import walk\n"
         "with packers.packers(Path(sys.argv[1]), 1, 3, 3, uuid.uuid4()) as found:\n"
         "    found.pack(list(walk(Path(sys.argv[1])))[:5]); print('ready', flush=True); time.sleep(100)\n"
     )

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.engine import BackupResult, DumpError, SourceError, dump, parallel_dump, postgres
+from app.engine import BackupResult, DumpError, SourceError
+from app.engine.database import dump, parallel_dump, postgres
 from tests.engine.archives import backup
 from tests.support.databases import SourceDatabase
 from tests.support.dumping import in_background, once_waiting, restored, zcat

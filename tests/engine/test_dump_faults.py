@@ -15,17 +15,9 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import (
-    DumpError,
-    StalledError,
-    dump,
-    kill_orphans,
-    list_partials,
-    make_backup,
-    parallel_dump,
-    remove_partials,
-)
-from app.engine.dump_splitter import DumpSplitter, Event, Rows
+from app.engine import DumpError, StalledError, kill_orphans, list_partials, make_backup, remove_partials
+from app.engine.database import dump, parallel_dump
+from app.engine.database.dump_splitter import DumpSplitter, Event, Rows
 from tests.engine.archives import backup, request_for
 from tests.support.databases import SourceDatabase, fresh_source
 from tests.support.dumping import children_named, dumpers
@@ -273,7 +265,7 @@ import sys, time
 from pathlib import Path
 from uuid import UUID
 from app.engine import BackupRequest, Source, make_backup
-from app.engine.dump_splitter import DumpSplitter, Rows
+from app.engine.database.dump_splitter import DumpSplitter, Rows
 
 feed = DumpSplitter.feed
 

@@ -10,7 +10,8 @@ import pytest
 from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import ArchiveReader, BackupResult, parallel_dump
+from app.engine import ArchiveReader, BackupResult
+from app.engine.database import parallel_dump
 from tests.engine.archives import APP, KEY, backup
 from tests.support.databases import SourceDatabase, fresh_source
 from tests.support.dumping import dumped, restored, unpack, without_keys, zcat

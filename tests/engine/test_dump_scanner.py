@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.dump_splitter import END_LINE, CopyBegin, CopyEnd, DumpSplitter, Rows, Sql, parse_copy
+from app.engine.database.dump_splitter import END_LINE, CopyBegin, CopyEnd, DumpSplitter, Rows, Sql, parse_copy
+from app.engine.database.sql_scanner import StatementScanner
 from app.engine.errors import DumpError
-from app.engine.sql_scanner import StatementScanner
 from tests.support.databases import SourceDatabase, psql, run_client
 from tests.support.dumping import dumped
 from tests.support.hard_schema import fill_hard

@@ -9,7 +9,7 @@ from itertools import pairwise
 import psycopg
 import pytest
 
-from app.engine import postgres
+from app.engine.database import postgres
 from app.engine.progress import Meter
 from tests.support.databases import SourceDatabase
 

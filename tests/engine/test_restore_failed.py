@@ -14,10 +14,11 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreBlocked, RestoreError, restore, swap, undo
-from app.engine import exchange as exchange_module
-from app.engine.journal import Journal
-from app.engine.staging_documents import StagingFolder
+from app.engine import RestoreBlocked, RestoreError, restore, undo
+from app.engine.restoring import exchange as exchange_module
+from app.engine.restoring import swap
+from app.engine.restoring.journal import Journal
+from app.engine.restoring.staging_documents import StagingFolder
 from tests.engine.test_restore_killed import SCRIPT, change
 from tests.support.databases import admin_connection
 from tests.support.restoring import Live, Pristine, pristine

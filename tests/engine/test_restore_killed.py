@@ -12,7 +12,7 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine import list_journals, recover, restore, undo
-from app.engine.journal import KEPT
+from app.engine.restoring.journal import KEPT
 from tests.engine.archives import KEY
 from tests.support.databases import admin_connection, psql
 from tests.support.restoring import Live, Pristine, State, change_documents, change_everything, pristine

@@ -13,7 +13,7 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine import ArchiveReader, EngineError, check_archive, restore
-from app.engine.gzip_members import FOOTER_SIZE, footer
+from app.engine.archive.gzip_members import FOOTER_SIZE, footer
 from tests.engine.archives import KEY
 from tests.support.dumping import dumped
 from tests.support.hard_schema import HARD_SCHEMA

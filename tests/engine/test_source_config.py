@@ -14,7 +14,8 @@ import pytest
 from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres, free_port
-from app.engine import BackupRequest, DumpError, Source, SourceError, check_source, clients, make_backup
+from app.engine import BackupRequest, DumpError, Source, SourceError, check_source, make_backup
+from app.engine.database import clients
 from tests.engine.archives import KEY
 from tests.support.databases import SourceDatabase
 

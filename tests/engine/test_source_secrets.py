@@ -14,8 +14,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.engine import ArchiveReader, BackupRequest, Source, dump, make_backup, parallel_dump
-from app.engine.dump_splitter import DumpSplitter, Event
+from app.engine import ArchiveReader, BackupRequest, Source, make_backup
+from app.engine.database import dump, parallel_dump
+from app.engine.database.dump_splitter import DumpSplitter, Event
 from tests.engine.archives import KEY
 from tests.support.databases import SourceDatabase
 from tests.support.dumping import dumpers, unpack
@@ -103,7 +104,7 @@ def test_a_failing_script_prints_no_password(secret_source: Source, storage_dir:
     script = (
         "import sys; from pathlib import Path; from uuid import uuid4; from app.engine import *\n"
         "url, documents, storage = sys.stdin.read().split('\\n')\n"
-        "import app.engine.dump as dump; old = dump.command\n"
+        "import app.engine.database.dump as dump; old = dump.command\n"
         "dump.command = lambda order, dsn: [*old(order, dsn), '--no-such-option']\n"
         "make_backup(BackupRequest(Source(url, Path(documents), 'a'), Path(storage), b'k', uuid4(), disk_reserve=0))\n"
     )

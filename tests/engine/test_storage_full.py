@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from app.engine import DiskFullError, documents_writer, verify_archive
+from app.engine import DiskFullError, verify_archive
+from app.engine.files import documents_writer
 from tests.engine.archives import APP, KEY, backup, leftovers
 from tests.support.databases import SourceDatabase
 
@@ -23,7 +24,8 @@ _LIMITED = """
 import json, resource, sys
 from pathlib import Path
 from uuid import uuid4
-from app.engine import BackupRequest, EngineError, Source, documents_writer, make_backup
+from app.engine import BackupRequest, EngineError, make_backup, Source
+from app.engine.files import documents_writer
 
 given = json.load(sys.stdin)
 documents_writer.INDEX_IN_MEMORY = given["index_in_memory"]
@@ -164,7 +166,7 @@ def test_a_reserve_that_is_not_free_is_told_before_the_first_byte(
 def test_the_reserve_is_kept_while_the_disk_fills_up_from_elsewhere(
     small_database: SourceDatabase, documents: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.engine.archive_writer.SYNC_EVERY_BYTES", 1_000_000)
+    monkeypatch.setattr("app.engine.archive.archive_writer.SYNC_EVERY_BYTES", 1_000_000)
     real, filled = documents_writer.pack, threading.Event()
 
     def fill_up(batch: Any) -> Any:

@@ -13,7 +13,7 @@ from sqlalchemy import delete
 
 from app import engine
 from app.config import Settings
-from app.engine.gzip_members import FOOTER_SIZE
+from app.engine.archive.gzip_members import FOOTER_SIZE
 from app.extensions import db
 from app.models import BackupHistory
 from app.services import audit, backups

@@ -43,7 +43,7 @@ def _instrument(point: str) -> None:
     module_name, name = place.split(".")
     if place == "staging_database.apply_settings":
         module_name = "restore_staging"
-    module = importlib.import_module(f"app.engine.{module_name}")
+    module = importlib.import_module(f"app.engine.restoring.{module_name}")
     original: Callable[..., Any] = getattr(module, name)
     calls = 0
 

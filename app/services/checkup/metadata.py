@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from sqlalchemy import func, select
 
 from app.config import SAME_DATABASE, ConfigError, Settings
-from app.engine.postgres import Connection
+from app.engine.database.postgres import Connection
 from app.extensions import db
 from app.models import Admin
 from app.services.checkup.findings import Finding, fine, problem, warning

@@ -1,0 +1,252 @@
+"""The manifest: what an archive says about itself, signed. See docs/archive-format.md."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+from ..errors import ArchiveError
+
+FORMAT = 1
+SIGNATURE_CONTEXT = b"backup archive manifest, format 1\0"
+LARGEST_NUMBER = 2**62
+
+Part = TypeVar("Part")
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(get_type_hints)
+
+
+def checked(kind: type[Part], values: dict[str, Any]) -> Part:
+    """Given a dataclass and values for its fields, return one. Raise TypeError unless each value has its field's type."""
+    part = kind(**values)
+    for name, hint in _hints(kind).items():
+        if not _fits(getattr(part, name), hint):
+            raise TypeError(f"{name} has the wrong type")
+    return part
+
+
+def _fits(value: object, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_fits(item, get_args(hint)[1]) for item in value.values())
+    if hint is int:
+        return type(value) is int and abs(value) < LARGEST_NUMBER
+    return isinstance(value, hint)
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    """A table in the dump: how many rows, and how many bytes of COPY text."""
+
+    schema: str
+    name: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the dump that begins with a gzip member of its own: plain SQL, or one COPY's rows.
+
+    `offset` is the archive's byte at which its first outer member begins, `pieces` are its outer members' lengths in bytes,
+    `size_bytes` its text unpacked. `continued` lists pieces that begin inside a row. `statement` is the COPY statement.
+    """
+
+    kind: str
+    offset: int
+    pieces: list[int]
+    size_bytes: int
+    rows: int = 0
+    schema: str = ""
+    table: str = ""
+    statement: str = ""
+    continued: list[int] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        shared = {"kind": self.kind, "offset": self.offset, "pieces": self.pieces, "bytes": self.size_bytes}
+        if self.kind == "sql":
+            return shared
+        named = {"schema": self.schema, "table": self.table, "rows": self.rows, "statement": self.statement}
+        return shared | named | ({"continued": self.continued} if self.continued else {})
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Segment:
+        values = dict(data)
+        return checked(cls, {"size_bytes": values.pop("bytes"), **values})
+
+
+@dataclass(frozen=True)
+class DatabasePart:
+    """The dump inside the archive. `sha256` is that of the .sql.gz as `tar` extracts it, `size_bytes` its size."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    sql_bytes: int
+    facts: dict[str, Any]
+    pg_dump_version: str
+    snapshot_lsn: str
+    segments: list[Segment]
+
+    @property
+    def tables(self) -> list[TableEntry]:
+        """Return the tables with their rows, a partitioned table that was loaded by its root as one."""
+        sums: dict[tuple[str, str], tuple[int, int]] = {}
+        for segment in self.segments:
+            if segment.kind == "copy":
+                rows, size = sums.get((segment.schema, segment.table), (0, 0))
+                sums[segment.schema, segment.table] = (rows + segment.rows, size + segment.size_bytes)
+        return [TableEntry(schema, name, rows, size) for (schema, name), (rows, size) in sorted(sums.items())]
+
+
+@dataclass(frozen=True)
+class DocumentsPart:
+    """The documents inside the archive: how many regular files, folders and symlinks, and the files' bytes."""
+
+    files: int
+    folders: int
+    symlinks: int
+    bytes: int
+    index_offset: int
+    index_bytes: int
+    index_sha256: str
+    first_member: int
+
+    @property
+    def count(self) -> int:
+        return self.files
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that an archive says about itself. Times are aware UTC, sizes bytes.
+
+    `raw_sha256` is the SHA-256 of the archive's bytes from `header_bytes` up to the manifest's member, followed by its
+    first `header_bytes` bytes: the tar header at the front is written last, when the dump's size is known.
+    `signed` tells whether the signature fits the key it was read with; None if there was no key.
+    """
+
+    backup_id: UUID
+    app: str
+    kind: str
+    attempt: int
+    started_at: datetime
+    finished_at: datetime
+    tool_version: str
+    labels: dict[str, str]
+    database: DatabasePart
+    documents: DocumentsPart
+    warnings: list[str]
+    header_bytes: int
+    raw_sha256: str
+    signature: str = ""
+    signed: bool | None = None
+
+    @property
+    def tables(self) -> list[TableEntry]:
+        return self.database.tables
+
+    @property
+    def server_version(self) -> str:
+        return str(self.database.facts["server_version"])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the manifest without its signature as JSON-ready values."""
+        database, documents = self.database, self.documents
+        return {
+            "format": FORMAT,
+            "backup_id": str(self.backup_id),
+            "app": self.app,
+            "kind": self.kind,
+            "attempt": self.attempt,
+            "started_at": _iso(self.started_at),
+            "finished_at": _iso(self.finished_at),
+            "tool_version": self.tool_version,
+            "labels": self.labels,
+            "warnings": self.warnings,
+            "tables": [{"schema": t.schema, "name": t.name, "rows": t.rows, "bytes": t.bytes} for t in self.tables],
+            "documents": dict(vars(documents)),
+            "database": {
+                **{name: value for name, value in vars(database).items() if name != "segments"},
+                "segments": [segment.as_json() for segment in database.segments],
+            },
+            "header_bytes": self.header_bytes,
+            "raw_sha256": self.raw_sha256,
+        }
+
+    def serialise(self, key: bytes) -> bytes:
+        """Given the signing key, return the manifest.json's bytes."""
+        return serialise(self.as_json(), key)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _text(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, indent=1, ensure_ascii=True, separators=(",", ": ")).encode() + b"\n"
+
+
+def sign(values: dict[str, Any], key: bytes) -> str:
+    """Given the manifest's values without signature, return their HMAC-SHA-256 (RFC 2104) in hex."""
+    return hmac.new(key, SIGNATURE_CONTEXT + _text(values), hashlib.sha256).hexdigest()
+
+
+def serialise(values: dict[str, Any], key: bytes) -> bytes:
+    """Given the manifest's values and the signing key, return the file's bytes, signature and checksum last.
+
+    The checksum tells a damaged signature from one that was made with another key.
+    """
+    signed = {**values, "signature": sign(values, key)}
+    return _text({**signed, "checksum": _checksum(signed)})
+
+
+def _checksum(signed: dict[str, Any]) -> str:
+    return hashlib.sha256(_text(signed)).hexdigest()
+
+
+def parse(data: bytes, key: bytes | None = None) -> Manifest:
+    """Given manifest.json's bytes, return the manifest; with a key, tell whether the signature fits.
+
+    Raise ArchiveError if it is no manifest of format 1, or not exactly as this program writes it.
+    """
+    try:
+        values = json.loads(data)
+        if values.get("format") != FORMAT:
+            raise ArchiveError(f"The archive has format {values.get('format')!r}; this version reads format {FORMAT}.")
+        if _text(values) != data or values.pop("checksum") != _checksum(values):
+            raise ArchiveError("The manifest is not as it was written; the archive is damaged.")
+        signature = values.pop("signature")
+        database, documents = values["database"], values["documents"]
+        segments = [Segment.from_json(segment) for segment in database["segments"]]
+        fields = {
+            "backup_id": UUID(values["backup_id"]),
+            "started_at": datetime.fromisoformat(values["started_at"]),
+            "finished_at": datetime.fromisoformat(values["finished_at"]),
+            "database": checked(DatabasePart, {**database, "segments": segments}),
+            "documents": checked(DocumentsPart, documents),
+            "signature": signature,
+            "signed": None if key is None else hmac.compare_digest(signature, sign(values, key)),
+        }
+        manifest = checked(Manifest, fields | {name: values[name] for name in _PLAIN_FIELDS})
+        if manifest.as_json() != values or "server_version" not in manifest.database.facts:
+            raise ArchiveError("The manifest contradicts itself; the archive is damaged or forged.")
+    except ArchiveError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArchiveError(f"The manifest can't be read ({type(error).__name__}); the archive is damaged.") from error
+    return manifest
+
+
+_PLAIN_FIELDS = (
+    "app", "kind", "attempt", "tool_version", "labels", "warnings", "header_bytes", "raw_sha256",
+)  # fmt: skip

@@ -1,0 +1,386 @@
+"""Proving that an archive is what was written: every byte read back, unpacked and compared with the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from ..database.database_writer import front
+from ..errors import ArchiveError
+from ..files.documents import shown
+from ..files.documents_writer import INDEX_NAME
+from ..memory import return_large_blocks
+from ..progress import Meter, Progress
+from . import tar_headers
+from .archive_end import manifest_member
+from .archive_reader import ArchiveReader, IndexLine, inflate, parse_index_line
+from .gzip_members import stored_member
+from .manifest import Manifest, Segment
+
+CHUNK_BYTES = 4 * 1024 * 1024
+PROBLEMS_KEPT = 50
+PENDING_BYTES = 24 * 1024 * 1024
+WAIT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What reading an archive back found. `signed`: made with this signing key. `sha256` is the whole file's, in hex."""
+
+    problems: list[str]
+    signed: bool
+    sha256: str
+    size_bytes: int
+    manifest: Manifest | None
+    verified_at: datetime
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.manifest.warnings if self.manifest else []
+
+
+@dataclass
+class _Check:
+    """What a part of the archive showed: raw bytes read, problems, and for the dump what must be hashed in order."""
+
+    size: int
+    problems: list[str] = field(default_factory=list)
+    dump: bytes = b""
+    rows: int = 0
+    text_bytes: int = 0
+
+
+def verify_archive(
+    path: Path,
+    signing_key: bytes,
+    progress: Progress | None = None,
+    stall_seconds: float = 600.0,
+    threads: int | None = None,
+) -> VerifyReport:
+    """Given an archive, read all of it back and return what was found; damage is a problem in the report, no exception.
+
+    Memory is bounded by a few pieces for each thread. Whatever `progress` raises ends the verification.
+    """
+    return_large_blocks()
+    meter = Meter(progress, stall_seconds)
+    meter.phase("verify", path.stat().st_size if path.exists() else None)
+    try:
+        reader = ArchiveReader(path, signing_key)
+    except ArchiveError as error:
+        sha256, size = _hash_file(path, meter)
+        return VerifyReport([str(error)], False, sha256, size, None, datetime.now(UTC))
+    with reader:
+        return _Verification(reader, meter, max(1, threads or 2)).run()
+
+
+def _hash_file(path: Path, meter: Meter) -> tuple[str, int]:
+    """Given a file, return its SHA-256 in hex and its size in bytes; ("", 0) where it can't be read."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+                meter.add(len(chunk))
+    except OSError:
+        return "", 0
+    return digest.hexdigest(), size
+
+
+class _Verification:
+    def __init__(self, reader: ArchiveReader, meter: Meter, threads: int) -> None:
+        self._reader = reader
+        self._manifest = reader.manifest
+        self._meter = meter
+        self._problems: list[str] = []
+        self._limit = threads * 3
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="verify")
+        self._pending: list[tuple[Future[_Check], Callable[[_Check], None], int]] = []
+        self._pending_bytes = 0
+        self._stop = threading.Event()
+
+    def run(self) -> VerifyReport:
+        hasher = ThreadPoolExecutor(1, thread_name_prefix="hash")
+        hashes = hasher.submit(self._hashes)
+        try:
+            for step in (self._check_ends, self._check_dump, self._check_documents):
+                try:
+                    step()
+                except ArchiveError as error:
+                    self._problem(str(error))
+                self._drain()
+            while not hashes.done():
+                threading.Event().wait(0.02)
+                self._meter.tick()
+            sha256, raw_sha256 = hashes.result()
+        except ArchiveError as error:
+            self._problem(str(error))
+            sha256, raw_sha256 = "", ""
+        finally:
+            self._stop.set()
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            hasher.shutdown(wait=True)
+        if raw_sha256 != self._manifest.raw_sha256:
+            self._problem("the archive's bytes are not those that its manifest was made for")
+        signed = bool(self._manifest.signed)
+        return VerifyReport(self._problems, signed, sha256, self._reader.size, self._manifest, datetime.now(UTC))
+
+    def _problem(self, text: str) -> None:
+        if len(self._problems) < PROBLEMS_KEPT:
+            self._problems.append(text)
+
+    def _hashes(self) -> tuple[str, str]:
+        """Return the SHA-256 of the whole file and of what the manifest calls raw, in one pass over the disk."""
+        reader, header = self._reader, self._manifest.header_bytes
+        whole, raw = hashlib.sha256(), hashlib.sha256()
+        first = reader.read(0, header)
+        whole.update(first)
+        offset = header
+        while offset < reader.size and not self._stop.is_set():
+            data = memoryview(reader.read(offset, min(CHUNK_BYTES, reader.size - offset)))
+            whole.update(data)
+            raw.update(data[: max(0, reader.manifest_offset - offset)])
+            offset += len(data)
+        raw.update(first)
+        return whole.hexdigest(), raw.hexdigest()
+
+    def _submit(self, work: _Part, done: Callable[[_Check], None]) -> None:
+        while self._pending and (len(self._pending) >= self._limit or self._pending_bytes + work.weight > PENDING_BYTES):
+            self._finish_first()
+        self._pending.append((self._executor.submit(_caught, work), done, work.weight))
+        self._pending_bytes += work.weight
+
+    def _drain(self) -> None:
+        while self._pending:
+            self._finish_first()
+
+    def _finish_first(self) -> None:
+        future, done, weight = self._pending.pop(0)
+        while True:
+            try:
+                check = future.result(WAIT_SECONDS)
+                break
+            except TimeoutError:
+                self._meter.tick()
+        self._pending_bytes -= weight
+        for problem in check.problems:
+            self._problem(problem)
+        done(check)
+        self._meter.add(check.size)
+
+    def _check_ends(self) -> None:
+        manifest, reader = self._manifest, self._reader
+        mtime = int(manifest.started_at.timestamp())
+        try:
+            head = b"".join(front(manifest.app, manifest.database.size_bytes, mtime))
+        except ValueError as error:
+            raise ArchiveError("The manifest's app name can't be a file's; the archive is damaged or forged.") from error
+        if reader.read(0, manifest.header_bytes) != head:
+            self._problem("the tar header of the dump is damaged")
+        if reader.manifest_raw != b"".join(manifest_member(reader.manifest_text, mtime)):
+            self._problem("the manifest's frame is damaged")
+
+    def _check_dump(self) -> None:
+        database = self._manifest.database
+        total, sums = _Sum(), [_Sum() for _ in database.segments]
+        digest, offset = hashlib.sha256(), self._manifest.header_bytes
+        for segment, found in zip(database.segments, sums, strict=True):
+            if segment.pieces and segment.offset != offset:
+                raise ArchiveError("The parts of the dump do not follow each other; the archive is damaged.")
+            for length in segment.pieces:
+                self._submit(_DumpPiece(self._reader, offset, length, segment), _adder(found, total, digest))
+                offset += length
+        self._drain()
+        for segment, found in zip(database.segments, sums, strict=True):
+            if segment.kind == "copy" and found.rows != segment.rows:
+                self._problem(f"table {segment.schema}.{segment.table} has {found.rows} rows, not {segment.rows}")
+        if (digest.hexdigest(), total.dump_bytes, total.text_bytes) != (
+            database.sha256,
+            database.size_bytes,
+            database.sql_bytes,
+        ):
+            self._problem("the dump is not the one that the manifest describes")
+        tail = tar_headers.padding(database.size_bytes)
+        expected = b"".join(stored_member(tail)) if tail else b""
+        if self._reader.read(offset, len(expected)) != expected:
+            self._problem("the padding behind the dump is damaged")
+        if offset + len(expected) != self._manifest.documents.first_member:
+            self._problem("the documents do not begin where the manifest says")
+
+    def _check_documents(self) -> None:
+        documents = self._manifest.documents
+        counts, size = {"file": 0, "folder": 0, "symlink": 0}, 0
+        end = documents.first_member
+        for start, end, lines in self._groups():
+            if start < documents.first_member:
+                raise ArchiveError("The documents' index points outside the documents; the archive is damaged.")
+            for line in lines:
+                counts[line.entry.kind] += 1
+                size += line.entry.size
+            self._submit(_DocumentsMember(self._reader, start, end, lines), lambda check: None)
+        self._drain()
+        if (counts["file"], counts["folder"], counts["symlink"], size) != (
+            documents.files,
+            documents.folders,
+            documents.symlinks,
+            documents.bytes,
+        ):
+            self._problem("the documents are not as many as the manifest says")
+        if end != documents.index_offset:
+            self._problem("there is something between the documents and their index")
+        self._check_index()
+
+    def _groups(self) -> Iterator[tuple[int, int, list[IndexLine]]]:
+        """Yield (first byte, byte behind, entries) of each member, or of each large file's members."""
+        group: list[IndexLine] = []
+        for raw in self._reader.index_lines():
+            line = parse_index_line(raw)
+            if group and line.member != group[0].member:
+                if line.member < group[0].member:
+                    raise ArchiveError("The documents' index is out of order; the archive is damaged.")
+                yield group[0].member, line.member, group
+                group = []
+            group.append(line)
+        if group:
+            yield group[0].member, self._manifest.documents.index_offset, group
+
+    def _check_index(self) -> None:
+        documents = self._manifest.documents
+        lead = tar_headers.header(INDEX_NAME, "file", size=documents.index_bytes)
+        digest, position, tail = hashlib.sha256(), 0, tar_headers.padding(documents.index_bytes)
+        edge, frame = len(lead) + documents.index_bytes, b""
+        for content in self._reader.stream(documents.index_offset, self._reader.manifest_offset):
+            inner = content[max(0, len(lead) - position) : max(0, edge - position)]
+            frame += content[: max(0, len(lead) - position)] + content[max(0, edge - position) :]
+            digest.update(inner)
+            position += len(content)
+            self._meter.tick()
+        if frame != lead + tail or digest.hexdigest() != documents.index_sha256:
+            self._problem("documents.index.jsonl is damaged")
+
+
+@dataclass
+class _Sum:
+    """What the pieces of the dump, or of one segment of it, showed together."""
+
+    rows: int = 0
+    dump_bytes: int = 0
+    text_bytes: int = 0
+
+    def add(self, check: _Check) -> None:
+        self.rows += check.rows
+        self.dump_bytes += len(check.dump)
+        self.text_bytes += check.text_bytes
+
+
+def _adder(found: _Sum, total: _Sum, digest: hashlib._Hash) -> Callable[[_Check], None]:
+    def add(check: _Check) -> None:
+        found.add(check)
+        total.add(check)
+        digest.update(check.dump)
+
+    return add
+
+
+class _Part(Protocol):
+    """A part of the archive that is checked in a thread. `weight` is about how many bytes of memory that takes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weight(self) -> int: ...
+
+    def __call__(self) -> _Check: ...
+
+
+def _caught(part: _Part) -> _Check:
+    try:
+        return part()
+    except (ArchiveError, ValueError) as error:  # ValueError: an index that asks for tar headers which can't be
+        return _Check(0, [f"{part.name}: {error}"])
+
+
+@dataclass(frozen=True)
+class _DumpPiece:
+    reader: ArchiveReader
+    offset: int
+    length: int
+    segment: Segment
+
+    @property
+    def name(self) -> str:
+        table = shown(f"{self.segment.schema}.{self.segment.table}")
+        return f"table {table}" if self.segment.kind == "copy" else "the dump's statements"
+
+    @property
+    def weight(self) -> int:
+        return 2 * self.length + self.segment.size_bytes // len(self.segment.pieces)
+
+    def __call__(self) -> _Check:
+        inner = self.reader.member(self.offset, self.length)
+        text = inflate(inner)
+        rows = text.count(b"\n") if self.segment.kind == "copy" else 0
+        return _Check(self.length, dump=inner, rows=rows, text_bytes=len(text))
+
+
+@dataclass(frozen=True)
+class _DocumentsMember:
+    """Compares the content of a member with the headers, hashes and padding that the index demands."""
+
+    reader: ArchiveReader
+    start: int
+    end: int
+    lines: list[IndexLine]
+
+    @property
+    def name(self) -> str:
+        first, last = (shown(line.entry.path) or "documents" for line in (self.lines[0], self.lines[-1]))
+        return first if len(self.lines) == 1 else f"{len(self.lines)} documents from {first} to {last}"
+
+    @property
+    def weight(self) -> int:
+        return min(self.end - self.start + sum(line.entry.size for line in self.lines), 2 * CHUNK_BYTES)
+
+    def __call__(self) -> _Check:
+        check = _Check(self.end - self.start)
+        if len(self.lines) == 1 and self.lines[0].entry.kind == "file":
+            self._file(check)
+            return check
+        content = memoryview(self.reader.member(self.start, self.end - self.start))
+        position = 0
+        for line in self.lines:
+            head, size = line.tar_header(), line.entry.size
+            tail = tar_headers.padding(size)
+            begin = position + len(head)
+            data = content[begin : begin + size]
+            fits = content[position:begin] == head and line.skip == begin and content[begin + size :][: len(tail)] == tail
+            if not fits or (line.entry.kind == "file" and hashlib.sha256(data).hexdigest() != line.sha256):
+                check.problems.append(f"{shown(line.entry.path)} is damaged")
+            position = begin + size + len(tail)
+        if position != len(content):
+            check.problems.append("there is more in a part of the documents than its index says")
+        return check
+
+    def _file(self, check: _Check) -> None:
+        line = self.lines[0]
+        head, tail = line.tar_header(), tar_headers.padding(line.entry.size)
+        edge, digest, frame, position = len(head) + line.entry.size, hashlib.sha256(), b"", 0
+        for content in self.reader.stream(self.start, self.end):
+            inner = memoryview(content)[max(0, len(head) - position) : max(0, edge - position)]
+            if len(inner) < len(content):
+                frame += content[: max(0, len(head) - position)] + content[max(0, edge - position) :]
+            digest.update(inner)
+            position += len(content)
+        if frame != head + tail or digest.hexdigest() != line.sha256 or line.skip != len(head):
+            check.problems.append(f"{shown(line.entry.path)} is damaged")

@@ -1,0 +1,1 @@
+"""Reading a database: the snapshot, pg_dump, and its text cut and packed."""

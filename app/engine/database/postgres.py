@@ -1,0 +1,216 @@
+"""The source database: connecting, its facts, its client tools, and one snapshot that nothing can slip past."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import conninfo, sql
+from psycopg.rows import dict_row
+
+from ..errors import DumpError, SourceError
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+CONNECT_SECONDS = 10
+LOCK_SECONDS = 60
+LOCK_TRY_SECONDS = 2
+"""How long one try for the locks lasts; between tries the caller is told that the run is alive."""
+
+SNAPSHOT_ATTEMPTS = 5
+_SETTING = "BACKUP_SOURCE_URL"
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """A table whose rows pg_dump writes; `size_bytes` is its main and TOAST storage on disk."""
+
+    oid: int
+    schema: str
+    name: str
+    size_bytes: int
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An exported snapshot; every table that it sees is locked against TRUNCATE, ALTER and DROP while it is held."""
+
+    id: str
+    tables: list[SourceTable]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def one_line(error: BaseException) -> str:
+    """Given an error, return its text on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def read_url(url: str) -> dict[str, Any]:
+    """Given a libpq URL, return its parameters. Raise SourceError, which shows nothing of the URL.
+
+    libpq takes parts of a password that is not percent-encoded for a host, a port or a database, and names them in errors.
+    """
+    parameters: dict[str, Any] | None
+    try:
+        parameters = dict(conninfo.conninfo_to_dict(url))
+    except psycopg.Error:
+        parameters = None
+    if parameters is not None:
+        host, port, name = (str(parameters.get(key) or "") for key in ("host", "port", "dbname"))
+        if "@" not in host and re.fullmatch("[0-9,]*", port) and ("@" not in name or "%40" in url):
+            return parameters
+    raise SourceError(
+        _SETTING,
+        "the URL can't be read; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with @ : / and % in the password "
+        "percent-encoded (%40 %3A %2F %25)",
+    )
+
+
+def connect(url: str, application_name: str) -> Connection:
+    """Given a libpq URL, return an autocommit connection. Raise SourceError that names the setting."""
+    parameters = read_url(url)
+    try:
+        parameters.setdefault("connect_timeout", CONNECT_SECONDS)
+        parameters["application_name"] = application_name
+        connection = psycopg.connect(conninfo.make_conninfo("", **parameters), autocommit=True, row_factory=dict_row)
+        connection.execute("SET client_encoding = 'UTF8'; SET search_path = pg_catalog; SET DateStyle = ISO")
+        connection.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+        return connection
+    except psycopg.Error as error:
+        raise SourceError(_SETTING, f"the database can't be opened: {one_line(error)}") from error
+
+
+_FACTS: LiteralString = """
+SELECT current_setting('server_version') AS server_version, current_setting('server_version_num')::int AS server_version_num,
+       d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
+       (SELECT rolsuper FROM pg_roles WHERE oid = d.datdba) AS owner_is_superuser,
+       pg_encoding_to_char(d.encoding) AS encoding,
+       d.datcollate AS lc_collate, d.datctype AS lc_ctype, d.datlocprovider::text AS locale_provider,
+       to_jsonb(d) ->> {locale} AS locale, d.datcollversion AS collation_version, d.datconnlimit AS connection_limit,
+       d.datacl::text[] AS acl, shobj_description(d.oid, 'pg_database') AS comment,
+       pg_database_size(d.oid) AS size_bytes,
+       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS lsn
+FROM pg_database d WHERE d.datname = current_database()
+"""
+_SETTINGS: LiteralString = """
+SELECT CASE WHEN s.setrole = 0 THEN NULL ELSE pg_get_userbyid(s.setrole) END AS role, s.setconfig AS settings
+FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database() ORDER BY 1
+"""
+_EXTENSIONS: LiteralString = """
+SELECT e.extname AS name, e.extversion AS version, n.nspname AS schema
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace ORDER BY 1
+"""
+_ROLES: LiteralString = """
+SELECT r.rolname AS name, r.rolsuper AS superuser, r.rolinherit AS inherit, r.rolcreaterole AS createrole,
+       r.rolcreatedb AS createdb, r.rolcanlogin AS login, r.rolreplication AS replication,
+       r.rolbypassrls AS bypassrls, r.rolconnlimit AS connection_limit,
+       ARRAY(SELECT pg_get_userbyid(m.roleid)::text FROM pg_auth_members m WHERE m.member = r.oid ORDER BY 1) AS member_of
+FROM pg_roles r
+WHERE r.oid >= 16384 AND (
+      r.oid = (SELECT datdba FROM pg_database WHERE datname = current_database())
+   OR r.oid IN (SELECT s.refobjid FROM pg_shdepend s JOIN pg_database d ON d.datname = current_database()
+                WHERE s.refclassid = 'pg_authid'::regclass
+                  AND (s.dbid = d.oid OR (s.dbid = 0 AND s.classid = 'pg_database'::regclass AND s.objid = d.oid))))
+ORDER BY 1
+"""
+_TABLES: LiteralString = """
+SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, {size} AS size_bytes
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+  AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+  AND (NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+       OR EXISTS (SELECT FROM pg_extension e WHERE c.oid = ANY (e.extconfig)))
+ORDER BY 1
+"""
+_HELD: LiteralString = """
+SELECT DISTINCT l.relation::regclass::text AS name, l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'p')
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1, 2 LIMIT 5
+"""
+
+
+def _tables(connection: Connection, locked: bool) -> list[SourceTable]:
+    """Return the tables; their sizes only if they are locked, because asking for one waits for ACCESS EXCLUSIVE locks."""
+    size = sql.SQL("pg_table_size(c.oid)" if locked else "0")
+    return [SourceTable(**row) for row in connection.execute(sql.SQL(_TABLES).format(size=size))]
+
+
+def _exclusively_held(connection: Connection) -> str:
+    """Return which tables of this database are locked ACCESS EXCLUSIVE and by which server processes."""
+    rows = connection.execute(_HELD).fetchall()
+    return ", ".join(f"{row['name']} by process {row['pid']}" for row in rows) or "released meanwhile"
+
+
+def server_facts(connection: Connection) -> dict[str, Any]:
+    """Given a connection, return what a restore must know of this database and server, as JSON-ready values."""
+    version = connection.info.server_version
+    locale = "datlocale" if version >= 170000 else "daticulocale"
+    row = connection.execute(sql.SQL(_FACTS).format(locale=sql.Literal(locale))).fetchone()
+    assert row is not None
+    return {
+        **row,
+        "settings": connection.execute(_SETTINGS).fetchall(),
+        "extensions": connection.execute(_EXTENSIONS).fetchall(),
+        "roles": connection.execute(_ROLES).fetchall(),
+    }
+
+
+@contextlib.contextmanager
+def snapshot(connection: Connection, tick: Callable[[], None] = lambda: None) -> Iterator[Snapshot]:
+    """Given an autocommit connection, yield an exported snapshot and hold it; `tick` is called while locks are waited for.
+
+    pg_dump locks its tables after its snapshot was taken, so that a TRUNCATE or ALTER in between is dumped as an empty or
+    broken table with exit code 0. Here the locks come first and the snapshot second: LOCK TABLE takes no snapshot in a
+    REPEATABLE READ transaction. A table that was created in between is found and the whole step is repeated.
+    Raise DumpError if a lock is not to be had.
+    """
+    patience = time.monotonic() + LOCK_SECONDS
+    attempts = SNAPSHOT_ATTEMPTS
+    while attempts:
+        tick()
+        known = _tables(connection, locked=False)
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            _lock(connection, known)
+            row = connection.execute("SELECT pg_export_snapshot() AS id").fetchone()
+            assert row is not None
+            seen = _tables(connection, locked=True)
+            if {(t.oid, t.schema, t.name) for t in seen} <= {(t.oid, t.schema, t.name) for t in known}:
+                yield Snapshot(row["id"], seen, server_facts(connection))
+                return
+            attempts -= 1
+        except psycopg.errors.LockNotAvailable as error:
+            connection.execute("ROLLBACK")
+            if time.monotonic() >= patience:
+                raise DumpError(
+                    f"A table stayed locked for {LOCK_SECONDS} s ({_exclusively_held(connection)}); end the ALTER, TRUNCATE "
+                    "or VACUUM FULL that holds it and start the backup again."
+                ) from error
+        except psycopg.errors.UndefinedTable:
+            attempts -= 1
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise SourceError(_SETTING, f"{one_line(error)}; grant the role SELECT on it (pg_read_all_data does)") from error
+        finally:
+            with contextlib.suppress(psycopg.Error):
+                connection.execute("ROLLBACK")
+    raise DumpError("Tables were created or dropped faster than they could be locked; start the backup again.")
+
+
+def _lock(connection: Connection, tables: list[SourceTable]) -> None:
+    """In the transaction that is open, lock all tables against DDL. Raise LockNotAvailable after LOCK_TRY_SECONDS."""
+    if connection.info.server_version >= 170000:
+        connection.execute("SET LOCAL transaction_timeout = 0")
+    wait = min(LOCK_TRY_SECONDS, LOCK_SECONDS)
+    connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{wait * 1000:.0f}ms")))
+    for start in range(0, len(tables), 500):
+        names = sql.SQL(", ONLY ").join(table.identifier for table in tables[start : start + 500])
+        connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(names))

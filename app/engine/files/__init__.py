@@ -1,0 +1,1 @@
+"""Reading a folder of documents: the walk, and packing what it finds."""

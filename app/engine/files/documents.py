@@ -1,0 +1,245 @@
+"""Reading the documents folder: found without following links, opened without races, told about when they change."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import SourceError
+
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+OPEN_LEVELS = 64
+"""So many folders stay open on the way down; those above are opened again on the way back."""
+
+
+class Folder:
+    """An open folder; closed when the last entry that needs it is gone."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+@dataclass(frozen=True)
+class Document:
+    """An entry below the documents folder. `path` is relative to it, "" is the folder itself.
+
+    `kind` is file, folder or symlink; sizes are bytes, `mtime_ns` nanoseconds since the epoch. Names that are not UTF-8
+    carry their bytes as surrogate escapes (PEP 383).
+    """
+
+    path: str
+    kind: str
+    size: int
+    mode: int
+    mtime_ns: int
+    uid: int
+    gid: int
+    target: str = ""
+    folder: Folder | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An entry that is not in the archive, with the reason."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FolderSize:
+    """What a walk found: the number of entries and the bytes of the regular files."""
+
+    entries: int
+    bytes: int
+
+
+def shown(path: str) -> str:
+    """Given a path, return it fit for a message: on one line and without control characters, whatever bytes are in it."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def measure(root: Path, tick: Callable[[], None]) -> FolderSize:
+    """Given the documents folder, return how much is in it; `tick` is called between. Raise SourceError."""
+    entries = size = 0
+    for found in walk(root):
+        tick()
+        if isinstance(found, Document):
+            entries += 1
+            size += found.size if found.kind == "file" else 0
+    return FolderSize(entries, size)
+
+
+def walk(root: Path) -> Iterator[Document | Skipped]:
+    """Given the documents folder, yield what is below it, sorted by name, each folder before its content.
+
+    Only one folder's names are in memory at a time. Raise SourceError if the folder itself can't be opened.
+    """
+    try:
+        folder = Folder(os.open(root, _FOLDER_FLAGS & ~os.O_NOFOLLOW))
+    except OSError as error:
+        raise SourceError("BACKUP_DOCUMENTS_DIR", f"the documents folder {root} can't be read: {error.strerror}") from error
+    yield _document("", os.fstat(folder.fd), "folder", None)
+    yield from _walk_folder(folder, os.path.realpath(root))
+
+
+def _document(path: str, info: os.stat_result, kind: str, folder: Folder | None, target: str = "") -> Document:
+    size = info.st_size if kind == "file" else 0
+    mode = stat.S_IMODE(info.st_mode)
+    return Document(path, kind, size, mode, info.st_mtime_ns, info.st_uid, info.st_gid, target, folder)
+
+
+def _names(folder: Folder) -> Iterator[str]:
+    return iter(sorted(os.listdir(folder.fd), key=os.fsencode))
+
+
+@dataclass
+class _Level:
+    """A folder on the way from the root to where the walk is; `folder` is None while it is closed."""
+
+    folder: Folder | None
+    prefix: str
+    names: Iterator[str]
+
+
+def _opened_again(levels: list[_Level]) -> Folder:
+    """Return the last level's folder, found anew from the root, which is always open. Raise OSError."""
+    folder = levels[0].folder
+    assert folder is not None
+    for name in levels[-1].prefix.split("/")[:-1]:
+        folder = Folder(os.open(name, _FOLDER_FLAGS, dir_fd=folder.fd))
+    return folder
+
+
+def _walk_folder(folder: Folder, root: str) -> Iterator[Document | Skipped]:
+    levels = [_Level(folder, "", _names(folder))]
+    while levels:
+        level = levels[-1]
+        name = next(level.names, None)
+        if name is None:
+            levels.pop()
+            continue
+        path = level.prefix + name
+        try:
+            if level.folder is None:
+                level.folder = _opened_again(levels)
+            folder = level.folder
+            info = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+            if stat.S_ISREG(info.st_mode):
+                yield _document(path, info, "file", folder)
+            elif stat.S_ISDIR(info.st_mode):
+                below = Folder(os.open(name, _FOLDER_FLAGS, dir_fd=folder.fd))
+                names = _names(below)
+                yield _document(path, info, "folder", None)
+                levels.append(_Level(below, path + "/", names))
+                if len(levels) > OPEN_LEVELS + 1:
+                    levels[-1 - OPEN_LEVELS].folder = None
+            elif stat.S_ISLNK(info.st_mode):
+                target = os.readlink(name, dir_fd=folder.fd)
+                if stays_inside(root, path, target):
+                    yield _document(path, info, "symlink", None, target)
+                else:
+                    yield Skipped(path, "a link that leads out of the documents folder is not followed")
+            else:
+                yield Skipped(path, "neither a file, a folder nor a link")
+        except OSError as error:
+            yield Skipped(path, reason_of(error))
+
+
+def stays_inside(root: str, path: str, target: str) -> bool:
+    """Given a link's path below `root` and its target, return whether it leads to somewhere below `root`."""
+    if os.path.isabs(target):
+        return False
+    led_to = os.path.realpath(os.path.join(root, os.path.dirname(path), target))
+    return led_to == root or led_to.startswith(root.rstrip("/") + "/")
+
+
+def reason_of(error: OSError) -> str:
+    """Given why an entry could not be read, return it in words."""
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return "it vanished before it was read"
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):  # what O_NOFOLLOW says of a file, and of a folder
+        return "it became a link before it was read"
+    return f"it could not be read ({error.strerror})"
+
+
+def open_file(document: Document) -> tuple[int, os.stat_result]:
+    """Given a file entry, return a descriptor of it and its state. Raise OSError, also where it is no file any more."""
+    assert document.folder is not None
+    fd = os.open(document.name, _FILE_FLAGS, dir_fd=document.folder.fd)
+    state = os.fstat(fd)
+    if not stat.S_ISREG(state.st_mode):
+        os.close(fd)
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return fd, state
+
+
+def has_changed(before: os.stat_result, fd: int, read: int) -> bool:
+    """Given a file's state before reading and the bytes read, return whether it changed meanwhile."""
+    after = os.fstat(fd)
+    return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or read != before.st_size
+
+
+@dataclass(frozen=True)
+class ReadDocument:
+    """A small file as it was read."""
+
+    document: Document
+    data: bytes
+    sha256: str
+    changed: bool
+
+
+def open_below(root: int, path: str) -> Folder:
+    """Given an open folder and a path below it, return the folder there, no part of whose path is a link. Raise OSError."""
+    folder = Folder(os.dup(root))
+    for name in path.split("/") if path else ():
+        folder = Folder(os.open(name, _FOLDER_FLAGS, dir_fd=folder.fd))
+    return folder
+
+
+class GrownTooLarge(Exception):
+    """A small file is not small any more."""
+
+
+def read_small(document: Document, longest: int | None = None) -> ReadDocument:
+    """Given a file entry of modest size, return it as read; read again once if it changed meanwhile. Raise OSError, and
+    GrownTooLarge if it has more than `longest` bytes by now."""
+    for attempt in (1, 2):
+        fd, before = open_file(document)
+        try:
+            if longest is not None and before.st_size > longest:
+                raise GrownTooLarge
+            data = _read_up_to(fd, before.st_size)
+            changed = has_changed(before, fd, len(data))
+        finally:
+            os.close(fd)
+        if not changed or attempt == 2:
+            break
+    as_read = replace(_document(document.path, before, "file", None), size=len(data))
+    return ReadDocument(as_read, data, hashlib.sha256(data).hexdigest(), changed)
+
+
+def _read_up_to(fd: int, size: int) -> bytes:
+    data = os.read(fd, size)
+    if len(data) == size or not data:
+        return data
+    parts = [data]
+    while data and sum(map(len, parts)) < size:
+        data = os.read(fd, size - sum(map(len, parts)))
+        parts.append(data)
+    return b"".join(parts)

@@ -1,0 +1,95 @@
+"""What a helper process does: read and pack the batches that it is sent, into memory that it shares with the sender."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+
+from ..processes import die_with_parent
+from . import documents
+from .documents import Document, Folder, ReadDocument
+from .documents_packing import Batch, pack
+
+LONGEST_READ = 6 * 1024 * 1024
+"""A file that has grown beyond so many bytes since the walk saw it is left to the sender."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch of entries, without their open folders, and where its member may lie: offset and length in bytes."""
+
+    offset: int
+    room: int
+    entries: list[Document]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A packed batch and its member's length in bytes; no batch if there was too little room for it."""
+
+    batch: Batch | None
+    length: int = 0
+
+
+class Folders:
+    """Opens the folders of a tree without following links; the last one stays open."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._path = ""
+        self._folder: Folder | None = None
+
+    def of(self, path: str) -> Folder:
+        """Given an entry's path, return its folder, open. Raise OSError."""
+        wanted = path.rpartition("/")[0]
+        if self._folder is None or wanted != self._path:
+            self._folder = documents.open_below(self._root, wanted)
+            self._path = wanted
+        return self._folder
+
+
+def serve(connections: Sequence[int], root: int, memory_fd: int) -> None:
+    """Given a socket for each helper, the open documents folder and the shared memory, be one helper and start the others.
+    Return when the sender has gone."""
+    parent = os.getpid()
+    mine = connections[0]
+    # Nothing but this module's imports has run yet: there is no thread whose locks a fork could copy.
+    for descriptor in connections[1:]:
+        if os.fork() == 0:
+            die_with_parent(parent)
+            mine = descriptor
+            break
+    for descriptor in connections:
+        if descriptor != mine:
+            os.close(descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sender to act on
+    with mmap.mmap(memory_fd, 0) as memory, memoryview(memory) as room, Connection(mine) as connection:
+        folders = Folders(root)
+        while True:
+            try:
+                task: Task = connection.recv()
+            except EOFError:
+                return
+            connection.send(_do(task, folders, room))
+
+
+def _do(task: Task, folders: Folders, room: memoryview) -> Answer:
+    def read(document: Document) -> ReadDocument:
+        return documents.read_small(replace(document, folder=folders.of(document.path)), LONGEST_READ)
+
+    try:
+        parts, batch = pack(task.entries, read)
+    except documents.GrownTooLarge:
+        return Answer(None)
+    length = sum(map(len, parts))
+    if length > task.room:
+        return Answer(None)
+    position = task.offset
+    for part in parts:
+        room[position : position + len(part)] = part
+        position += len(part)
+    return Answer(batch, length)

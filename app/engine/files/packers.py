@@ -1,0 +1,119 @@
+"""Helper processes that pack the small documents: threads would wait for each other at Python's interpreter lock.
+
+A helper reads the files, deflates and hashes them, and lays the finished member into a slot of memory that it shares with
+this process, which has nothing left to do but write it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import queue
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from uuid import UUID
+
+from ..errors import DumpError, EngineError
+from ..processes import Child, running
+from .documents import Document
+from .documents_packing import Batch
+from .packer_process import Answer, Task
+
+WORTH_HELPERS = 32 * 1024 * 1024
+"""Below so many bytes of documents the helpers would take longer to start than they save."""
+SLOT_BYTES = 8 * 1024 * 1024
+LOST = "A helper process that packs the documents was lost (killed, or out of memory); start the backup again."
+_PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
+
+
+@dataclass(frozen=True)
+class InSlot:
+    """A packed batch. Its member, if it was packed by a helper, lies in a slot until it is given back."""
+
+    batch: Batch
+    member: memoryview | None = None
+    give_back: Callable[[], None] = lambda: None
+
+
+class Packers:
+    """Helpers that run: `pack` may be called from any number of threads at once."""
+
+    def __init__(self, child: Child, connections: Sequence[Connection], memory: mmap.mmap, slots: int) -> None:
+        self._child = child
+        self._memory = memoryview(memory)
+        self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for connection in connections:
+            self._idle.put(connection)
+        for slot in range(slots):
+            self._slots.put(slot)
+
+    def pack(self, batch: list[Document]) -> InSlot | None:
+        """Given entries, return them packed, or None if they do not fit into a slot. Raise EngineError for a lost helper."""
+        connection, slot = self._idle.get(), self._slots.get()
+        try:
+            # An open folder is nothing to another process.
+            connection.send(Task(slot * SLOT_BYTES, SLOT_BYTES, [replace(entry, folder=None) for entry in batch]))
+            answer: Answer = connection.recv()
+        except (OSError, EOFError) as error:
+            said = self._child.messages().rpartition("\n")[2]
+            raise EngineError(LOST + (f" It said: {said}" if said else "")) from error
+        finally:
+            self._idle.put(connection)
+        if answer.batch is None:
+            self._slots.put(slot)
+            return None
+        start = slot * SLOT_BYTES
+        return InSlot(answer.batch, self._memory[start : start + answer.length], lambda: self._slots.put(slot))
+
+
+@contextlib.contextmanager
+def packers(root: Path, size: int, count: int, slots: int, run_id: UUID) -> Iterator[Packers | None]:
+    """Given the documents folder and the bytes in it, yield `count` helpers with `slots` slots, or None where they would
+    not pay or this system has no such thing.
+
+    To be entered by a thread that outlives them. They are gone afterwards.
+    """
+    possible = hasattr(os, "memfd_create") and sys.getfilesystemencoding() == "utf-8" and sys.executable
+    if not possible or count < 2 or size < WORTH_HELPERS:
+        yield None
+        return
+    with contextlib.ExitStack() as running_helpers:
+        try:
+            with contextlib.ExitStack() as theirs:
+                folder = _open(theirs, os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                memory_fd = _open(theirs, os.memfd_create("packed documents", os.MFD_CLOEXEC))
+                os.ftruncate(memory_fd, slots * SLOT_BYTES)
+                memory = mmap.mmap(memory_fd, slots * SLOT_BYTES)
+                pairs = [socket.socketpair() for _ in range(count)]
+                connections = [Connection(mine.detach()) for mine, _ in pairs]
+                sockets = [_open(theirs, its.detach()) for _, its in pairs]
+                command = _command(sockets, folder, memory_fd)
+                start = running(command, _environment(), run_id, [folder, memory_fd, *sockets])
+                child = running_helpers.enter_context(start)
+        except (OSError, DumpError):
+            yield None
+            return
+        # Our ends of the sockets stay open until the last thread that waits at one has let go of it.
+        yield Packers(child, connections, memory, slots)
+
+
+def _open(stack: contextlib.ExitStack, descriptor: int) -> int:
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _command(sockets: Sequence[int], folder: int, memory: int) -> list[str]:
+    # Started anew, not forked: this process has threads, whose locks a fork would copy as they are at that moment.
+    home = str(Path(__file__).resolve().parents[3])
+    start = f"import sys; sys.path.insert(0, {home!r}); from app.engine.files.packer_process import serve; "
+    return [sys.executable, "-X", "utf8", "-c", f"{start}serve({list(sockets)}, {folder}, {memory})"]
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}

@@ -1,0 +1,1 @@
+"""Restoring: preview, staging, loading, the swap and the way back."""

@@ -1,0 +1,37 @@
+"""Checking, before a statement of it is executed, that an archive's dump and index are the ones its signature vouches for.
+
+The signature covers the manifest, and the manifest names the SHA-256 of the dump and of the documents' index; the index
+names that of each document, which is checked while it is staged. So nothing is read twice, and nothing is believed unread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from ..archive.archive_reader import ArchiveReader
+from ..errors import ArchiveError
+from ..progress import Meter
+
+
+def check_vouched_parts(reader: ArchiveReader, meter: Meter, with_database: bool, with_documents: bool) -> None:
+    """Given an archive of ours, compare what is to be restored with its manifest. Raise ArchiveError if it differs."""
+    database, documents = reader.manifest.database, reader.manifest.documents
+    meter.phase("check", (database.size_bytes if with_database else 0) + (documents.index_bytes if with_documents else 0))
+    if with_database:
+        digest, size = hashlib.sha256(), 0
+        for segment in database.segments:
+            offset = segment.offset
+            for length in segment.pieces:
+                inner = reader.member(offset, length)
+                digest.update(inner)
+                offset, size = offset + length, size + len(inner)
+                meter.add(len(inner))
+        if (digest.hexdigest(), size) != (database.sha256, database.size_bytes):
+            raise ArchiveError("The dump in the archive is not the one that its manifest was signed for; it is damaged.")
+    if with_documents:
+        digest = hashlib.sha256()
+        for line in reader.index_lines():
+            digest.update(line + b"\n")
+            meter.add(len(line))
+        if digest.hexdigest() != documents.index_sha256:
+            raise ArchiveError("The index of documents is not the one that the manifest was signed for; it is damaged.")

@@ -1,0 +1,125 @@
+"""What on the server stands in the way of a restore, and which way it would take."""
+
+from __future__ import annotations
+
+from typing import Any, LiteralString
+
+from ..database.postgres import server_facts
+from .sql_loader import Connection
+from .staging_database import Rights, rights
+
+_UNENDABLE: LiteralString = """
+SELECT DISTINCT a.usename AS role FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+  AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+  AND (r.rolsuper OR NOT (pg_has_role(current_user, r.oid, 'USAGE')
+                          OR pg_has_role(current_user, 'pg_signal_backend', 'USAGE')))
+"""
+_PREPARED: LiteralString = "SELECT min(gid) AS gid FROM pg_prepared_xacts WHERE database = current_database()"
+_EXTENSIONS: LiteralString = """
+SELECT x.name, bool_or(v.superuser AND NOT v.trusted) AS needs_superuser
+FROM unnest(%s::text[]) AS x(name) LEFT JOIN pg_available_extension_versions v ON v.name = x.name
+GROUP BY x.name HAVING bool_or(v.name IS NULL) OR bool_or(v.superuser AND NOT v.trusted)
+"""
+
+
+class ServerObstacles:
+    """Looks at the live database's server; `blockers` and `warnings` are sentences, `strategy` is "swap" or "in_place"."""
+
+    def __init__(self, connection: Connection, may_run_as_us: bool) -> None:
+        self._connection = connection
+        self._may_run_as_us = may_run_as_us
+        self.blockers: list[str] = []
+        self.warnings: list[str] = []
+        self.strategy = "swap"
+        self.facts = server_facts(connection)
+        self.rights: Rights = rights(connection)
+
+    def look(self, backup_version: int | None, backup_facts: dict[str, Any] | None) -> None:
+        """Given the backup's major version, and the facts in its manifest where it has one, find all obstacles."""
+        self._look_at_version(backup_version)
+        self._look_at_rights()
+        if self.strategy == "swap":
+            self._look_at_sessions()
+        self._look_at_trust()
+        if backup_facts is not None:
+            self._look_at_extensions(backup_facts)
+            self._look_at_roles(backup_facts)
+
+    def _look_at_version(self, backup_version: int | None) -> None:
+        now = int(self.facts["server_version_num"]) // 10000
+        if backup_version and backup_version > now:
+            self.blockers.append(
+                f"The backup comes from PostgreSQL {backup_version}, but the server is PostgreSQL {now}: an older server "
+                f"can't load a newer dump. Upgrade the server to {backup_version} or newer first."
+            )
+
+    def _look_at_rights(self) -> None:
+        if not self.rights.owns_database:
+            self.blockers.append(
+                f"The role {self.rights.role} does not own the database {self.facts['name']}: ALTER DATABASE … OWNER TO it, "
+                "or use the owner in BACKUP_SOURCE_URL."
+            )
+        if not self.rights.createdb:
+            self.strategy = "in_place"
+            self.warnings.append(
+                f"The role {self.rights.role} may not create databases (ALTER ROLE … CREATEDB would let it), so the "
+                "restore runs in one transaction inside the live database: still all or nothing, but the app waits "
+                "meanwhile, and undoing means restoring the safety backup."
+            )
+
+    def _look_at_sessions(self) -> None:
+        row = self._connection.execute(_PREPARED).fetchone()
+        if row is not None and row["gid"] is not None:
+            self.blockers.append(
+                f"The database has the prepared transaction {row['gid']}, which keeps it in its place: COMMIT PREPARED or "
+                "ROLLBACK PREPARED it first."
+            )
+        for row in self._connection.execute(_UNENDABLE):
+            self.blockers.append(
+                f"There is a session of the role {row['role']} which {self.rights.role} may not end: stop that program, or "
+                f"GRANT pg_signal_backend TO {self.rights.role} (superusers' sessions can't be ended by others)."
+            )
+
+    def _look_at_trust(self) -> None:
+        if self._may_run_as_us:
+            return
+        if self.facts.get("owner_is_superuser"):
+            self.blockers.append(
+                f"The live database belongs to the superuser {self.facts['owner']}, and untrusted SQL never ends up owned "
+                "by one. Give the database to a role of its own (ALTER DATABASE … OWNER TO), or trust this archive."
+            )
+        if not self.rights.createrole:
+            self.blockers.append(
+                f"This archive is untrusted, and the role {self.rights.role} may not create the sandbox role for it: ALTER "
+                f"ROLE {self.rights.role} CREATEROLE, or trust this archive."
+            )
+        if self.strategy == "in_place":
+            self.blockers.append(
+                "An untrusted archive is never executed inside the live database: ALTER ROLE … CREATEDB first."
+            )
+
+    def _look_at_extensions(self, facts: dict[str, Any]) -> None:
+        names = [extension["name"] for extension in facts["extensions"] if extension["name"] != "plpgsql"]
+        for row in self._connection.execute(_EXTENSIONS, [names]):
+            if row["needs_superuser"] is None:
+                self.blockers.append(
+                    f"The backup needs the extension {row['name']}, which this server does not have: install it."
+                )
+            elif not self.rights.superuser and self.strategy == "swap":
+                self.blockers.append(
+                    f"The backup needs the extension {row['name']}, which only a superuser may create; use a superuser in "
+                    "BACKUP_SOURCE_URL for this restore."
+                )
+
+    def _look_at_roles(self, facts: dict[str, Any]) -> None:
+        names = [role["name"] for role in facts["roles"]]
+        known = {
+            row["name"]
+            for row in self._connection.execute("SELECT rolname AS name FROM pg_roles WHERE rolname = ANY(%s)", [names])
+        }
+        for name in names:
+            if name not in known:
+                self.warnings.append(
+                    f"The role {name} does not exist here: what it owned or was granted is left to the owner."
+                )

@@ -1,0 +1,269 @@
+"""What a restore would do, without doing it: the differences, what it needs, and what stands in its way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from ..archive.archive_reader import parse_index_line
+from ..archive.foreign_archive import ForeignArchive, Limits, drain
+from ..database.postgres import connect, one_line
+from ..errors import EngineError, SourceError
+from ..files.documents import Document
+from ..progress import Meter, Progress
+from . import documents_diff
+from .documents_diff import DocumentsDiff
+from .load_foreign import DumpSurvey
+from .restore_obstacles import ServerObstacles
+from .restore_source import Origin, RestoreRequest, open_origin
+from .sql_loader import Connection
+from .staging_database import Rights
+
+EXAMPLES = 100
+QUICK_WALK_SECONDS = 0.4
+TIME_BITS = 63
+DATABASE_SPACE_FACTOR = 1.6
+"""A loaded database, with its indexes, is expected to take this many times the bytes of its dump's text."""
+
+
+@dataclass(frozen=True)
+class TableDiff:
+    """A table's rows now and in the backup; None where it does not exist, or is not known yet."""
+
+    schema: str
+    name: str
+    rows_now: int | None
+    rows_backup: int | None
+    approximate: bool
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a restore would do. With blockers it would not begin. Sizes are bytes."""
+
+    ours: bool
+    signed: bool
+    trusted: bool
+    scope: str
+    strategy: str
+    database_name: str
+    tables: list[TableDiff]
+    documents: DocumentsDiff | None
+    version_backup: str
+    version_now: str
+    disk_needed_bytes: int
+    disk_free_bytes: int
+    blockers: list[str]
+    warnings: list[str]
+    code: list[str]
+    exact: bool
+    archive_started_at: datetime | None
+
+
+# As the planner estimates: the density that ANALYZE found, times the pages that there are now.
+_ESTIMATES: LiteralString = """
+SELECT n.nspname AS schema, c.relname AS name,
+       CASE WHEN c.reltuples >= 0 AND c.relpages > 0
+            THEN c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int)
+            ELSE COALESCE(s.n_live_tup, 0) END::bigint AS rows
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+ORDER BY 1, 2
+"""
+
+
+class Previewer:
+    """Collects a preview; each `look_at` method adds what it finds."""
+
+    def __init__(self, request: RestoreRequest, origin: Origin) -> None:
+        self._request = request
+        self._origin = origin
+        self._blockers: list[str] = []
+        self._warnings: list[str] = []
+        self._code: list[str] = []
+        self._survey: DumpSurvey | None = None
+        self._foreign_documents: dict[str, int] | None = None
+        self.facts: dict[str, Any] = {}
+        self.rights: Rights | None = None
+        self.strategy = "swap"
+
+    def look(self, exact: bool, meter: Meter) -> Preview:
+        """Return the preview; `exact` counts rows and compares every document."""
+        request, origin = self._request, self._origin
+        manifest = origin.reader.manifest if origin.reader else None
+        if exact and not origin.uses_index(request.trusted):
+            self._survey_archive(meter)
+        tables: list[TableDiff] = []
+        if request.with_database:
+            try:
+                with connect(request.target.database_url, f"restore preview {request.restore_id}") as connection:
+                    self._look_at_server(connection)
+                    tables = self._tables(connection, exact)
+            except SourceError as error:
+                self._blockers.append(str(error))
+            except psycopg.Error as error:
+                self._blockers.append(f"The live database could not be read: {one_line(error)}")
+        documents_diff = self._documents(exact, meter) if request.with_documents else None
+        needed, free = self._room(documents_diff)
+        if not origin.signed:
+            self._warn_of_origin()
+        return Preview(
+            ours=origin.reader is not None,
+            signed=origin.signed,
+            trusted=request.trusted,
+            scope=request.scope,
+            strategy=self.strategy,
+            database_name=str(self.facts.get("name", "")),
+            tables=tables,
+            documents=documents_diff,
+            version_backup=manifest.server_version if manifest else self._survey_version(),
+            version_now=str(self.facts.get("server_version", "")),
+            disk_needed_bytes=needed,
+            disk_free_bytes=free,
+            blockers=self._blockers,
+            warnings=self._warnings,
+            code=self._code,
+            exact=exact,
+            archive_started_at=manifest.started_at if manifest else None,
+        )
+
+    def _survey_version(self) -> str:
+        return str(self._survey.version) if self._survey and self._survey.version else ""
+
+    def _warn_of_origin(self) -> None:
+        if self._request.trusted:
+            self._warnings.append("This archive is not signed by this installation; an admin has said to trust it.")
+            return
+        self._warnings.append(
+            "This archive is not signed by this installation. Its SQL is executed by a throwaway role that may do nothing "
+            "else; owners and grants in it are left out, and everything will belong to the live database's owner."
+        )
+
+    def _survey_archive(self, meter: Meter) -> None:
+        survey, found = DumpSurvey(), dict[str, int]()
+        meter.phase("check", self._request.archive.stat().st_size)
+
+        def on_document(entry: Document, content: Any) -> None:
+            drain(content)
+            if entry.kind == "file":
+                found[entry.path] = entry.size << TIME_BITS | entry.mtime_ns  # one number: there may be very many
+
+        try:
+            limits = limits_for(self._request)
+            with ForeignArchive(self._request.archive, limits, meter.add) as archive:
+                archive.walk(on_document, lambda name, text: survey.read(text))
+        except EngineError as error:
+            self._blockers.append(str(error))
+        self._survey, self._foreign_documents = survey, found
+        self._code = survey.code
+        if survey.code_count > len(survey.code):
+            self._code = [*survey.code, f"… and {survey.code_count - len(survey.code)} more."]
+
+    def _look_at_server(self, connection: Connection) -> None:
+        manifest = self._origin.reader.manifest if self._origin.reader else None
+        backup_facts = manifest.database.facts if manifest else None
+        version = self._survey.version if self._survey else None
+        if backup_facts is not None:
+            version = int(backup_facts["server_version_num"]) // 10000
+        found = ServerObstacles(connection, self._origin.may_run_as_us(self._request.trusted))
+        found.look(version, backup_facts)
+        self.facts, self.strategy, self.rights = found.facts, found.strategy, found.rights
+        self._blockers += found.blockers
+        self._warnings += found.warnings
+
+    def _tables(self, connection: Connection, exact: bool) -> list[TableDiff]:
+        now: dict[tuple[str, str], int] = {}
+        for row in connection.execute(_ESTIMATES).fetchall():
+            key = (row["schema"], row["name"])
+            now[key] = row["rows"]
+            if exact:
+                count = sql.SQL("SELECT count(*) AS rows FROM ONLY {}").format(sql.Identifier(*key))
+                found = connection.execute(count).fetchone()
+                now[key] = int(found["rows"]) if found else 0
+        backup: dict[tuple[str, str], int] = {}
+        if self._survey:
+            backup = self._survey.rows
+        elif self._origin.reader:
+            backup = {(table.schema, table.name): table.rows for table in self._origin.reader.manifest.tables}
+        return [
+            TableDiff(schema, name, now.get((schema, name)), backup.get((schema, name)), not exact)
+            for schema, name in sorted(now.keys() | backup.keys())
+        ]
+
+    def _documents(self, exact: bool, meter: Meter) -> DocumentsDiff:
+        root = self._request.target.documents_dir
+        manifest = self._origin.reader.manifest if self._origin.reader else None
+        files, size = (manifest.documents.files, manifest.documents.bytes) if manifest else (0, 0)
+        if self._foreign_documents is not None:
+            files = len(self._foreign_documents)
+            size = sum(facts >> TIME_BITS for facts in self._foreign_documents.values())
+        if os.path.ismount(root):
+            self._blockers.append(
+                f"The documents folder {root} is a mount point, which can't be exchanged: mount its parent folder instead."
+            )
+        elif not os.access(root.parent, os.W_OK | os.X_OK):
+            self._blockers.append(
+                f"BACKUP_DOCUMENTS_DIR: {root.parent} can't be written to, so the folder can't be exchanged."
+            )
+        if not root.is_dir():
+            self._warnings.append(f"The documents folder {root} does not exist now; the restore makes it.")
+            return DocumentsDiff(0, 0, files, size, files, 0, 0, approximate=not exact)
+        if exact:
+            return documents_diff.compare(root, self._backup_files(), meter)
+        now = documents_diff.quick_walk(root)
+        return DocumentsDiff(now[0], now[1], files, size)
+
+    def _backup_files(self) -> Iterator[tuple[str, documents_diff.FileFacts]]:
+        if self._foreign_documents is not None:
+            for path, facts in self._foreign_documents.items():
+                yield path, (facts >> TIME_BITS, facts & ((1 << TIME_BITS) - 1))
+        elif self._origin.reader:
+            for raw in self._origin.reader.index_lines():
+                line = parse_index_line(raw)
+                if line.entry.kind == "file":
+                    yield line.entry.path, (line.entry.size, line.entry.mtime_ns)
+
+    def _room(self, diff: DocumentsDiff | None) -> tuple[int, int]:
+        """Return (bytes needed, bytes free) where the documents are staged, and block if they do not fit.
+
+        The database server's own disk can't be asked through SQL; its need is in the number all the same.
+        """
+        manifest = self._origin.reader.manifest if self._origin.reader else None
+        sql_bytes = manifest.database.sql_bytes if manifest else self._survey.bytes if self._survey else 0
+        database = int(sql_bytes * DATABASE_SPACE_FACTOR) if self._request.with_database else 0
+        folder = self._request.target.documents_dir.parent
+        free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+        staged = diff.bytes_backup if diff else 0
+        if staged and free < staged + self._request.disk_reserve:
+            self._blockers.append(
+                f"The documents need {staged // 1_000_000 + 1} MB beside the live ones, but the disk of {folder} has only "
+                f"{free // 1_000_000} MB left."
+            )
+        return database + staged, free
+
+
+def limits_for(request: RestoreRequest) -> Limits:
+    """Given a request, return how much its archive may unpack to: what the disk has left beside the reserve."""
+    folder = request.target.documents_dir.parent
+    free = shutil.disk_usage(folder if folder.is_dir() else request.archive.parent).free
+    return Limits(unpacked_bytes=max(0, free - request.disk_reserve) * 4)
+
+
+def preview(request: RestoreRequest, exact: bool = False, progress: Progress | None = None) -> Preview:
+    """Given a request, return what its restore would do.
+
+    Not exact: within a second, from the manifest and the server's estimates. Exact: rows are counted and every document is
+    compared by size and time. Raise ArchiveError if the file can't be opened.
+    """
+    origin = open_origin(request.archive, request.signing_key)
+    try:
+        return Previewer(request, origin).look(exact, Meter(progress, request.stall_seconds))
+    finally:
+        origin.close()

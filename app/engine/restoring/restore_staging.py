@@ -1,0 +1,225 @@
+"""Staging: the new database and the new folder beside the live ones, filled, counted, and known by oid and inode."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from psycopg import sql
+
+from ..archive.archive_reader import ArchiveReader
+from ..archive.foreign_archive import ForeignArchive, drain
+from ..database.postgres import connect
+from ..errors import RestoreError
+from ..files.documents import Document
+from . import staging_database
+from .database_settings import apply_settings
+from .exchange import inode
+from .journal import DatabasePair, FolderPair
+from .load_foreign import DumpLoader, count_rows
+from .load_ours import ArchiveLoader
+from .load_role import LoadRole, load_role
+from .restore_preview import limits_for
+from .restore_run import RestoreRun
+from .sql_loader import CANCEL_SECONDS, Connection
+from .staging_database import maintenance, with_database
+from .staging_documents import DocumentsStager, StagingFolder
+
+WAIT_SECONDS = 0.1
+
+
+def stage(run: RestoreRun, with_database: bool) -> None:
+    """Build the staging database and folder, checked and counted."""
+    request = run.request
+    if request.with_documents:
+        live = request.target.documents_dir.resolve()
+        path = live.parent / f".{live.name}_restore_{request.restore_id.hex[:12]}"
+        run.note(staging_folder=str(path))
+        run.folder = StagingFolder(path)
+    if run.origin.uses_index(request.trusted):
+        assert run.origin.reader is not None
+        with _documents_beside(run, run.origin.reader) as documents_done:
+            if with_database:
+                with _staging_database(run) as role:
+                    _load_ours(run, run.origin.reader, role)
+            documents_done()
+    elif with_database:
+        with _staging_database(run) as role:
+            _load_foreign(run, role.connect)
+    else:
+        _walk_foreign(run, None)
+    if run.folder is not None:
+        run.documents_after = run.folder.files
+    _note_pairs(run, with_database)
+
+
+@contextlib.contextmanager
+def _documents_beside(run: RestoreRun, reader: ArchiveReader) -> Iterator[Callable[[], None]]:
+    """Unpack the documents in threads while the block works on the database; the block calls what it gets to wait."""
+    if run.folder is None:
+        yield lambda: None
+        return
+    counts: list[int] = []
+    stager = DocumentsStager(reader, run.folder, run.threads, counts.append)
+
+    def wait() -> None:
+        run.meter.phase("documents", reader.manifest.documents.bytes)
+        counted = 0
+        while not stager.done.done():
+            done = len(counts)
+            run.meter.add(sum(counts[counted:done]))
+            counted = done
+            time.sleep(WAIT_SECONDS)
+        stager.done.result()
+
+    try:
+        yield wait
+    finally:
+        stager.stop()
+
+
+@contextlib.contextmanager
+def _staging_database(run: RestoreRun) -> Iterator[LoadRole]:
+    """Create the staging database, yield how to connect to it, and afterwards hand it to its owner."""
+    request = run.request
+    live = str(run.previewer.facts["name"])
+    name = staging_database.derived_name(live, "restore", request.restore_id)
+    ours = run.origin.may_run_as_us(request.trusted)
+    reader = run.origin.reader
+    facts = reader.manifest.database.facts if reader is not None and ours else run.previewer.facts
+    assert run.previewer.rights is not None
+    run.note(staging_database=name, sandbox=not ours or run.previewer.rights.superuser)
+    with maintenance(run.url, request.restore_id) as connection:
+        owner = _owner(run, connection, facts)
+        staging_database.create(connection, name, facts, owner)
+        if run.origin.uses_index(request.trusted):
+            with load_role(connection, run.url, name, owner, request.restore_id) as role:
+                yield role
+            run.warnings += role.warnings
+        else:
+            url = with_database(run.url, name)
+            if not ours:
+                run.sandbox = staging_database.create_sandbox(connection, request.restore_id)
+                _open_to_sandbox(run, connection, url, name)
+                url = with_database(run.url, name, run.sandbox.role, run.sandbox.password)
+            yield LoadRole(lambda: connect(url, f"restore {request.restore_id}"), None, [])
+            if run.sandbox is not None:
+                _take_from_sandbox(run, connection, with_database(run.url, name), name)
+        run.warnings += apply_settings(connection, name, facts)
+
+
+def _owner(run: RestoreRun, connection: Connection, facts: dict[str, Any]) -> str:
+    """Return who is to own the staging database: the backup's owner if we may give it to them, else the live one's."""
+    wanted, live = str(facts["owner"]), str(run.previewer.facts["owner"])
+    row = connection.execute(
+        "SELECT pg_has_role(current_user, oid, 'MEMBER') AS may FROM pg_roles WHERE rolname = %s", [wanted]
+    ).fetchone()
+    return wanted if row and row["may"] else live
+
+
+def _open_to_sandbox(run: RestoreRun, connection: Connection, url: str, name: str) -> None:
+    assert run.sandbox is not None
+    role = sql.Identifier(run.sandbox.role)
+    connection.execute(sql.SQL("GRANT ALL ON DATABASE {} TO {}").format(sql.Identifier(name), role))
+    with connect(url, f"restore {run.request.restore_id}") as inside:
+        inside.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(role))
+
+
+def _take_from_sandbox(run: RestoreRun, connection: Connection, url: str, name: str) -> None:
+    """Hand what the sandbox role made to the live database's owner, who is no superuser, and drop the role."""
+    assert run.sandbox is not None
+    role, owner = sql.Identifier(run.sandbox.role), sql.Identifier(str(run.previewer.facts["owner"]))
+    with connect(url, f"restore {run.request.restore_id}") as inside:
+        inside.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(role, owner))
+        inside.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        inside.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM {}").format(role))
+    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(sql.Identifier(name), role))
+    staging_database.drop_sandbox(connection, run.request.restore_id)
+
+
+def _load_ours(run: RestoreRun, reader: ArchiveReader, role: LoadRole) -> None:
+    loader = ArchiveLoader(reader, role.connect, run.threads, run.meter, role.superuser)
+    try:
+        loaded = loader.load()
+    finally:
+        loader.close()
+    run.rows.update(loaded.rows)
+    run.warnings += loaded.warnings
+
+
+def _load_foreign(run: RestoreRun, connect_to: Callable[[], Connection]) -> None:
+    with connect_to() as connection:
+        loader = DumpLoader(connection, run.meter, sandboxed=run.sandbox is not None)
+        _walk_foreign(run, loader)
+        run.rows.update(loader.rows)
+        run.warnings += loader.warnings
+        run.meter.phase("verify")
+        cancel = partial(connection.cancel_safe, timeout=CANCEL_SECONDS)
+        run.meter.during(partial(connection.execute, "ANALYZE"), cancel)
+        for (schema, table), rows in loader.rows.items():
+            if run.meter.during(partial(count_rows, connection, schema, table), cancel) not in (rows, None):
+                raise RestoreError(
+                    f"Table {schema}.{table} does not hold the rows that its backup has; nothing was changed."
+                )
+
+
+def _walk_foreign(run: RestoreRun, loader: DumpLoader | None) -> None:
+    request = run.request
+    dumps: list[str] = []
+
+    def on_document(entry: Document, content: Iterator[bytes]) -> None:
+        if run.folder is None:
+            drain(content)
+        elif entry.kind == "folder":
+            run.folder.add_folder(entry)
+        elif entry.kind == "symlink":
+            run.folder.add_link(entry)
+        else:
+            run.folder.add_parents(entry.path)
+            run.folder.add_file(entry, content, None)
+        run.meter.tick()
+
+    def on_dump(name: str, text: Iterator[bytes]) -> None:
+        dumps.append(name)
+        if loader is None:
+            drain(text)
+        else:
+            run.meter.phase("database", None)
+            loader.load(text)
+
+    run.meter.phase("documents", os.path.getsize(request.archive))
+    with ForeignArchive(request.archive, limits_for(request), lambda size: run.meter.tick()) as archive:
+        archive.walk(on_document, on_dump)
+    if loader is not None and not dumps:
+        raise RestoreError(
+            "The archive holds no dump (database/NAME.sql.gz); restore its documents only, or choose another."
+        )
+    if run.folder is not None:
+        run.folder.finish()
+
+
+def _note_pairs(run: RestoreRun, with_database: bool) -> None:
+    """Write down which databases and folders are to be exchanged; known by oid and inode, they can't be mistaken."""
+    request, pair, folders = run.request, None, None
+    if with_database:
+        live = str(run.previewer.facts["name"])
+        staging = str(run.journal.staging_database)
+        with maintenance(run.url, request.restore_id) as connection:
+            oids = {
+                row["name"]: int(row["oid"])
+                for row in connection.execute(
+                    "SELECT datname AS name, oid::bigint AS oid FROM pg_database WHERE datname = ANY(%s)", [[live, staging]]
+                )
+            }
+        pair = DatabasePair(
+            live, staging_database.derived_name(live, "before", request.restore_id), oids[staging], oids[live]
+        )
+    if run.folder is not None:
+        live_folder = request.target.documents_dir.resolve()
+        live_folder.mkdir(mode=0o700, exist_ok=True)
+        folders = FolderPair(str(live_folder), str(run.folder.path), inode(run.folder.path), inode(live_folder))
+    run.note(database=pair, folder=folders)

@@ -1,0 +1,150 @@
+"""Executing the text of a dump through libpq: statement by statement, COPY data streamed, and no psql anywhere.
+
+psql obeys backslash commands in its input, which makes every plain dump a program (CVE-2025-8714). Here only the server
+sees the text, and what begins with a backslash is either pg_dump's own \\restrict line, which means nothing to a server,
+or refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg import pq
+
+from ..archive.gzip_members import Buffer
+from ..database.dump_splitter import CopyBegin, CopyEnd, Event, Rows, Sql
+from ..database.postgres import one_line
+from ..database.sql_scanner import Statement, StatementScanner
+from ..errors import RestoreError
+from ..progress import Meter
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+_HARMLESS_COMMAND = re.compile(rb"\\(?:un)?restrict [A-Za-z0-9]+\s*")
+OWNER_TO = rb'ALTER\b.*\bOWNER TO (?:"(?:[^"]|"")*"|[^\s";]+)\s*;\Z'
+"""Matches, with DOTALL, a statement that does nothing but give an object to a role."""
+
+_WORDS = re.compile(rb"\s+")
+EXCERPT_BYTES = 160
+CANCEL_SECONDS = 5
+
+
+def excerpt(statement: bytes) -> str:
+    """Given a statement, return its beginning on one line, fit for a message."""
+    text = _WORDS.sub(b" ", statement[: EXCERPT_BYTES * 2]).strip()
+    short = text[:EXCERPT_BYTES].decode("utf-8", "replace")
+    return short + ("…" if len(text) > EXCERPT_BYTES else "")
+
+
+def execute(connection: Connection, statement: bytes) -> None:
+    """Given one statement, execute it by the simple query protocol. Raise psycopg.Error as the server does."""
+    connection.execute(statement, prepare=False)
+
+
+def copy_in(connection: Connection, statement: bytes, chunks: Iterable[Buffer]) -> int:
+    """Given a COPY … FROM stdin and its data, stream it and return the number of rows that the server took."""
+    with connection.cursor() as cursor:
+        with cursor.copy(statement) as copy:
+            for chunk in chunks:
+                copy.write(chunk)
+        return cursor.rowcount
+
+
+def is_command(statement: Statement) -> bool:
+    """Given a scanned statement, return whether it is pg_dump's \\restrict or \\unrestrict line.
+
+    Raise RestoreError for every other command that only psql would obey.
+    """
+    if not statement.is_meta_command:
+        return False
+    if _HARMLESS_COMMAND.fullmatch(statement.text):
+        return True
+    raise RestoreError(
+        f"The dump holds a psql command ({excerpt(statement.text)}), which no pg_dump writes; it was refused."
+    )
+
+
+class EventLoader:
+    """Takes a dump's events and executes them in order on one connection.
+
+    `run` receives each statement and executes it, or decides otherwise. `rows` counts what the server took by table.
+    """
+
+    def __init__(self, connection: Connection, run: Callable[[bytes], None], meter: Meter) -> None:
+        self._connection = connection
+        self._run = run
+        self._meter = meter
+        self._scanner = StatementScanner()
+        self._copy: _OpenCopy | None = None
+        self.rows: dict[tuple[str, str], int] = {}
+
+    def take(self, event: Event) -> None:
+        """Execute the next event. Raise RestoreError that quotes the statement which failed."""
+        if isinstance(event, Sql):
+            self._scanner.feed(event.text)
+            self._statements(final=False)
+        elif isinstance(event, CopyBegin):
+            self._statements(final=True)
+            self._copy = _OpenCopy(self._connection, event)
+        elif isinstance(event, Rows):
+            assert self._copy is not None
+            self._copy.write(event.text)
+        elif isinstance(event, CopyEnd):
+            assert self._copy is not None
+            begin, copy, self._copy = self._copy.begin, self._copy, None
+            key = (begin.schema, begin.table)
+            self.rows[key] = self.rows.get(key, 0) + copy.finish()
+
+    def finish(self) -> None:
+        """Execute what is left."""
+        self._statements(final=True)
+
+    def _statements(self, final: bool) -> None:
+        for statement in self._scanner.statements(final):
+            if not is_command(statement):
+                try:
+                    self._meter.during(
+                        partial(self._run, statement.text), partial(self._connection.cancel_safe, timeout=CANCEL_SECONDS)
+                    )
+                except psycopg.Error as error:
+                    raise failed(statement.text, error) from error
+
+
+class _OpenCopy:
+    """A COPY under way."""
+
+    def __init__(self, connection: Connection, begin: CopyBegin) -> None:
+        self.begin = begin
+        self._cursor = connection.cursor()
+        self._manager = self._cursor.copy(begin.statement)
+        try:
+            self._copy = self._manager.__enter__()
+        except psycopg.Error as error:
+            raise failed(begin.statement, error) from error
+
+    def write(self, data: Buffer) -> None:
+        try:
+            self._copy.write(data)
+        except psycopg.Error as error:
+            raise failed(self.begin.statement, error) from error
+
+    def finish(self) -> int:
+        try:
+            self._manager.__exit__(None, None, None)
+        except psycopg.Error as error:
+            raise failed(self.begin.statement, error) from error
+        return self._cursor.rowcount
+
+
+def failed(statement: bytes, error: psycopg.Error) -> RestoreError:
+    """Given a statement and why it failed, return the error that says so."""
+    return RestoreError(f"The server refused a statement of the dump: {one_line(error)} ({excerpt(statement)})")
+
+
+def is_open(connection: Connection) -> bool:
+    """Return whether the connection is usable."""
+    return not connection.closed and connection.pgconn.status == pq.ConnStatus.OK

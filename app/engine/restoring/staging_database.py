@@ -1,0 +1,163 @@
+"""The staging database: created like the one it will replace, filled by others, dropped or swapped in."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+from psycopg import conninfo, sql
+
+from ..database.postgres import connect, one_line
+from ..errors import RestoreError, SourceError
+from .sql_loader import Connection
+
+MAINTENANCE_DATABASES = ("postgres", "template1")
+NAME_BYTES = 63
+SANDBOX = "restore_sandbox_"
+
+
+def derived_name(name: str, suffix: str, run_id: UUID) -> str:
+    """Given a database's name, return another one for this run, within PostgreSQL's 63 bytes."""
+    tail = f"_{suffix}_{run_id.hex[:12]}"
+    return name.encode()[: NAME_BYTES - len(tail)].decode("utf-8", "ignore") + tail
+
+
+def with_database(url: str, database: str, user: str | None = None, password: str | None = None) -> str:
+    """Given a libpq URL, return a conninfo of the same server for another database, and if wanted another role."""
+    changes: dict[str, Any] = {"dbname": database}
+    if user is not None:
+        changes |= {"user": user, "password": password}
+    return conninfo.make_conninfo(url, **changes)
+
+
+@contextlib.contextmanager
+def maintenance(url: str, run_id: UUID) -> Iterator[Connection]:
+    """Given the live database's URL, yield a connection to another database of its server. Raise SourceError."""
+    problem: SourceError | None = None
+    for name in MAINTENANCE_DATABASES:
+        try:
+            connection = connect(with_database(url, name), f"restore {run_id}")
+        except SourceError as error:
+            problem = problem or error
+            continue
+        try:
+            yield connection
+        finally:
+            connection.close()
+        return
+    assert problem is not None
+    raise problem
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What the role of BACKUP_SOURCE_URL may do on the server."""
+
+    role: str
+    superuser: bool
+    createdb: bool
+    createrole: bool
+    owns_database: bool
+
+
+_RIGHTS: LiteralString = """
+SELECT r.rolname AS role, r.rolsuper AS superuser, r.rolcreatedb OR r.rolsuper AS createdb,
+       r.rolcreaterole OR r.rolsuper AS createrole, r.rolsuper OR pg_has_role(r.oid, d.datdba, 'USAGE') AS owns_database
+FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()
+"""
+
+
+def rights(connection: Connection) -> Rights:
+    """Given a connection to the live database, return what its role may do."""
+    row = connection.execute(_RIGHTS).fetchone()
+    assert row is not None
+    return Rights(**row)
+
+
+def create(connection: Connection, name: str, facts: dict[str, Any], owner: str) -> int:
+    """Given a maintenance connection and the facts of a database, create an empty one like it and return its oid.
+
+    Raise RestoreError if the server refuses.
+    """
+    options = [
+        sql.SQL("TEMPLATE template0"),
+        sql.SQL("ENCODING {}").format(sql.Literal(facts["encoding"])),
+        sql.SQL("LC_COLLATE {}").format(sql.Literal(facts["lc_collate"])),
+        sql.SQL("LC_CTYPE {}").format(sql.Literal(facts["lc_ctype"])),
+        sql.SQL("OWNER {}").format(sql.Identifier(owner)),
+    ]
+    provider = {"i": "icu", "b": "builtin"}.get(facts.get("locale_provider", "c"))
+    if provider is not None:
+        options.append(sql.SQL("LOCALE_PROVIDER {}").format(sql.Identifier(provider)))
+        option = sql.SQL("ICU_LOCALE {}" if provider == "icu" else "BUILTIN_LOCALE {}")
+        options.append(option.format(sql.Literal(facts["locale"])))
+    try:
+        connection.execute(sql.SQL("CREATE DATABASE {} ").format(sql.Identifier(name)) + sql.SQL(" ").join(options))
+    except psycopg.Error as error:
+        raise RestoreError(f"The staging database could not be created: {one_line(error)}") from error
+    row = connection.execute("SELECT oid::bigint AS oid FROM pg_database WHERE datname = %s", [name]).fetchone()
+    assert row is not None
+    return int(row["oid"])
+
+
+def drop(connection: Connection, name: str, oid: int | None = None) -> None:
+    """Given a maintenance connection, drop a database and end its sessions; with an oid only if it is that very one."""
+    row = connection.execute("SELECT oid::bigint AS oid FROM pg_database WHERE datname = %s", [name]).fetchone()
+    if row is None or (oid is not None and row["oid"] != oid):
+        return
+    _end_prepared(connection, name)
+    connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _end_prepared(connection: Connection, name: str) -> None:
+    """Undo the prepared transactions of a database, which FORCE does not end."""
+    prepared = connection.execute("SELECT gid, owner FROM pg_prepared_xacts WHERE database = %s", [name]).fetchall()
+    if prepared:
+        url = with_database(connection.info.dsn, name, connection.info.user, connection.info.password)
+        with connect(url, "restore clean-up") as inside:
+            for row in prepared:
+                inside.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(row["owner"])))
+                inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(row["gid"])))
+                inside.execute("RESET ROLE")
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A throwaway role that may do nothing but own the staging database."""
+
+    role: str
+    password: str
+
+
+def sandbox_name(run_id: UUID) -> str:
+    """Given a run, return its throwaway role's name."""
+    return f"{SANDBOX}{run_id.hex[:12]}"
+
+
+def create_sandbox(connection: Connection, run_id: UUID) -> Sandbox:
+    """Given a maintenance connection, create the run's throwaway role. Raise RestoreError if the server refuses."""
+    sandbox = Sandbox(sandbox_name(run_id), secrets.token_urlsafe(24))
+    role = sql.Identifier(sandbox.role)
+    try:
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {}").format(
+                role, sql.Literal(sandbox.password)
+            )
+        )
+        options = sql.SQL(" WITH INHERIT TRUE, SET TRUE" if connection.info.server_version >= 160000 else "")
+        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role) + options)
+    except psycopg.Error as error:
+        raise RestoreError(f"The sandbox role for an untrusted archive could not be created: {one_line(error)}") from error
+    return sandbox
+
+
+def drop_sandbox(connection: Connection, run_id: UUID) -> None:
+    """Given a maintenance connection, drop the run's throwaway role if it is there."""
+    name = sandbox_name(run_id)
+    if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [name]).fetchone() is not None:
+        connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
