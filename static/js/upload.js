@@ -49,6 +49,12 @@
   // A file that misses the area must not replace the page.
   for (const type of ["dragover", "drop"]) addEventListener(type, (event) => event.preventDefault());
 
+  function blame(yes) {
+    input.classList.toggle("is-invalid", yes);
+    if (yes) input.setAttribute("aria-invalid", "true");
+    else input.removeAttribute("aria-invalid");
+  }
+
   function busy(yes) {
     input.disabled = send.disabled = yes;
     panel.hidden = stop.hidden = !yes;
@@ -67,7 +73,7 @@
       notice.textContent = text;
       errors.replaceChildren(notice);
     }
-    announcements.textContent = errors.textContent.trim();
+    blame(true);
     errors.focus();
   }
 
@@ -80,6 +86,7 @@
     const request = new XMLHttpRequest();
     const began = performance.now();
     errors.replaceChildren();
+    blame(false);
     part("words").textContent = "Sending";
     busy(true);
 

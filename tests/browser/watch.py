@@ -53,6 +53,7 @@ class Watch:
             self.faults.append(f"{request.failure}: {request.method} {request.url}")
 
     def _response(self, response: Response) -> None:
-        is_page = response.request.is_navigation_request()
-        if response.status >= (500 if is_page else 400):
+        # A page may say no, and so may the answer to something that was sent; what a page fetches has to be there.
+        may_refuse = response.request.is_navigation_request() or response.request.method != "GET"
+        if response.status >= (500 if may_refuse else 400):
             self.faults.append(f"answer {response.status}: {response.request.method} {response.url}")

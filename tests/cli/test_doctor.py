@@ -82,7 +82,7 @@ def test_everything_away_is_said_at_once(processes: Processes, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("secret", "weak"),
     [("change-me-please-change-me-please-1", True), ("ab" * 30, True), ("k3v" * 5, True), (GOOD_KEY, False)],
-    ids=["a phrase", "one letter pair", "too short", "random"],  # a random one in the test's name would be another in each process
+    ids=["a phrase", "one letter pair", "too short", "random"],  # a random key as a name is another one in each process
 )
 def test_a_secret_that_can_be_guessed_is_weak(secret: str, weak: bool) -> None:
     assert settings_checkup.is_weak(secret) is weak

@@ -52,6 +52,16 @@ def test_the_script_is_told_the_page_instead_of_being_led_there(admin: Browser, 
     assert (answer.status_code, answer.location) == (201, f"/backups/{row.id}")
 
 
+def test_a_refused_archive_is_told_at_its_field_and_announced(admin: Browser) -> None:
+    page = Page(upload(admin, b"this is no archive"))
+    (field,) = page.select("input", name="archive")
+    assert field.get("aria-invalid") == "true"
+    told = page.by_id("upload-error")
+    assert told
+    assert "upload-error" in (field.get("aria-describedby") or "").split()
+    assert page.select("div", role="alert", id="upload-error")
+
+
 def test_the_same_archive_again_leads_to_the_first(admin: Browser, tmp_path: Path, storage_dir: Path) -> None:
     content = foreign_archive(tmp_path)
     first = upload(admin, content).location

@@ -101,7 +101,7 @@ def _months(first: date, last: date) -> list[Mark]:
         return [Mark(0, f"{first.day} {first:%b}", "start"), Mark(100, f"{last.day} {last:%b}", "end")]
     every = -(-len(firsts) // MONTHS_NAMED)
     places = [(100 * (day - first).days / span, day) for day in firsts[::every]]
-    return [Mark(round(at, 2), f"{day:%b %y}") for at, day in places if 4 < at < 96]
+    return [Mark(round(at, 2), f"{day:%b ’%y}") for at, day in places if 4 < at < 96]
 
 
 def _lines(history: list[Stored], forecast: list[Forecast]) -> list[Line]:

@@ -14,7 +14,7 @@ NAMES = {
     "daily": "Daily",
     "weekly": "Weekly",
     "monthly": "Monthly",
-    OTHERWISE: "Beside the tiers: pinned, uploaded, safety or newest",
+    OTHERWISE: "Beside the tiers",
 }
 TICKS = ("now", "1 day", "1 week", "1 month", "1 year", "older")
 
