@@ -78,6 +78,12 @@ def test_text_is_worth_deflating_and_noise_is_not() -> None:
     assert not is_worth_deflating(gzip.compress(_big(500_000).hex().encode()))
 
 
+@pytest.mark.parametrize("head", [b"\xff\xd8\xff\xe0", b"PK\x03\x04", b"\0\0\0\x18ftypheic", b"RIFF\x10\0\0\0WEBP"])
+def test_files_that_are_compressed_already_are_known_by_their_first_bytes(head: bytes) -> None:
+    assert not is_worth_deflating(head + b"metadata " * 10_000)
+    assert is_worth_deflating(b"metadata " * 10_000 + head)
+
+
 def test_the_probe_looks_at_the_middle_not_at_a_compressible_head() -> None:
     assert not is_worth_deflating(bytes(50_000) + _big(900_000))
 
