@@ -1,5 +1,6 @@
 """The application for gunicorn and for the `flask` command."""
 
+import gc
 import os
 import sys
 
@@ -21,6 +22,9 @@ try:
     if not ON_COMMAND_LINE:
         check_start(app)
         health.begins(app)
+        # What the app consists of lives as long as the process: looking it through at each collection made pages that plan
+        # over thousands of backups three times as slow.
+        gc.freeze()
 except ConfigError as error:
     if ON_COMMAND_LINE and doctor.wanted(sys.argv):
         raise SystemExit(doctor.report_settings(error.problems, sys.argv)) from None

@@ -319,7 +319,7 @@ def explain(decision: Decision, leaves: datetime | None, set_names: Callable[[st
         return "Nothing keeps it: the next cleanup deletes it."
     text = "Kept " + ", and ".join(reasons)
     if leaves is not None and not decision.shields:
-        text += f"; leaves on {leaves:%d %B %Y} with today's schedules"
+        text += f"; leaves on {leaves.day} {leaves:%b %Y} with today's schedules"
     return text + "."
 
 

@@ -148,7 +148,7 @@ class LimitsForm(FlaskForm):
         return {
             "undo_hours": str(stored.undo_hours),
             "stall_minutes": str(stored.stall_minutes),
-            "disk_reserve_bytes": f"{stored.disk_reserve_bytes / BYTES_PER_MB:g}",
+            "disk_reserve_bytes": f"{stored.disk_reserve_bytes / BYTES_PER_MB:.0f}",
         }
 
     def values(self, stored: SettingsView) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def test_a_backup_explains_itself() -> None:
     future = {DEFAULT_SET: [at("2026-01-11T03:00") + timedelta(days=day) for day in range(300)]}
     leaves = Outlook(backups, future).leaves_at(decision)
     assert retention.explain(decision, leaves) == (
-        "Kept as hourly 7 of 8, daily 7 of 7 and weekly 1 of 4; leaves on 01 February 2026 with today's schedules."
+        "Kept as hourly 7 of 8, daily 7 of 7 and weekly 1 of 4; leaves on 1 Feb 2026 with today's schedules."
     )
 
 
