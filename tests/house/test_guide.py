@@ -155,7 +155,8 @@ def test_statements_of_the_guide_give_the_rights_that_it_promises(pg18: Embedded
             ).fetchone()
             assert row == (False, True, True)
             owners = connection.execute(
-                "SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE datname LIKE 'motovaultpro%' ORDER BY 1"
+                "SELECT datname, pg_get_userbyid(datdba) FROM pg_database"
+                " WHERE datname IN ('motovaultpro', 'motovaultpro_backup') ORDER BY 1"
             ).fetchall()
             assert owners == [("motovaultpro", "motovaultpro"), ("motovaultpro_backup", "motovaultpro_backup")]
         finally:

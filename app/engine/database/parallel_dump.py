@@ -119,8 +119,7 @@ def _dump_side_by_side(orders: deque[DumpOrder], streams: int, meter: Meter, wri
                 poll.register(child.stdout_fd, select.POLLIN | select.POLLHUP)
                 first = False
             ready = poll.poll(POLL_MILLISECONDS)
-            if not ready:
-                meter.tick()
+            meter.tick()
             for fd, _ in ready:
                 chunk = os.read(fd, PIPE_BYTES)
                 if chunk:
