@@ -58,8 +58,9 @@ def chunks(child: Child, meter: Meter) -> Iterator[bytes]:
     poll = select.poll()
     poll.register(child.stdout_fd, select.POLLIN | select.POLLHUP)
     while True:
-        if not poll.poll(POLL_MILLISECONDS):
-            meter.tick()
+        is_ready = poll.poll(POLL_MILLISECONDS)
+        meter.tick()
+        if not is_ready:
             continue
         chunk = os.read(child.stdout_fd, PIPE_BYTES)
         if not chunk:
