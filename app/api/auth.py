@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, current_app, g, request
 from flask_login import current_user
 
+from app.api.request import refuse_repeated
 from app.errors import SENTENCES, Forbidden, Unauthenticated
 from app.extensions import csrf
 from app.services import tokens
@@ -31,6 +32,7 @@ def requires(scope: str) -> Callable[[View], View]:
 def protect(blueprint: Blueprint) -> None:
     """Given a blueprint, let only those in whom its views' marks allow."""
     blueprint.before_request(check)
+    blueprint.before_request(refuse_repeated)
 
 
 def caller() -> Actor | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from flask import Request as FlaskRequest
-from flask import current_app
+from flask import current_app, request
 
 from app.errors import DomainError, InvalidInput, UnknownType
 
@@ -18,6 +18,15 @@ def streams_its_body(view: View) -> View:
     """Given a view, mark it as one that reads the body itself: nobody parses it as a form first, and it may be long."""
     view.streams_its_body = True  # type: ignore[attr-defined]
     return view
+
+
+def refuse_repeated() -> None:
+    """Raise InvalidInput if the query gives a parameter twice to a view that takes some: nobody would know which counts."""
+    view = current_app.view_functions[request.endpoint or ""]
+    if any(location == "query" for _, location in getattr(view, "_spec", {}).get("args", [])):
+        twice = [name for name, values in request.args.lists() if len(values) > 1]
+        if twice:
+            raise InvalidInput(dict.fromkeys(twice, "Give it only once."))
 
 
 class Request(FlaskRequest):

@@ -189,3 +189,10 @@ def test_a_session_gives_the_password_to_change_settings_and_a_token_does_not(
     changed = browser.put(f"{URL}/settings", json={"keep_daily": 9, "password": PASSWORD}, headers=header)
     assert changed.get_json()["keep_daily"] == 9
     assert client.put(f"{URL}/settings", json={"keep_daily": 10}).get_json()["keep_daily"] == 10
+
+
+@pytest.mark.parametrize("query", ["page=1&page=2", "page_size=5&page_size=5", "status=failed&status=completed"])
+def test_a_parameter_that_is_given_twice_is_refused(client: FlaskClient, query: str) -> None:
+    answer = client.get(f"{URL}?{query}")
+    assert "only once" in detail_of(answer, 422)
+    assert list(answer.get_json()["errors"]) == [query.partition("=")[0]]

@@ -34,6 +34,7 @@ class Web:
             self.port: int = probe.getsockname()[1]
         command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{self.port}"]
         command += ["--workers", "1", "--threads", "4", "--no-control-socket"]
+        command += ["--limit-request-line", "0"]  # what is too long, the app says itself
         self.process = subprocess.Popen(command, cwd=ROOT, env=processes.environment, start_new_session=True)
         wait_for(self._answers, 30)
 
