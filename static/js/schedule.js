@@ -31,6 +31,10 @@
     clearTimeout(timer);
     timer = setTimeout(show, PAUSE_MS);
   });
+  // Whoever types fast may have begun before this script came.
+  const isChanged = (field) =>
+    field.options ? [...field.options].some((option) => option.selected !== option.defaultSelected) : field.value !== field.defaultValue;
+  if ([...form.elements].some((field) => (field.options || "defaultValue" in field) && isChanged(field))) show();
   addEventListener("pageshow", (event) => {
     if (event.persisted) show();
   });
