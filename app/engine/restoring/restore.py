@@ -16,7 +16,7 @@ from ..errors import ArchiveError, EngineError, RestoreBlocked, RestoreError
 from ..memory import return_large_blocks
 from ..preflight import Source
 from ..progress import Meter, Progress
-from ..threads import quick_handover, threads_of_machine
+from ..threads import threads_of_machine
 from . import journal as journals
 from .in_place import restore_in_place
 from .journal import Journal
@@ -61,9 +61,8 @@ def restore(
     journal = Journal(request.restore_id, journals.STAGING)
     run = RestoreRun(request, origin, meter, threads_of_machine(request.threads), journal, Previewer(request, origin))
     try:
-        with quick_handover():
-            _check(run)
-            return _restore(run, before_swap)
+        _check(run)
+        return _restore(run, before_swap)
     except psycopg.Error as error:
         raise RestoreError(f"The database server failed during the restore: {one_line(error)}") from error
     except OSError as error:
