@@ -76,5 +76,5 @@ def test_every_answer_is_as_the_document_says(app: APIFlask, web: Web, token: To
 @pytest.mark.heavy
 @pytest.mark.timeout(1000)
 def test_thousands_of_answers_are_as_the_document_says(web: Web, token: Token, tmp_path: Path) -> None:
-    done = run(web, token("admin"), tmp_path, "--phases", f"{PHASES},stateful", "--max-examples", "40")
+    done = run(web, token("admin"), tmp_path, "--phases", f"{PHASES},stateful", "--max-examples", "40", "--seed", "2")
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]
