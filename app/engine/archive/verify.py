@@ -6,24 +6,22 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from ..database.database_writer import front
 from ..errors import ArchiveError
-from ..files.documents import shown
 from ..files.documents_writer import INDEX_NAME
 from ..memory import return_large_blocks
 from ..progress import Meter, Progress
 from . import tar_headers
 from .archive_end import manifest_member
-from .archive_reader import ArchiveReader, IndexLine, inflate, parse_index_line
+from .archive_reader import ArchiveReader, IndexLine, parse_index_line
 from .gzip_members import stored_member
-from .manifest import Manifest, Segment
+from .manifest import Manifest
+from .verify_parts import CHUNK_BYTES, Check, DocumentsMember, DumpPiece, Part, caught
 
-CHUNK_BYTES = 4 * 1024 * 1024
 PROBLEMS_KEPT = 50
 PENDING_BYTES = 24 * 1024 * 1024
 WAIT_SECONDS = 0.5
@@ -47,17 +45,6 @@ class VerifyReport:
     @property
     def warnings(self) -> list[str]:
         return self.manifest.warnings if self.manifest else []
-
-
-@dataclass
-class _Check:
-    """What a part of the archive showed: raw bytes read, problems, and for the dump what must be hashed in order."""
-
-    size: int
-    problems: list[str] = field(default_factory=list)
-    dump: bytes = b""
-    rows: int = 0
-    text_bytes: int = 0
 
 
 def verify_archive(
@@ -105,7 +92,7 @@ class _Verification:
         self._problems: list[str] = []
         self._limit = threads * 3
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="verify")
-        self._pending: list[tuple[Future[_Check], Callable[[_Check], None], int]] = []
+        self._pending: list[tuple[Future[Check], Callable[[Check], None], int]] = []
         self._pending_bytes = 0
         self._stop = threading.Event()
 
@@ -154,10 +141,10 @@ class _Verification:
         raw.update(first)
         return whole.hexdigest(), raw.hexdigest()
 
-    def _submit(self, work: _Part, done: Callable[[_Check], None]) -> None:
+    def _submit(self, work: Part, done: Callable[[Check], None]) -> None:
         while self._pending and (len(self._pending) >= self._limit or self._pending_bytes + work.weight > PENDING_BYTES):
             self._finish_first()
-        self._pending.append((self._executor.submit(_caught, work), done, work.weight))
+        self._pending.append((self._executor.submit(caught, work), done, work.weight))
         self._pending_bytes += work.weight
 
     def _drain(self) -> None:
@@ -198,7 +185,7 @@ class _Verification:
             if segment.pieces and segment.offset != offset:
                 raise ArchiveError("The parts of the dump do not follow each other; the archive is damaged.")
             for length in segment.pieces:
-                self._submit(_DumpPiece(self._reader, offset, length, segment), _adder(found, total, digest))
+                self._submit(DumpPiece(self._reader, offset, length, segment), _adder(found, total, digest))
                 offset += length
         self._drain()
         for segment, found in zip(database.segments, sums, strict=True):
@@ -227,7 +214,7 @@ class _Verification:
             for line in lines:
                 counts[line.entry.kind] += 1
                 size += line.entry.size
-            self._submit(_DocumentsMember(self._reader, start, end, lines), lambda check: None)
+            self._submit(DocumentsMember(self._reader, start, end, lines), lambda check: None)
         self._drain()
         if (counts["file"], counts["folder"], counts["symlink"], size) != (
             documents.files,
@@ -277,110 +264,16 @@ class _Sum:
     dump_bytes: int = 0
     text_bytes: int = 0
 
-    def add(self, check: _Check) -> None:
+    def add(self, check: Check) -> None:
         self.rows += check.rows
         self.dump_bytes += len(check.dump)
         self.text_bytes += check.text_bytes
 
 
-def _adder(found: _Sum, total: _Sum, digest: hashlib._Hash) -> Callable[[_Check], None]:
-    def add(check: _Check) -> None:
+def _adder(found: _Sum, total: _Sum, digest: hashlib._Hash) -> Callable[[Check], None]:
+    def add(check: Check) -> None:
         found.add(check)
         total.add(check)
         digest.update(check.dump)
 
     return add
-
-
-class _Part(Protocol):
-    """A part of the archive that is checked in a thread. `weight` is about how many bytes of memory that takes."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def weight(self) -> int: ...
-
-    def __call__(self) -> _Check: ...
-
-
-def _caught(part: _Part) -> _Check:
-    try:
-        return part()
-    except (ArchiveError, ValueError) as error:  # ValueError: an index that asks for tar headers which can't be
-        return _Check(0, [f"{part.name}: {error}"])
-
-
-@dataclass(frozen=True)
-class _DumpPiece:
-    reader: ArchiveReader
-    offset: int
-    length: int
-    segment: Segment
-
-    @property
-    def name(self) -> str:
-        table = shown(f"{self.segment.schema}.{self.segment.table}")
-        return f"table {table}" if self.segment.kind == "copy" else "the dump's statements"
-
-    @property
-    def weight(self) -> int:
-        return 2 * self.length + self.segment.size_bytes // len(self.segment.pieces)
-
-    def __call__(self) -> _Check:
-        inner = self.reader.member(self.offset, self.length)
-        text = inflate(inner)
-        rows = text.count(b"\n") if self.segment.kind == "copy" else 0
-        return _Check(self.length, dump=inner, rows=rows, text_bytes=len(text))
-
-
-@dataclass(frozen=True)
-class _DocumentsMember:
-    """Compares the content of a member with the headers, hashes and padding that the index demands."""
-
-    reader: ArchiveReader
-    start: int
-    end: int
-    lines: list[IndexLine]
-
-    @property
-    def name(self) -> str:
-        first, last = (shown(line.entry.path) or "documents" for line in (self.lines[0], self.lines[-1]))
-        return first if len(self.lines) == 1 else f"{len(self.lines)} documents from {first} to {last}"
-
-    @property
-    def weight(self) -> int:
-        return min(self.end - self.start + sum(line.entry.size for line in self.lines), 2 * CHUNK_BYTES)
-
-    def __call__(self) -> _Check:
-        check = _Check(self.end - self.start)
-        if len(self.lines) == 1 and self.lines[0].entry.kind == "file":
-            self._file(check)
-            return check
-        content = memoryview(self.reader.member(self.start, self.end - self.start))
-        position = 0
-        for line in self.lines:
-            head, size = line.tar_header(), line.entry.size
-            tail = tar_headers.padding(size)
-            begin = position + len(head)
-            data = content[begin : begin + size]
-            fits = content[position:begin] == head and line.skip == begin and content[begin + size :][: len(tail)] == tail
-            if not fits or (line.entry.kind == "file" and hashlib.sha256(data).hexdigest() != line.sha256):
-                check.problems.append(f"{shown(line.entry.path)} is damaged")
-            position = begin + size + len(tail)
-        if position != len(content):
-            check.problems.append("there is more in a part of the documents than its index says")
-        return check
-
-    def _file(self, check: _Check) -> None:
-        line = self.lines[0]
-        head, tail = line.tar_header(), tar_headers.padding(line.entry.size)
-        edge, digest, frame, position = len(head) + line.entry.size, hashlib.sha256(), b"", 0
-        for content in self.reader.stream(self.start, self.end):
-            inner = memoryview(content)[max(0, len(head) - position) : max(0, edge - position)]
-            if len(inner) < len(content):
-                frame += content[: max(0, len(head) - position)] + content[max(0, edge - position) :]
-            digest.update(inner)
-            position += len(content)
-        if frame != head + tail or digest.hexdigest() != line.sha256 or line.skip != len(head):
-            check.problems.append(f"{shown(line.entry.path)} is damaged")
