@@ -28,8 +28,8 @@ NOTIFY_JOB = "app.jobs.notify.run"
 NO_TIMEOUT = -1
 KEEP_RESULT_SECONDS = 3600
 KEEP_FAILURE_SECONDS = 7 * 24 * 3600
-# A running job's worker renews its heartbeat at least this often, with room to spare.
-HEARTBEAT_GRACE = timedelta(seconds=120)
+# A worker renews its heartbeat, and that of its job, every 15 seconds: four missed ones, and it counts as gone.
+HEARTBEAT_GRACE = timedelta(seconds=60)
 
 
 class QueueUnavailable(Exception):

@@ -46,9 +46,7 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("scope IN ('all', 'database', 'documents')", name=op.f("ck_restores_scope")),
         sa.CheckConstraint("status <> 'failed' OR error IS NOT NULL", name=op.f("ck_restores_failed_has_reason")),
-        sa.CheckConstraint(
-            "status <> 'completed' OR finished_at IS NOT NULL", name=op.f("ck_restores_completed_has_end")
-        ),
+        sa.CheckConstraint("status <> 'completed' OR finished_at IS NOT NULL", name=op.f("ck_restores_completed_has_end")),
         sa.ForeignKeyConstraint(
             ["backup_id"], ["backup_history.id"], name=op.f("fk_restores_backup_id"), ondelete="SET NULL"
         ),

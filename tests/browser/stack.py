@@ -151,6 +151,7 @@ class SmallStack(Stack):
 
     def mail_to(self, recipient: str, seconds: float = 20) -> Any:
         """Given an address, wait for a mail to it and return it. Raise AssertionError."""
+
         def found() -> list[Any]:
             return [message for message in self.mail.messages if recipient in message["To"]]
 

@@ -58,7 +58,7 @@ ANALYZED = "SELECT stxname FROM pg_statistic_ext JOIN pg_statistic_ext_data ON s
 
 def test_a_plain_key_becomes_an_index_that_the_table_adopts_when_all_its_indexes_are_built() -> None:
     plan = PostData([LOGS], BEFORE)
-    assert plan.take(b"ALTER TABLE ONLY public.logs\n    ADD CONSTRAINT logs_pkey PRIMARY KEY (id, \"odd, \"\"one\");")
+    assert plan.take(b'ALTER TABLE ONLY public.logs\n    ADD CONSTRAINT logs_pkey PRIMARY KEY (id, "odd, ""one");')
     work = plan.tables[LOGS]
     assert work.builds == [[BEFORE, b'CREATE UNIQUE INDEX logs_pkey ON ONLY public.logs (id, "odd, ""one");']]
     assert work.last == [b"ALTER TABLE ONLY public.logs ADD CONSTRAINT logs_pkey PRIMARY KEY USING INDEX logs_pkey;"]

@@ -12,8 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 from apiflask import APIFlask
+from rq import Queue
+from rq.registry import StartedJobRegistry
 
 from app import engine, ledger, locks, queue
 from app.config import Settings
@@ -36,6 +39,17 @@ def partial_of(storage_dir: Path, backup_id: uuid.UUID) -> Path:
 def silent(make_row: MakeRow, silent_for: timedelta, **columns: object) -> BackupHistory:
     """Given a time without heartbeat, return a running backup like that."""
     return make_row("in_progress", attempt=1, heartbeat_at=utcnow() - silent_for, **columns)
+
+
+def started_jobs() -> list[str]:
+    """Return the ids of the jobs that a worker took."""
+    registry = StartedJobRegistry(queue.BACKUPS, connection=queue.connection())
+    return [execution.split(":")[0] for execution in registry.get_job_ids(cleanup=False)]
+
+
+def waiting_jobs() -> list[str]:
+    """Return the ids of the jobs in line."""
+    return Queue(queue.BACKUPS, connection=queue.connection()).get_job_ids()
 
 
 def test_a_killed_horse_is_closed_at_once_and_the_next_backup_works(
@@ -142,6 +156,30 @@ def test_a_job_that_redis_forgot_is_enqueued_again(app: APIFlask, processes: Pro
     assert queue.knows(queue.BACKUPS, f"backup-{row.id}")
     backups.reconcile()
     assert queue.connection().llen("rq:queue:backups") == 1
+    processes.start("worker", "--queue", "backups")
+    assert finished(row).status == "completed"
+
+
+def test_a_job_killed_before_it_reached_its_row_is_enqueued_again(
+    app: APIFlask, processes: Processes, worker: Worker, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "IN_TRANSIT", timedelta(seconds=1))
+    with psycopg.connect(settings.metadata_dsn) as holder:
+        row = backups.start(TESTER)
+        row_id = row.id
+        # The job can't claim its row while we hold it.
+        holder.execute("SELECT 1 FROM backup_history WHERE id = %s FOR UPDATE", [row_id])
+        wait_for(lambda: started_jobs() == [f"backup-{row_id}"])
+        family = [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=10)
+    time.sleep(1.5)
+    backups.reconcile()
+    assert waiting_jobs() == [], "a heartbeat that young may be that of a living worker"
+    monkeypatch.setattr(queue, "HEARTBEAT_GRACE", timedelta(seconds=1))
+    backups.reconcile()
+    assert waiting_jobs() == [f"backup-{row_id}"]
     processes.start("worker", "--queue", "backups")
     assert finished(row).status == "completed"
 

@@ -108,9 +108,7 @@ class _Packing:
         self.size += len(data)
 
 
-def pack(
-    batch: list[Document], read: Callable[[Document], ReadDocument] | None = None
-) -> tuple[list[Buffer], Batch]:
+def pack(batch: list[Document], read: Callable[[Document], ReadDocument] | None = None) -> tuple[list[Buffer], Batch]:
     """Given entries of modest size and how a file is read, return the member that holds them and what became of them."""
     read = read or documents.read_small
     packing = _Packing()
