@@ -113,7 +113,8 @@ def timed(command: Sequence[str | Path], environment: Mapping[str, str] | None =
 
 def _watch(pid: int, over: threading.Event, peak: list[int]) -> None:
     """Note the most memory, as proportional set size, that a process and all below it have together."""
-    while not over.wait(0.2):
+    # Each look costs some 10 ms of a core: more of them would be measured, too.
+    while not over.wait(0.5):
         total = 0
         with contextlib.suppress(psutil.Error):
             root = psutil.Process(pid)

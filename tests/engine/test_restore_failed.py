@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,6 +142,14 @@ def test_journals_that_can_not_be_written_are_an_error_in_words(small: Pristine,
 def test_a_session_of_a_superuser_is_a_blocker(small: Pristine, live: Live) -> None:
     with psycopg.connect(live.admin_url), nothing_changes(live), pytest.raises(RestoreBlocked, match="may not end"):
         restore(live.request(small.archive))
+
+
+def test_a_session_of_a_superuser_that_only_looked_in_is_waited_for(small: Pristine, live: Live) -> None:
+    session = psycopg.connect(live.admin_url)
+    leaves = threading.Timer(0.2, session.close)
+    leaves.start()
+    restore(live.request(small.archive))
+    leaves.join()
 
 
 def test_a_session_of_a_superuser_that_comes_later_keeps_the_old_state(small: Pristine, live: Live) -> None:

@@ -36,6 +36,15 @@ class Built(Generic[Extra]):
 
 
 @dataclass(frozen=True)
+class Written(Generic[Extra]):
+    """A member in the file: offset and length in bytes, and its maker's extra."""
+
+    offset: int
+    length: int
+    extra: Extra
+
+
+@dataclass(frozen=True)
 class Mark:
     """A position to which an archive can be taken back."""
 
@@ -164,7 +173,7 @@ def disk_error(error: OSError, path: Path) -> EngineError:
 
 
 class MemberPipeline:
-    """Builds members in `threads` threads and writes them to the file in the order of their submission.
+    """Builds members in `threads` threads and writes them to the file, in one more, in the order of their submission.
 
     At most `limit` of them are under way, and no more than PENDING_BYTES of what they are made from, but for a single one.
     """
@@ -173,30 +182,38 @@ class MemberPipeline:
         self.file = file
         self._meter = meter
         self.limit = threads * PENDING_PER_THREAD
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="member")
-        self._pending: deque[tuple[Future[Built[object]], Callable[[int, int, object], None], int]] = deque()
+        self._builders = ThreadPoolExecutor(threads, thread_name_prefix="member")
+        # Whoever reads the dump must not be kept from it by the disk: pg_dump would wait, and the server behind it.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="archive")
+        self._pending: deque[tuple[Future[Written[object]], Callable[[int, int, object], None], int]] = deque()
         self._pending_bytes = 0
 
     def submit(self, build: Callable[[], Built[Extra]], done: Callable[[int, int, Extra], None], size: int) -> None:
         """Build a member of `size` bytes in a thread; once it is written call `done(offset, length, extra)` in this one."""
         while self._pending and (self._is_full(size) or self._pending[0][0].done()):
-            self._write_first()
-        self._pending.append((self._executor.submit(build), done, size))  # type: ignore[arg-type]
+            self._finish_first()
+        built = self._builders.submit(build)
+        self._pending.append((self._writer.submit(self._write, built), done, size))  # type: ignore[arg-type]
         self._pending_bytes += size
+
+    def _write(self, built: Future[Built[Extra]]) -> Written[Extra]:
+        member = built.result()
+        offset, length = self.file.write(member.parts)
+        return Written(offset, length, member.extra)
 
     def _is_full(self, size: int) -> bool:
         return len(self._pending) >= self.limit or self._pending_bytes + size > PENDING_BYTES
 
     def drain(self) -> None:
-        """Write all that is pending."""
+        """Wait until all that is pending is written."""
         while self._pending:
-            self._write_first()
+            self._finish_first()
 
-    def _write_first(self) -> None:
+    def _finish_first(self) -> None:
         future, done, size = self._pending[0]
         while True:
             try:
-                built = future.result(WAIT_SECONDS)
+                written = future.result(WAIT_SECONDS)
                 break
             except TimeoutError:
                 if future.done():
@@ -204,14 +221,15 @@ class MemberPipeline:
                 self._meter.tick()
         self._pending.popleft()
         self._pending_bytes -= size
-        offset, length = self.file.write(built.parts)
-        done(offset, length, built.extra)
+        done(written.offset, written.length, written.extra)
 
     def close(self) -> None:
         """Drop what is pending and end the threads."""
         for future, _, _ in self._pending:
             future.cancel()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._builders.shutdown(wait=False, cancel_futures=True)
+        self._writer.shutdown(wait=True, cancel_futures=True)
+        self._builders.shutdown(wait=True)
 
 
 @contextlib.contextmanager

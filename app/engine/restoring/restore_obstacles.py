@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, LiteralString
 
 from ..database.postgres import server_facts
@@ -21,6 +22,8 @@ SELECT x.name, bool_or(v.superuser AND NOT v.trusted) AS needs_superuser
 FROM unnest(%s::text[]) AS x(name) LEFT JOIN pg_available_extension_versions v ON v.name = x.name
 GROUP BY x.name HAVING bool_or(v.name IS NULL) OR bool_or(v.superuser AND NOT v.trusted)
 """
+
+LEAVING_SECONDS = 0.6
 
 
 class ServerObstacles:
@@ -75,11 +78,20 @@ class ServerObstacles:
                 f"The database has the prepared transaction {row['gid']}, which keeps it in its place: COMMIT PREPARED or "
                 "ROLLBACK PREPARED it first."
             )
-        for row in self._connection.execute(_UNENDABLE):
+        for role in self._unendable_roles():
             self.blockers.append(
-                f"There is a session of the role {row['role']} which {self.rights.role} may not end: stop that program, or "
+                f"There is a session of the role {role} which {self.rights.role} may not end: stop that program, or "
                 f"GRANT pg_signal_backend TO {self.rights.role} (superusers' sessions can't be ended by others)."
             )
+
+    def _unendable_roles(self) -> list[str]:
+        """Return whose sessions would stay; one that only looked in, as monitoring does, is given the time to leave."""
+        until = time.monotonic() + LEAVING_SECONDS
+        while True:
+            roles = [str(row["role"]) for row in self._connection.execute(_UNENDABLE)]
+            if not roles or time.monotonic() >= until:
+                return roles
+            time.sleep(0.05)
 
     def _look_at_trust(self) -> None:
         if self._may_run_as_us:
