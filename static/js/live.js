@@ -3,6 +3,8 @@
   "use strict";
   const EVERY_MS = 1000;
   const SLOWEST_MS = 15000;
+  const STALE_MS = 10000;
+  let shownAt = Date.now();
   const announcements = document.getElementById("announcements");
   const announce = (text) => {
     announcements.textContent = text;
@@ -14,22 +16,24 @@
     const fields = [...region.querySelectorAll("input:not([type=hidden]), textarea")];
     if (fields.some((field) => field.value !== field.defaultValue)) return true;
     const focused = region.contains(document.activeElement) && document.activeElement.matches("input, textarea, select");
-    if (focused) document.activeElement.addEventListener("blur", refreshPage, { once: true });
+    if (focused) document.activeElement.addEventListener("blur", () => refreshPage(), { once: true });
     return focused;
   }
 
-  // A run that began or ended changes more than its progress: renew every region that says it depends on it.
-  async function refreshPage() {
+  // A run that began or ended changes more than its progress: renew every region that says it depends on it, but for the
+  // one with the id `kept`.
+  async function refreshPage(kept) {
     let fresh;
+    shownAt = Date.now();
     try {
       const answer = await fetch(location.href, { redirect: "manual" });
       if (!answer.ok) return location.reload();
       fresh = parse(await answer.text());
     } catch {
-      return setTimeout(refreshPage, 2 * EVERY_MS);
+      return setTimeout(() => refreshPage(kept), 2 * EVERY_MS);
     }
     document.querySelectorAll("[data-refresh]").forEach((region) => {
-      if (isBeingEdited(region)) return;
+      if (isBeingEdited(region) || region.id === kept) return;
       const replacement = fresh.getElementById(region.id);
       const hadFocus = region.contains(document.activeElement);
       if (!replacement) return region.remove();
@@ -89,4 +93,12 @@
     document.querySelectorAll("[data-live]:not([data-watched])").forEach(watch);
   }
   watchAll();
+
+  // Who comes back to a page left open must not read what was true then. Not by a timer: it would keep a login alive.
+  function comeBack() {
+    const isStale = Date.now() - shownAt > STALE_MS && !document.querySelector("[data-watched]");
+    if (isStale && !document.hidden && document.querySelector("[data-renew]")) refreshPage("flashes");
+  }
+  document.addEventListener("visibilitychange", comeBack);
+  addEventListener("focus", comeBack);
 })();
