@@ -51,8 +51,10 @@ def stand_in(backup_id: UUID, at: datetime, status: str = "completed") -> bool:
     if attempt is None:
         return False
     storage: Path = current_app.config["SETTINGS"].storage_dir
-    filename = f"motovaultpro_backup_{at:%Y%m%d_%H%M%S}.tar.gz"
     with db.engine.begin() as connection:
+        # A run killed right after publication is completed by its archive; an empty one can't be known again but by name.
+        first = connection.scalar(select(BackupHistory.created_at).where(BackupHistory.id == backup_id))
+        filename = f"motovaultpro_backup_{first if attempt > 1 else at:%Y%m%d_%H%M%S}.tar.gz"
         moved = {"created_at": at, "started_at": at}
         connection.execute(update(BackupHistory).where(BackupHistory.id == backup_id).values(**moved))
     if status == "failed":
