@@ -166,7 +166,7 @@ def test_a_reserve_that_is_not_free_is_told_before_the_first_byte(
 def test_the_reserve_is_kept_while_the_disk_fills_up_from_elsewhere(
     small_database: SourceDatabase, documents: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.engine.archive.archive_writer.SYNC_EVERY_BYTES", 1_000_000)
+    monkeypatch.setattr("app.engine.archive.archive_writer.CHECK_EVERY_BYTES", 1_000_000)
     real, filled = documents_writer.pack, threading.Event()
 
     def fill_up(batch: Any) -> Any:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import Generic, TypeVar
 
 from ..errors import DiskFullError, EngineError
 from ..progress import Meter
+from .direct_file import DirectFile
 from .gzip_members import Buffer
 
 Extra = TypeVar("Extra")
-IOV_MAX = 1024
-SYNC_EVERY_BYTES = 64 * 1024 * 1024
+CHECK_EVERY_BYTES = 64 * 1024 * 1024
 PENDING_PER_THREAD = 3
 PENDING_BYTES = 24 * 1024 * 1024
 WAIT_SECONDS = 0.5
@@ -53,53 +53,49 @@ class Mark:
 
 
 class ArchiveFile:
-    """The growing file. Hashes what it writes, keeps `reserve` bytes of the disk free, and lets the disk work early.
+    """The growing file. Hashes what it writes, and keeps `reserve` bytes of the disk free.
 
     Raise DiskFullError when the room is used up.
     """
 
     def __init__(self, path: Path, reserve: int) -> None:
         self.path = path
-        self.offset = 0
         self._reserve = reserve
-        self._unsynced = 0
+        self._unchecked = 0
         self._digest = hashlib.sha256()
         self._syncer: threading.Thread | None = None
         self._sync_error: OSError | None = None
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._file = DirectFile(path)
         except OSError as error:
             raise EngineError(f"BACKUP_STORAGE_DIR: {path.parent} can't be written to: {error.strerror}.") from error
 
-    def write(self, parts: Sequence[Buffer], hashed: bool = True) -> tuple[int, int]:
+    @property
+    def offset(self) -> int:
+        """Return how many bytes were written."""
+        return self._file.size
+
+    def write(self, parts: Iterable[Buffer], hashed: bool = True) -> tuple[int, int]:
         """Append the buffers and return (offset, length) in bytes."""
         start = self.offset
         try:
-            for first in range(0, len(parts), IOV_MAX):
-                self._write_all([memoryview(part) for part in parts[first : first + IOV_MAX]], hashed)
+            for part in parts:
+                if hashed:
+                    self._digest.update(part)
+                self._file.append(part)
         except OSError as error:
             raise disk_error(error, self.path) from error
-        if self._unsynced > SYNC_EVERY_BYTES:
-            self._unsynced = 0
+        length = self.offset - start
+        self._unchecked += length
+        if self._unchecked > CHECK_EVERY_BYTES:
+            self._unchecked = 0
             self._check_room()
-            self._sync_early()
-        return start, self.offset - start
-
-    def _write_all(self, views: list[memoryview], hashed: bool) -> None:
-        if hashed:
-            for view in views:
-                self._digest.update(view)
-        while views:
-            written = os.writev(self._fd, views)
-            self.offset += written
-            self._unsynced += written
-            while views and written >= len(views[0]):
-                written -= len(views.pop(0))
-            if written:
-                views[0] = views[0][written:]
+            if not self._file.is_direct:
+                self._sync_early()
+        return start, length
 
     def _check_room(self) -> None:
-        room = os.fstatvfs(self._fd)
+        room = os.fstatvfs(self._file.fd)
         if room.f_bavail * room.f_frsize < self._reserve:
             raise DiskFullError(
                 f"Less than {self._reserve // 1_000_000} MB are left on the disk of {self.path.parent}; "
@@ -114,14 +110,14 @@ class ArchiveFile:
 
     def _sync(self, call: Callable[[int], None]) -> None:
         try:
-            call(self._fd)
+            call(self._file.fd)
         except OSError as error:  # kept: Linux tells of a failed write only once, so the last fsync may not know of it
             self._sync_error = self._sync_error or error
 
     def overwrite(self, offset: int, parts: Sequence[Buffer]) -> None:
         """Replace bytes that were written without being hashed."""
         try:
-            os.pwritev(self._fd, [memoryview(part) for part in parts], offset)
+            self._file.replace(offset, b"".join(parts))
         except OSError as error:
             raise disk_error(error, self.path) from error
 
@@ -131,9 +127,8 @@ class ArchiveFile:
 
     def take_back(self, mark: Mark) -> None:
         """Forget all that was written since `mark`."""
-        os.ftruncate(self._fd, mark.offset)
-        os.lseek(self._fd, mark.offset, os.SEEK_SET)
-        self.offset, self._digest = mark.offset, mark.digest.copy()
+        self._file.cut(mark.offset)
+        self._digest = mark.digest.copy()
 
     def digest_with(self, tail: bytes) -> str:
         """Return the SHA-256 in hex of all hashed bytes followed by `tail`."""
@@ -143,6 +138,10 @@ class ArchiveFile:
 
     def sync(self, tick: Callable[[], None]) -> None:
         """Wait until every byte is on the disk, then let the page cache go so that reading back reads the disk."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise disk_error(error, self.path) from error
         self._join_syncer(tick)
         self._syncer = threading.Thread(target=self._sync, args=[os.fsync], daemon=True)
         self._syncer.start()
@@ -150,7 +149,7 @@ class ArchiveFile:
         if self._sync_error is not None:
             raise disk_error(self._sync_error, self.path) from self._sync_error
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _join_syncer(self, tick: Callable[[], None] = lambda: None) -> None:
         while self._syncer is not None and self._syncer.is_alive():
@@ -159,7 +158,7 @@ class ArchiveFile:
 
     def close(self) -> None:
         self._join_syncer()
-        os.close(self._fd)
+        self._file.close()
 
 
 def disk_error(error: OSError, path: Path) -> EngineError:
