@@ -160,8 +160,8 @@ class DumpSplitter:
                 self._held, self._newline_due = data, True
                 return None
             data = data[1:]
-        # From the right it is searched half again as fast, and nearly every chunk has none.
-        found = data.find(_END_MARK) if data.rfind(_END_MARK) >= 0 else -1
+        # A single byte is searched for ten times as fast, and from the right half again; nearly every chunk has no mark.
+        found = data.find(_END_MARK) if b"\\" in data and data.rfind(_END_MARK) >= 0 else -1
         if found >= 0:
             self._add_rows(data, found + 1, events)
             return self._leave_copy(data[found + 1 :], events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -26,6 +27,9 @@ class Folder:
 
     def __del__(self) -> None:
         os.close(self.fd)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # what is sent to another process arrives there without its open folders
 
 
 @dataclass(frozen=True)
@@ -177,10 +181,24 @@ def reason_of(error: OSError) -> str:
     return f"it could not be read ({error.strerror})"
 
 
-def open_file(document: Document) -> tuple[int, os.stat_result]:
-    """Given a file entry, return a descriptor of it and its state. Raise OSError, also where it is no file any more."""
-    assert document.folder is not None
-    fd = os.open(document.name, _FILE_FLAGS, dir_fd=document.folder.fd)
+def read_ahead(document: Document, folder: Folder) -> None:
+    """Given a file entry that will be read soon and its folder, have the disk begin. What is wrong shows at the reading."""
+    with contextlib.suppress(OSError):
+        fd = os.open(document.name, _FILE_FLAGS, dir_fd=folder.fd)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(fd)
+
+
+def open_file(document: Document, folder: Folder | None = None) -> tuple[int, os.stat_result]:
+    """Given a file entry and its folder, if it has none of its own, return a descriptor of it and its state.
+
+    Raise OSError, also where it is no file any more.
+    """
+    folder = folder or document.folder
+    assert folder is not None
+    fd = os.open(document.name, _FILE_FLAGS, dir_fd=folder.fd)
     state = os.fstat(fd)
     if not stat.S_ISREG(state.st_mode):
         os.close(fd)
@@ -216,11 +234,11 @@ class GrownTooLarge(Exception):
     """A small file is not small any more."""
 
 
-def read_small(document: Document, longest: int | None = None) -> ReadDocument:
-    """Given a file entry of modest size, return it as read; read again once if it changed meanwhile. Raise OSError, and
-    GrownTooLarge if it has more than `longest` bytes by now."""
+def read_small(document: Document, folder: Folder | None = None, longest: int | None = None) -> ReadDocument:
+    """Given a file entry of modest size and its folder, if it has none of its own, return it as read; read again once if it
+    changed meanwhile. Raise OSError, and GrownTooLarge if it has more than `longest` bytes by now."""
     for attempt in (1, 2):
-        fd, before = open_file(document)
+        fd, before = open_file(document, folder)
         try:
             if longest is not None and before.st_size > longest:
                 raise GrownTooLarge
@@ -230,7 +248,9 @@ def read_small(document: Document, longest: int | None = None) -> ReadDocument:
             os.close(fd)
         if not changed or attempt == 2:
             break
-    as_read = replace(_document(document.path, before, "file", None), size=len(data))
+    as_read = _document(document.path, before, "file", None)
+    if as_read.size != len(data):
+        as_read = replace(as_read, size=len(data))
     return ReadDocument(as_read, data, hashlib.sha256(data).hexdigest(), changed)
 
 

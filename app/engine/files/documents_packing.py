@@ -14,6 +14,8 @@ from .documents import Document, ReadDocument, shown
 
 FOLDER_NAME = "documents"
 
+_as_json = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def tar_path(path: str) -> str:
     """Given a document's path, return its name in the tar stream."""
@@ -71,7 +73,7 @@ class IndexLine:
 
 def index_line(entry: Document, sha256: str, skip: int) -> IndexLine:
     """Given an entry, its content's SHA-256 and where that begins in its member, return its line."""
-    facts = json.dumps(index_facts(entry, sha256), separators=(",", ":")).encode()
+    facts = _as_json(index_facts(entry, sha256)).encode()
     return IndexLine(facts[:-1], entry.kind, entry.size if entry.kind == "file" else 0, skip)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from ..processes import die_with_parent
@@ -20,7 +21,7 @@ LONGEST_READ = 6 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Task:
-    """A batch of entries, without their open folders, and where its member may lie: offset and length in bytes."""
+    """A batch of entries, and where its member may lie: offset and length in bytes."""
 
     offset: int
     room: int
@@ -79,8 +80,12 @@ def serve(connections: Sequence[int], root: int, memory_fd: int) -> None:
 
 def _do(task: Task, folders: Folders, room: memoryview) -> Answer:
     def read(document: Document) -> ReadDocument:
-        return documents.read_small(replace(document, folder=folders.of(document.path)), LONGEST_READ)
+        return documents.read_small(document, folders.of(document.path), LONGEST_READ)
 
+    with contextlib.suppress(OSError):  # the reading will tell
+        for entry in task.entries:
+            if entry.kind == "file":
+                documents.read_ahead(entry, folders.of(entry.path))
     try:
         parts, batch = pack(task.entries, read)
     except documents.GrownTooLarge:

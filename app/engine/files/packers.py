@@ -13,7 +13,7 @@ import queue
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from uuid import UUID
@@ -57,8 +57,7 @@ class Packers:
         """Given entries, return them packed, or None if they do not fit into a slot. Raise EngineError for a lost helper."""
         connection, slot = self._idle.get(), self._slots.get()
         try:
-            # An open folder is nothing to another process.
-            connection.send(Task(slot * SLOT_BYTES, SLOT_BYTES, [replace(entry, folder=None) for entry in batch]))
+            connection.send(Task(slot * SLOT_BYTES, SLOT_BYTES, batch))
             answer: Answer = connection.recv()
         except (OSError, EOFError) as error:
             said = self._child.messages().rpartition("\n")[2]
@@ -110,8 +109,13 @@ def _open(stack: contextlib.ExitStack, descriptor: int) -> int:
 
 def _command(sockets: Sequence[int], folder: int, memory: int) -> list[str]:
     # Started anew, not forked: this process has threads, whose locks a fork would copy as they are at that moment.
-    home = str(Path(__file__).resolve().parents[3])
-    start = f"import sys; sys.path.insert(0, {home!r}); from app.engine.files.packer_process import serve; "
+    engine = Path(__file__).resolve().parents[1]
+    # A bare package stands in for the engine's own, which would import what restoring needs, and takes four times as long.
+    start = (
+        f"import sys, types; sys.path.insert(0, {str(engine.parents[1])!r}); "
+        f"engine = sys.modules['app.engine'] = types.ModuleType('app.engine'); engine.__path__ = [{str(engine)!r}]; "
+        "from app.engine.files.packer_process import serve; "
+    )
     return [sys.executable, "-X", "utf8", "-c", f"{start}serve({list(sockets)}, {folder}, {memory})"]
 
 

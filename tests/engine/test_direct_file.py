@@ -1,0 +1,115 @@
+"""A file that is written past the page cache holds what was appended, whatever the sizes."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import random
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.engine.archive import direct_file
+from app.engine.archive.direct_file import BLOCK, BUFFER_BYTES, DirectFile
+
+LENGTHS = [0, 1, 7, 511, BLOCK, BLOCK + 1, 300_000, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 5]
+
+
+@pytest.fixture(params=["direct", "through the page cache"])
+def file(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DirectFile]:
+    if request.param != "direct":
+        monkeypatch.setattr(direct_file, "_DIRECT", 0)
+    file = DirectFile(tmp_path / "file")
+    if request.param == "direct" and not file.is_direct:
+        file.close()
+        pytest.skip("this file system or system has no O_DIRECT")
+    yield file
+    file.close()
+
+
+def test_any_sizes_replacements_and_cuts_leave_what_a_plain_file_would_hold(file: DirectFile, tmp_path: Path) -> None:
+    chance, expected = random.Random(20261123), bytearray()
+    pool = chance.randbytes(BUFFER_BYTES * 2)
+    for _ in range(120):
+        step = chance.choice(["append", "append", "append", "replace", "cut"])
+        if step == "append":
+            length = chance.choice(
+                [0, 1, 7, 511, BLOCK, BLOCK + 1, 300_000, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 5]
+            )
+            file.append(memoryview(pool)[:length])
+            expected += pool[:length]
+        elif step == "replace" and len(expected) > 2000:
+            offset = chance.choice([0, chance.randrange(len(expected) - 1999), len(expected) - 1999])
+            file.replace(offset, b"x" * 1999)
+            expected[offset : offset + 1999] = b"x" * 1999
+        elif step == "cut":
+            size = chance.choice([len(expected), chance.randint(0, len(expected)), max(0, len(expected) - 3)])
+            file.cut(size)
+            del expected[size:]
+        assert file.size == len(expected)
+    file.flush()
+    assert (tmp_path / "file").read_bytes() == expected
+
+
+def test_a_replacement_may_begin_on_the_disk_and_end_in_what_is_held_back(file: DirectFile, tmp_path: Path) -> None:
+    file.append(bytes(BUFFER_BYTES + 100))
+    file.replace(BUFFER_BYTES - 50, b"y" * 100)
+    file.flush()
+    assert (tmp_path / "file").read_bytes() == bytes(BUFFER_BYTES - 50) + b"y" * 100 + bytes(50)
+
+
+def test_what_is_written_directly_stays_out_of_the_page_cache(tmp_path: Path) -> None:
+    file = DirectFile(tmp_path / "file")
+    try:
+        if not file.is_direct:
+            pytest.skip("this file system or system has no O_DIRECT")
+        file.append(bytes(4 * BUFFER_BYTES))
+        assert _cached_pages(file.fd, 4 * BUFFER_BYTES) == 0
+    finally:
+        file.close()
+    (tmp_path / "file").read_bytes()
+    with (tmp_path / "file").open("rb") as plain:
+        assert _cached_pages(plain.fileno(), 4 * BUFFER_BYTES) > 0, "this check can't see the page cache"
+
+
+def _cached_pages(fd: int, size: int) -> int:
+    """Return how many pages of a file lie in the page cache (mincore(2))."""
+    pages = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
+    with mmap.mmap(fd, size, mmap.MAP_PRIVATE) as mapped:  # writable, or ctypes would not give its address
+        view = (ctypes.c_char * size).from_buffer(mapped)
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.mincore(ctypes.c_void_p(ctypes.addressof(view)), ctypes.c_size_t(size), pages) == 0
+        del view
+    return sum(page & 1 for page in pages)
+
+
+def test_a_file_system_without_direct_writes_gets_plain_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, command: int, argument: int = 0) -> int:
+        if argument & os.O_DIRECT:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return 0
+
+    if not hasattr(os, "O_DIRECT"):
+        pytest.skip("this system has no O_DIRECT")
+    monkeypatch.setattr(direct_file.fcntl, "fcntl", refuse)
+    file = DirectFile(tmp_path / "file")
+    assert not file.is_direct
+    file.append(b"z" * (BUFFER_BYTES + 3))
+    file.flush()
+    file.close()
+    assert (tmp_path / "file").read_bytes() == b"z" * (BUFFER_BYTES + 3)
+
+
+def test_a_limit_in_the_middle_of_a_block_is_told_as_such(file: DirectFile) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (BUFFER_BYTES + 1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            file.append(bytes(3 * BUFFER_BYTES))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
