@@ -66,8 +66,8 @@ def while_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Change, int],
         opened: set[int] = set()
         done: list[int] = []
 
-        def open_file(document: documents.Document) -> tuple[int, os.stat_result]:
-            fd, state = real_open(document)
+        def open_file(document: documents.Document, folder: documents.Folder | None = None) -> tuple[int, os.stat_result]:
+            fd, state = real_open(document, folder)
             if document.name == path.name:
                 opened.add(fd)
             return fd, state
@@ -93,11 +93,11 @@ def before_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Change], Non
     def arm(path: Path, change: Change) -> None:
         real = documents.open_file
 
-        def open_file(document: documents.Document) -> tuple[int, os.stat_result]:
+        def open_file(document: documents.Document, folder: documents.Folder | None = None) -> tuple[int, os.stat_result]:
             if document.name == path.name and not done:
                 done.append(True)
                 change(path)
-            return real(document)
+            return real(document, folder)
 
         done: list[bool] = []
         monkeypatch.setattr(documents, "open_file", open_file)

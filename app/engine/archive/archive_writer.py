@@ -68,6 +68,8 @@ class ArchiveFile:
         try:
             self._file = DirectFile(path)
         except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise disk_error(error, path) from error
             raise EngineError(f"BACKUP_STORAGE_DIR: {path.parent} can't be written to: {error.strerror}.") from error
 
     @property
@@ -96,7 +98,7 @@ class ArchiveFile:
 
     def _check_room(self) -> None:
         room = os.fstatvfs(self._file.fd)
-        if room.f_bavail * room.f_frsize < self._reserve:
+        if room.f_bavail * room.f_frsize - self._file.held < self._reserve:
             raise DiskFullError(
                 f"Less than {self._reserve // 1_000_000} MB are left on the disk of {self.path.parent}; "
                 "free some room or move BACKUP_STORAGE_DIR, then start the backup again."

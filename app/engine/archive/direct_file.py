@@ -31,11 +31,17 @@ class DirectFile:
 
     def __init__(self, path: Path) -> None:
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(self.fd, bytes(BLOCK), 0)  # a disk without any room says so now, not when all that is held back is due
+        except OSError:
+            os.close(self.fd)
+            raise
         self.is_direct = False
         self._held_in = mmap.mmap(-1, BUFFER_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._buffer = memoryview(self._held_in)
         self._start = 0
-        self._held = 0
+        self.held = 0
+        """How many of the appended bytes are not in the file yet."""
         # Asked for at opening, a file system that knows no O_DIRECT would leave a new file and an error.
         with contextlib.suppress(OSError):
             self._go_direct(bool(_DIRECT))
@@ -58,35 +64,36 @@ class DirectFile:
     @property
     def size(self) -> int:
         """Return how many bytes were appended."""
-        return self._start + self._held
+        return self._start + self.held
 
     def append(self, data: Buffer) -> None:
         """Add bytes to the end."""
         view = memoryview(data)
         while len(view):
-            piece = view[: BUFFER_BYTES - self._held]
-            self._buffer[self._held : self._held + len(piece)] = piece
-            self._held += len(piece)
+            piece = view[: BUFFER_BYTES - self.held]
+            self._buffer[self.held : self.held + len(piece)] = piece
+            self.held += len(piece)
             view = view[len(piece) :]
-            if self._held == BUFFER_BYTES:
+            if self.held == BUFFER_BYTES:
                 self._write_out()
 
     def flush(self) -> None:
         """Hand all that is held back to the system; from here on the page cache is used."""
         self._go_direct(False)
         self._write_out()
+        os.ftruncate(self.fd, self.size)
 
     def _write_out(self) -> None:
         done = 0
-        while done < self._held:
+        while done < self.held:
             try:
-                done += os.pwrite(self.fd, self._buffer[done : self._held], self._start + done)
+                done += os.pwrite(self.fd, self._buffer[done : self.held], self._start + done)
             except OSError as error:
                 if error.errno != errno.EINVAL or not self.is_direct:
                     raise
                 self._go_direct(False)  # larger blocks than ours, or a full disk or a limit in the middle of one
-        self._start += self._held
-        self._held = 0
+        self._start += self.held
+        self.held = 0
 
     def replace(self, offset: int, data: Buffer) -> None:
         """Overwrite bytes that were appended before."""
@@ -106,9 +113,9 @@ class DirectFile:
                 kept = os.pread(self.fd, inside_block, size - inside_block)
             os.ftruncate(self.fd, size)
             self._buffer[:inside_block] = kept
-            self._start, self._held = size - inside_block, inside_block
+            self._start, self.held = size - inside_block, inside_block
         else:
-            self._held = size - self._start
+            self.held = size - self._start
 
     def close(self) -> None:
         self._buffer.release()
