@@ -25,9 +25,6 @@ from .sql_loader import OWNER_TO, Connection, copy_in, execute, failed, is_comma
 
 RUN_PIECES = 8
 """How many pieces of a shared-out table, of about 4 MiB each, one COPY takes: many enough to pay, few enough to share."""
-LION_SHARE = 1.5
-"""A table with more than so many times a thread's share of all data is shared out among them. Its rows lose their order on
-the disk by that, so that smaller ones are loaded by one."""
 
 SESSION = (
     "SET synchronous_commit = off; SET maintenance_work_mem = '256MB'; SET statement_timeout = 0;"
@@ -197,13 +194,14 @@ class ArchiveLoader:
 
     def _load_tables(self, segments: list[Segment], post_data: PostData) -> None:
         """Fill the tables, build their indexes and keys, and give the planner its statistics: each as soon as it can be."""
-        shares = sum(segment.size_bytes for segment in segments) / self._threads
+        share = sum(segment.size_bytes for segment in segments) / self._threads
         tasks = []
         for segment in segments:
             key = (segment.schema, segment.table)
             self._rows.setdefault(key, 0)
             work = post_data.tables.get(key)
-            shared_out = work is None or segment.size_bytes > LION_SHARE * shares
+            # One thread at such a table would keep all others waiting. Its rows mix on the disk, and are not born frozen.
+            shared_out = work is None or segment.size_bytes > share
             runs = list(_runs(segment)) if shared_out else [_Run(segment, segment.offset, segment.pieces)]
             tasks += self._tasks(segment, runs, work, frozen=not shared_out)
             self._copies_left += len(runs)

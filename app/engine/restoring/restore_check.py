@@ -7,10 +7,16 @@ names that of each document, which is checked while it is staged. So nothing is 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from ..archive.archive_reader import ArchiveReader
 from ..errors import ArchiveError
 from ..progress import Meter
+
+READ_AHEAD = 3
+"""So many pieces of the dump are read while one is hashed."""
 
 
 def check_vouched_parts(reader: ArchiveReader, meter: Meter, with_database: bool, with_documents: bool) -> None:
@@ -19,13 +25,10 @@ def check_vouched_parts(reader: ArchiveReader, meter: Meter, with_database: bool
     meter.phase("check", (database.size_bytes if with_database else 0) + (documents.index_bytes if with_documents else 0))
     if with_database:
         digest, size = hashlib.sha256(), 0
-        for segment in database.segments:
-            offset = segment.offset
-            for length in segment.pieces:
-                inner = reader.member(offset, length)
-                digest.update(inner)
-                offset, size = offset + length, size + len(inner)
-                meter.add(len(inner))
+        for inner in _pieces(reader):
+            digest.update(inner)
+            size += len(inner)
+            meter.add(len(inner))
         if (digest.hexdigest(), size) != (database.sha256, database.size_bytes):
             raise ArchiveError("The dump in the archive is not the one that its manifest was signed for; it is damaged.")
     if with_documents:
@@ -35,3 +38,18 @@ def check_vouched_parts(reader: ArchiveReader, meter: Meter, with_database: bool
             meter.add(len(line))
         if digest.hexdigest() != documents.index_sha256:
             raise ArchiveError("The index of documents is not the one that the manifest was signed for; it is damaged.")
+
+
+def _pieces(reader: ArchiveReader) -> Iterator[bytes]:
+    """Yield the gzip members of the dump in order."""
+    pending: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="check") as ahead:
+        for segment in reader.manifest.database.segments:
+            offset = segment.offset
+            for length in segment.pieces:
+                pending.append(ahead.submit(reader.member, offset, length))
+                offset += length
+                if len(pending) > READ_AHEAD:
+                    yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
