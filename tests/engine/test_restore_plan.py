@@ -113,7 +113,11 @@ def test_a_foreign_key_is_added_unchecked_and_then_validated() -> None:
     add = b"ALTER TABLE ONLY public.logs\n    ADD CONSTRAINT f FOREIGN KEY (a, b)"
     text = add + b" REFERENCES public.logs(c, d) ON DELETE SET NULL"
     assert foreign_key(text + b" DEFERRABLE;", [LOGS]) == ForeignKey(
-        LOGS, text + b" DEFERRABLE NOT VALID;", b"ALTER TABLE ONLY public.logs VALIDATE CONSTRAINT f;"
+        LOGS,
+        LOGS,
+        text + b" DEFERRABLE;",
+        text + b" DEFERRABLE NOT VALID;",
+        b"ALTER TABLE ONLY public.logs VALIDATE CONSTRAINT f;",
     )
 
 

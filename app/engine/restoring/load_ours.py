@@ -97,7 +97,8 @@ class ArchiveLoader:
         self._warnings: list[str] = []
         self._counted = self._copies_left = 0
         self._is_indexing = False
-        self._lock = threading.Lock()
+        self._added: set[bytes] = set()
+        self._lock, self._adding = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
 
     def load(self) -> Loaded:
@@ -110,11 +111,12 @@ class ArchiveLoader:
         self._run_all(main, self._statements(segments[:first]))
         self._share_settings(main)
         tables = self._plain_tables(main) & {(segment.schema, segment.table) for segment in segments}
-        post_data = PostData(tables, _tablespace(main))
+        post_data, keys = PostData(tables, _tablespace(main)), []
         for statement in self._statements(segments[last + 1 :]):
-            post_data.take(statement)
+            if not post_data.take(statement) and (key := foreign_key(statement, tables)):
+                keys.append(key)
             self._meter.tick()
-        self._load_tables([segment for segment in segments if segment.kind == "copy"], post_data)
+        self._load_tables([segment for segment in segments if segment.kind == "copy"], post_data, keys)
         self._run_all(main, self._statements([segment for segment in segments[first : last + 1] if segment.kind == "sql"]))
         self._finish(main, segments[last + 1 :], PostData(tables, post_data.tablespace_before))
         for statement in self._last:
@@ -192,40 +194,69 @@ class ArchiveLoader:
         """Return the tables that are no partitioned ones and that no extension has brought, perhaps with rows in them."""
         return {(str(row["schema"]), str(row["name"])) for row in main.execute(_PLAIN)}
 
-    def _load_tables(self, segments: list[Segment], post_data: PostData) -> None:
+    def _load_tables(self, segments: list[Segment], post_data: PostData, keys: list[ForeignKey]) -> None:
         """Fill the tables, build their indexes and keys, and give the planner its statistics: each as soon as it can be."""
+        blocks: dict[Key, list[Segment]] = {}
+        for segment in segments:
+            blocks.setdefault((segment.schema, segment.table), []).append(segment)
         share = sum(segment.size_bytes for segment in segments) / self._threads
-        tasks = []
-        for segment in segments:
-            key = (segment.schema, segment.table)
-            self._rows.setdefault(key, 0)
-            work = post_data.tables.get(key)
-            # One thread at such a table would keep all others waiting. Its rows mix on the disk, and are not born frozen.
-            shared_out = work is None or segment.size_bytes > share
-            runs = list(_runs(segment)) if shared_out else [_Run(segment, segment.offset, segment.pieces)]
-            tasks += self._tasks(segment, runs, work, frozen=not shared_out)
-            self._copies_left += len(runs)
-        self._do(tasks)
-        expected: dict[Key, int] = {}
-        for segment in segments:
-            key = (segment.schema, segment.table)
-            expected[key] = expected.get(key, 0) + segment.rows
-        for key, rows in expected.items():
-            if self._rows[key] != rows:
-                raise RestoreError(f"Table {'.'.join(key)} got {self._rows[key]} rows, but its backup has {rows}.")
+        tasks, ready = [], {}
+        for table, its_blocks in blocks.items():
+            self._rows[table] = 0
+            more, ready[table] = self._tasks(table, its_blocks, post_data.tables.get(table), share)
+            tasks += more
+        self._do([*tasks, *self._key_tasks(keys, ready)])
+        for table, its_blocks in blocks.items():
+            rows = sum(block.rows for block in its_blocks)
+            if self._rows[table] != rows:
+                raise RestoreError(f"Table {'.'.join(table)} got {self._rows[table]} rows, but its backup has {rows}.")
 
-    def _tasks(self, segment: Segment, runs: list[_Run], work: TableWork | None, frozen: bool) -> list[Task]:
-        size, key = segment.size_bytes, (segment.schema, segment.table)
+    def _tasks(self, table: Key, blocks: list[Segment], work: TableWork | None, share: float) -> tuple[list[Task], Task]:
+        """Given a table, the blocks of its rows, what follows them and a thread's share of all data in bytes, return the
+        table's tasks and the last of them."""
+        size = sum(block.size_bytes for block in blocks)
+        # One thread at such a table would keep all others waiting. Its rows mix on the disk, and are not born frozen.
+        shared_out = work is None or size > share
+        if shared_out:
+            copies = [self._copy_task(size, partial(self._copy, run=run)) for block in blocks for run in _runs(block)]
+        else:
+            whole = [_Run(block, block.offset, block.pieces) for block in blocks]
+            copies = [self._copy_task(size, partial(self._copy_frozen, table=table, runs=whole))]
+        self._copies_left += len(copies)
         work = work or TableWork()
-        analyze = b"ANALYZE " + sql.Identifier(*key).as_string().encode()
-        copies = [Task(size, partial(self._copy_run, run=run, frozen=frozen), moves_bytes=True) for run in runs]
+        analyze = b"ANALYZE " + sql.Identifier(*table).as_string().encode()
         builds = [Task(size, partial(self._build, statements=statements)) for statements in work.builds]
         last = Task(size, partial(self._build, statements=[*work.last, analyze]))
         for copy in copies:
             copy.before(*builds, last)
         for build in builds:
             build.before(last)
-        return [*copies, *builds, last]
+        return [*copies, *builds, last], last
+
+    def _key_tasks(self, keys: list[ForeignKey], ready: dict[Key, Task]) -> list[Task]:
+        """Given foreign keys and each table's last task, return a task for the keys of each table."""
+        tasks = []
+        for table in {key.table: None for key in keys if key.table in ready}:
+            its_keys = [key for key in keys if key.table == table and key.other in ready]
+            task = Task(ready[table].weight, partial(self._add_keys, keys=its_keys))
+            for needed in {table, *(key.other for key in its_keys)}:
+                ready[needed].before(task)
+            tasks.append(task)
+        return tasks
+
+    def _add_keys(self, connection: Connection, keys: list[ForeignKey]) -> None:
+        """Add foreign keys and check them. What can't be added yet is left to its place in the dump, or to fail there."""
+        added = []
+        for key in keys:
+            try:
+                with self._adding:  # two that lock the same tables crosswise would wait for each other for ever
+                    execute(connection, key.add)
+            except psycopg.Error:
+                continue
+            added.append(key)
+        for key in added:
+            self._run(connection, key.validate)
+            self._added.add(key.statement)
 
     def _do(self, tasks: list[Task]) -> None:
         counted = 0
@@ -244,33 +275,43 @@ class ArchiveLoader:
         self._side_by_side.run(tasks, tick)
         tick(False)
 
-    def _copy_run(self, connection: Connection, run: _Run, frozen: bool) -> None:
-        statement = run.segment.statement.encode("utf-8", "surrogateescape")
-        try:
-            rows = self._copy_frozen(connection, statement, run) if frozen else self._copy(connection, statement, run)
-        except psycopg.Error as error:
-            raise failed(statement, error) from error
-        key = (run.segment.schema, run.segment.table)
-        with self._lock:
-            self._rows[key] += rows
-            self._copies_left -= 1
+    def _copy_task(self, weight: int, copy: Callable[[Connection], tuple[Key, int]]) -> Task:
+        """Given a function that copies rows into a table and says how many, return the task that does and counts it."""
 
-    def _copy_frozen(self, connection: Connection, statement: bytes, run: _Run) -> int:
+        def do(connection: Connection) -> None:
+            table, rows = copy(connection)
+            with self._lock:
+                self._rows[table] += rows
+                self._copies_left -= 1
+
+        return Task(weight, do, moves_bytes=True)
+
+    def _copy_frozen(self, connection: Connection, table: Key, runs: list[_Run]) -> tuple[Key, int]:
         """Fill a table that is empty in the transaction that truncates it: its rows are born frozen, so that nobody has to
         write its pages once more, and no WAL is needed where wal_level is minimal."""
+        rows = 0
         with connection.transaction():
-            name = sql.Identifier(run.segment.schema, run.segment.table).as_string()
-            connection.execute(f"TRUNCATE ONLY {name}".encode())
-            return copy_in(connection, statement.removesuffix(b";") + b" WITH (FREEZE);", self._pieces(run))
+            connection.execute(f"TRUNCATE ONLY {sql.Identifier(*table).as_string()}".encode())
+            for run in runs:
+                statement = run.statement.removesuffix(b";") + b" WITH (FREEZE);"
+                try:
+                    rows += copy_in(connection, statement, self._pieces(run))
+                except psycopg.Error as error:
+                    raise failed(run.statement, error) from error
+        return table, rows
 
-    def _copy(self, connection: Connection, statement: bytes, run: _Run) -> int:
+    def _copy(self, connection: Connection, run: _Run) -> tuple[Key, int]:
+        table = (run.segment.schema, run.segment.table)
         try:
-            return copy_in(connection, statement, self._pieces(run))
-        except psycopg.errors.InsufficientPrivilege:
-            name = sql.Identifier(run.segment.schema, run.segment.table).as_string()
-            if self._superuser is None or self._superuser.execute(_OF_EXTENSION, [name]).fetchone() is None:
-                raise
-            return copy_in(self._superuser, statement, self._pieces(run))
+            try:
+                return table, copy_in(connection, run.statement, self._pieces(run))
+            except psycopg.errors.InsufficientPrivilege:
+                name = sql.Identifier(*table).as_string()
+                if self._superuser is None or self._superuser.execute(_OF_EXTENSION, [name]).fetchone() is None:
+                    raise
+                return table, copy_in(self._superuser, run.statement, self._pieces(run))
+        except psycopg.Error as error:
+            raise failed(run.statement, error) from error
 
     def _pieces(self, run: _Run) -> Iterator[bytes]:
         offset = run.offset
@@ -288,29 +329,12 @@ class ArchiveLoader:
             self._run(connection, statement)
 
     def _finish(self, main: Connection, segments: Sequence[Segment], post_data: PostData) -> None:
-        """Run what stands behind the data and belongs to no single table, in order; then check the foreign keys."""
-        keys = []
+        """Run what stands behind the data and belongs to no single table, in order."""
         execute(main, post_data.tablespace_before)
         for statement in self._statements(segments):
-            if not post_data.take(statement):
-                key = foreign_key(statement, post_data.tables)
-                if key is not None and self._is_added(main, key):
-                    keys.append(key)
-                else:
-                    self._run_all(main, iter([statement]))
+            if not post_data.take(statement) and statement not in self._added:
+                self._run_all(main, iter([statement]))
         self._meter.phase("verify", None)
-        by_table: dict[Key, list[bytes]] = {}
-        for key in keys:
-            by_table.setdefault(key.table, []).append(key.validate)
-        sizes = {(table.schema, table.name): table.bytes for table in self._reader.manifest.tables}
-        self._do([Task(sizes.get(table, 0), partial(self._build, statements=by_table[table])) for table in by_table])
-
-    def _is_added(self, main: Connection, key: ForeignKey) -> bool:
-        try:
-            execute(main, key.add)
-        except psycopg.Error:
-            return False  # the statement as it was says why
-        return True
 
 
 def _tablespace(main: Connection) -> bytes:
@@ -328,6 +352,10 @@ class _Run:
     segment: Segment
     offset: int
     pieces: list[int]
+
+    @property
+    def statement(self) -> bytes:
+        return self.segment.statement.encode("utf-8", "surrogateescape")
 
 
 def _runs(segment: Segment) -> Iterator[_Run]:

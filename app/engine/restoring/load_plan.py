@@ -47,9 +47,14 @@ class TableWork:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """A foreign key in two steps: `add` checks nothing, `validate` reads the table and locks next to nothing."""
+    """A foreign key in two steps: `add` checks nothing, `validate` reads both tables and locks next to nothing.
+
+    `statement` is the dump's own, which does both at once.
+    """
 
     table: Key
+    other: Key
+    statement: bytes
     add: bytes
     validate: bytes
 
@@ -94,7 +99,7 @@ def foreign_key(statement: bytes, tables: Iterable[Key]) -> ForeignKey | None:
     if table not in tables or other not in tables:
         return None
     validate = b"ALTER TABLE ONLY %b.%b VALIDATE CONSTRAINT %b;" % match.group("schema", "table", "name")
-    return ForeignKey(table, statement.removesuffix(b";") + b" NOT VALID;", validate)
+    return ForeignKey(table, other, statement, statement.removesuffix(b";") + b" NOT VALID;", validate)
 
 
 def _key(schema: bytes, table: bytes) -> Key:
