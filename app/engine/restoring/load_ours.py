@@ -235,9 +235,12 @@ class ArchiveLoader:
 
     def _key_tasks(self, keys: list[ForeignKey], ready: dict[Key, Task]) -> list[Task]:
         """Given foreign keys and each table's last task, return a task for the keys of each table."""
+        by_table: dict[Key, list[ForeignKey]] = {}
+        for key in keys:
+            if key.table in ready and key.other in ready:
+                by_table.setdefault(key.table, []).append(key)
         tasks = []
-        for table in {key.table: None for key in keys if key.table in ready}:
-            its_keys = [key for key in keys if key.table == table and key.other in ready]
+        for table, its_keys in by_table.items():
             task = Task(ready[table].weight, partial(self._add_keys, keys=its_keys))
             for needed in {table, *(key.other for key in its_keys)}:
                 ready[needed].before(task)
@@ -252,6 +255,8 @@ class ArchiveLoader:
                 with self._adding:  # two that lock the same tables crosswise would wait for each other for ever
                     execute(connection, key.add)
             except psycopg.Error:
+                if self._stop.is_set():
+                    raise
                 continue
             added.append(key)
         for key in added:
