@@ -8,6 +8,7 @@ import mmap
 import os
 import random
 import resource
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,27 +20,34 @@ from app.engine.archive.direct_file import BLOCK, BUFFER_BYTES, DirectFile
 LENGTHS = [0, 1, 7, 511, BLOCK, BLOCK + 1, 300_000, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 5]
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk that can be written past the page cache, by what the plain system calls say of it."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as other:  # /tmp is often memory, /var/tmp hardly ever
+        for folder in (tmp_path, Path(other)):
+            if _keeps_direct_writes_out_of_memory(folder):
+                yield folder
+                return
+        pytest.skip("neither the folder of the tests nor /var/tmp lies on a disk with O_DIRECT")
+
+
 @pytest.fixture(params=["direct", "through the page cache"])
-def file(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DirectFile]:
+def file(request: pytest.FixtureRequest, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DirectFile]:
     if request.param != "direct":
         monkeypatch.setattr(direct_file, "_DIRECT", 0)
-    file = DirectFile(tmp_path / "file")
-    if request.param == "direct" and not file.is_direct:
-        file.close()
-        pytest.skip("this file system or system has no O_DIRECT")
+    file = DirectFile(disk / "file")
+    assert file.is_direct == (request.param == "direct")
     yield file
     file.close()
 
 
-def test_any_sizes_replacements_and_cuts_leave_what_a_plain_file_would_hold(file: DirectFile, tmp_path: Path) -> None:
+def test_any_sizes_replacements_and_cuts_leave_what_a_plain_file_would_hold(file: DirectFile, disk: Path) -> None:
     chance, expected = random.Random(20261123), bytearray()
     pool = chance.randbytes(BUFFER_BYTES * 2)
     for _ in range(120):
         step = chance.choice(["append", "append", "append", "replace", "cut"])
         if step == "append":
-            length = chance.choice(
-                [0, 1, 7, 511, BLOCK, BLOCK + 1, 300_000, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 5]
-            )
+            length = chance.choice(LENGTHS)
             file.append(memoryview(pool)[:length])
             expected += pool[:length]
         elif step == "replace" and len(expected) > 2000:
@@ -52,41 +60,39 @@ def test_any_sizes_replacements_and_cuts_leave_what_a_plain_file_would_hold(file
             del expected[size:]
         assert file.size == len(expected)
     file.flush()
-    assert (tmp_path / "file").read_bytes() == expected
+    assert (disk / "file").read_bytes() == expected
 
 
-def test_a_replacement_may_begin_on_the_disk_and_end_in_what_is_held_back(file: DirectFile, tmp_path: Path) -> None:
+def test_a_replacement_may_begin_on_the_disk_and_end_in_what_is_held_back(file: DirectFile, disk: Path) -> None:
     file.append(bytes(BUFFER_BYTES + 100))
     file.replace(BUFFER_BYTES - 50, b"y" * 100)
     file.flush()
-    assert (tmp_path / "file").read_bytes() == bytes(BUFFER_BYTES - 50) + b"y" * 100 + bytes(50)
+    assert (disk / "file").read_bytes() == bytes(BUFFER_BYTES - 50) + b"y" * 100 + bytes(50)
 
 
-def test_what_is_written_directly_stays_out_of_the_page_cache(tmp_path: Path) -> None:
-    if not _keeps_direct_writes_out_of_memory(tmp_path / "probe"):
-        pytest.skip("this file system has no O_DIRECT, or lies in memory itself")
-    file = DirectFile(tmp_path / "file")
+def test_what_is_written_directly_stays_out_of_the_page_cache(disk: Path) -> None:
+    file = DirectFile(disk / "file")
     try:
         file.append(bytes(4 * BUFFER_BYTES))
         assert file.held == 0
         assert _cached_pages(file.fd, 4 * BUFFER_BYTES) == 0
     finally:
         file.close()
-    (tmp_path / "file").read_bytes()
-    with (tmp_path / "file").open("rb") as plain:
+    (disk / "file").read_bytes()
+    with (disk / "file").open("rb") as plain:
         assert _cached_pages(plain.fileno(), 4 * BUFFER_BYTES) > 0, "this check can't see the page cache"
 
 
-def _keeps_direct_writes_out_of_memory(path: Path) -> bool:
-    """Return what the file system does with a direct write by the plain system calls: tmpfs takes it, but is memory."""
+def _keeps_direct_writes_out_of_memory(folder: Path) -> bool:
+    """Return what the file system does with a direct write: tmpfs takes it, but is memory."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_DIRECT", 0))
-    except OSError:
+        fd = os.open(folder / "probe", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_DIRECT)
+    except (OSError, AttributeError):  # AttributeError: a system that has no such flag
         return False
     try:
         with mmap.mmap(-1, BLOCK) as block:
             os.pwrite(fd, block, 0)
-        return hasattr(os, "O_DIRECT") and _cached_pages(fd, BLOCK) == 0
+        return _cached_pages(fd, BLOCK) == 0
     except OSError:
         return False
     finally:
@@ -105,15 +111,18 @@ def _cached_pages(fd: int, size: int) -> int:
 
 
 def test_a_file_system_without_direct_writes_gets_plain_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(fd: int, command: int, argument: int = 0) -> int:
-        if argument & os.O_DIRECT:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return 0
+    real, asked = direct_file.fcntl.fcntl, []
 
-    if not hasattr(os, "O_DIRECT"):
-        pytest.skip("this system has no O_DIRECT")
+    def refuse(fd: int, command: int, argument: int = 0) -> int:
+        asked.append(argument)
+        if argument & direct_file._DIRECT:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(fd, command, argument)
+
+    monkeypatch.setattr(direct_file, "_DIRECT", 0o40000)
     monkeypatch.setattr(direct_file.fcntl, "fcntl", refuse)
     file = DirectFile(tmp_path / "file")
+    assert any(argument & 0o40000 for argument in asked)
     assert not file.is_direct
     file.append(b"z" * (BUFFER_BYTES + 3))
     file.flush()
