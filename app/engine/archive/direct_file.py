@@ -30,6 +30,8 @@ class DirectFile:
     """
 
     def __init__(self, path: Path) -> None:
+        self._held_in = mmap.mmap(-1, BUFFER_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._buffer = memoryview(self._held_in)
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.pwrite(self.fd, bytes(BLOCK), 0)  # a disk without any room says so now, not when all that is held back is due
@@ -37,8 +39,6 @@ class DirectFile:
             os.close(self.fd)
             raise
         self.is_direct = False
-        self._held_in = mmap.mmap(-1, BUFFER_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._buffer = memoryview(self._held_in)
         self._start = 0
         self.held = 0
         """How many of the appended bytes are not in the file yet."""
