@@ -126,10 +126,6 @@ class ArchiveLoader:
     def close(self) -> None:
         """End the threads and the connections."""
         self._stop.set()
-        self._side_by_side.stop()
-        for connection in self._connections:
-            if not connection.closed:
-                connection.cancel_safe(timeout=5)
         self._side_by_side.close()
         for connection in self._connections:
             connection.close()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from .sql_loader import Connection
+import psycopg
+
+from .sql_loader import CANCEL_SECONDS, Connection
 
 WAIT_SECONDS = 0.05
+CANCEL_AGAIN_SECONDS = 0.5
 
 
 @dataclass
@@ -37,6 +41,8 @@ class SideBySide:
     def __init__(self, connections: Sequence[Connection]) -> None:
         self._connections = connections
         self._executor = ThreadPoolExecutor(len(connections), thread_name_prefix="load")
+        self._threads: list[Future[None]] = []
+        self._error: BaseException | None = None
         self._changed = threading.Condition()
         self._ready: list[tuple[int, int, Task]] = []
         self._order = itertools.count()
@@ -53,12 +59,12 @@ class SideBySide:
             for task in tasks:
                 if not task.after:
                     self._push(task)
-        threads = [self._executor.submit(self._work, connection) for connection in self._connections]
+        self._threads = [self._executor.submit(self._work, connection) for connection in self._connections]
         try:
-            while not self._is_over(threads):
+            while not self._is_over():
                 tick(self._silent > 0)
-            for thread in threads:
-                thread.result()
+            if self._error is not None:
+                raise self._error
         except BaseException:
             self.stop()
             raise
@@ -70,15 +76,20 @@ class SideBySide:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Begin nothing more, and wait for what is under way."""
+        """Begin nothing more, have the server give up what is under way, and wait for that."""
         self.stop()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        while wait(self._threads, timeout=0).not_done:
+            # Again and again: one cancel is lost on a thread that is between two statements or waits for another thread.
+            for connection in self._connections:
+                with contextlib.suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=CANCEL_SECONDS)
+            wait(self._threads, timeout=CANCEL_AGAIN_SECONDS)
+        self._executor.shutdown()
 
-    def _is_over(self, threads: Sequence[Future[None]]) -> bool:
+    def _is_over(self) -> bool:
         with self._changed:
             self._changed.wait(WAIT_SECONDS)
-        failed = any(thread.done() and thread.exception() for thread in threads)
-        return failed or all(thread.done() for thread in threads)
+        return self._error is not None or all(thread.done() for thread in self._threads)
 
     def _push(self, task: Task) -> None:
         heapq.heappush(self._ready, (-task.weight, next(self._order), task))
@@ -97,7 +108,8 @@ class SideBySide:
         while (task := self._next()) is not None:
             try:
                 task.do(connection)
-            except BaseException:
+            except BaseException as error:
+                self._error = self._error or error
                 self.stop()
                 raise
             with self._changed:
