@@ -86,7 +86,7 @@ def test_what_a_killed_one_has_left_is_dropped_by_the_next(small: Pristine, live
         uuid4(),
         small.archive,
         KEY,
-        "load_ours.copy_in 1 after",
+        "load_tables.copy_in 1 after",
         "die",
     ) as process:
         output, _ = process.communicate(timeout=60)

@@ -48,7 +48,8 @@ class SideBySide:
         self._order = itertools.count()
         self._left = 0
         self._silent = 0
-        self._stopped = False
+        self.is_stopped = False
+        """Whether nothing more is to be begun."""
 
     def run(self, tasks: Iterable[Task], tick: Callable[[bool], None]) -> None:
         """Given tasks, those that others wait for among them, do all. `tick` is called meanwhile, with whether work is under
@@ -72,7 +73,7 @@ class SideBySide:
     def stop(self) -> None:
         """Begin nothing more."""
         with self._changed:
-            self._stopped = True
+            self.is_stopped = True
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -96,9 +97,9 @@ class SideBySide:
 
     def _next(self) -> Task | None:
         with self._changed:
-            while not self._ready and self._left and not self._stopped:
+            while not self._ready and self._left and not self.is_stopped:
                 self._changed.wait()
-            if not self._ready or self._stopped:
+            if not self._ready or self.is_stopped:
                 return None
             task = heapq.heappop(self._ready)[2]
             self._silent += not task.moves_bytes

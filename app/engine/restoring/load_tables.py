@@ -1,0 +1,222 @@
+"""Filling the tables of a staging database: rows, indexes, keys and statistics, by several connections at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from ..archive.archive_reader import ArchiveReader, inflate
+from ..archive.manifest import Segment
+from ..errors import RestoreError
+from ..progress import Meter
+from .load_plan import ForeignKey, Key, PostData, TableWork
+from .side_by_side import SideBySide, Task
+from .sql_loader import Connection, copy_in, execute, failed
+
+RUN_PIECES = 8
+"""How many pieces of a shared-out table, of about 4 MiB each, one COPY takes: many enough to pay, few enough to share."""
+
+_OF_EXTENSION: LiteralString = """
+SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+AND objid = pg_catalog.to_regclass(%s) AND deptype = 'e'
+"""
+
+
+class TableLoader:
+    """Given an archive, the connections to work with and how to run a statement on one of them, fills tables.
+
+    `superuser`, if given, fills the tables of extensions that the others may not. Raise RestoreError where the server
+    refuses or the rows are not what the manifest says.
+    """
+
+    def __init__(
+        self,
+        reader: ArchiveReader,
+        connections: Sequence[Connection],
+        run: Callable[[Connection, bytes], None],
+        meter: Meter,
+        superuser: Connection | None,
+    ) -> None:
+        self._reader = reader
+        self._threads = len(connections)
+        self._run = run
+        self._meter = meter
+        self._superuser = superuser
+        self._side_by_side = SideBySide(connections)
+        self.rows: dict[Key, int] = {}
+        """How many rows the server has taken, by table."""
+        self.added: set[bytes] = set()
+        """The dump's statements for the foreign keys that are there and checked."""
+        self._counted = self._copies_left = 0
+        self._is_indexing = False
+        self._lock, self._adding = threading.Lock(), threading.Lock()
+
+    def close(self) -> None:
+        """End the threads, and what the server does for them."""
+        self._side_by_side.close()
+
+    def load(self, segments: list[Segment], post_data: PostData, keys: list[ForeignKey]) -> None:
+        """Fill the tables, build their indexes and keys, and give the planner its statistics: each as soon as it can be."""
+        blocks: dict[Key, list[Segment]] = {}
+        for segment in segments:
+            blocks.setdefault((segment.schema, segment.table), []).append(segment)
+        share = sum(segment.size_bytes for segment in segments) / self._threads
+        tasks, ready = [], {}
+        for table, its_blocks in blocks.items():
+            self.rows[table] = 0
+            more, ready[table] = self._tasks(table, its_blocks, post_data.tables.get(table), share)
+            tasks += more
+        self._do([*tasks, *self._key_tasks(keys, ready)])
+        for table, its_blocks in blocks.items():
+            rows = sum(block.rows for block in its_blocks)
+            if self.rows[table] != rows:
+                raise RestoreError(f"Table {'.'.join(table)} got {self.rows[table]} rows, but its backup has {rows}.")
+
+    def _tasks(self, table: Key, blocks: list[Segment], work: TableWork | None, share: float) -> tuple[list[Task], Task]:
+        """Given a table, the blocks of its rows, what follows them and a thread's share of all data in bytes, return the
+        table's tasks and the last of them."""
+        size = sum(block.size_bytes for block in blocks)
+        # One thread at such a table would keep all others waiting. Its rows mix on the disk, and are not born frozen.
+        shared_out = work is None or size > share
+        if shared_out:
+            copies = [
+                self._copy_task(size, table, run.statement, partial(self._copy, run=run))
+                for block in blocks
+                for run in _runs(block)
+            ]
+        else:
+            whole = [_Run(block, block.offset, block.pieces) for block in blocks]
+            copies = [self._copy_task(size, table, whole[0].statement, partial(self._copy_frozen, table=table, runs=whole))]
+        self._copies_left += len(copies)
+        work = work or TableWork()
+        analyze = b"ANALYZE " + sql.Identifier(*table).as_string().encode()
+        builds = [Task(size, partial(self._build, statements=statements)) for statements in work.builds]
+        last = Task(size, partial(self._build, statements=[*work.last, analyze]))
+        for copy in copies:
+            copy.before(*builds, last)
+        for build in builds:
+            build.before(last)
+        return [*copies, *builds, last], last
+
+    def _key_tasks(self, keys: list[ForeignKey], ready: dict[Key, Task]) -> list[Task]:
+        """Given foreign keys and each table's last task, return a task for the keys of each table."""
+        by_table: dict[Key, list[ForeignKey]] = {}
+        for key in keys:
+            if key.table in ready and key.other in ready:
+                by_table.setdefault(key.table, []).append(key)
+        tasks = []
+        for table, its_keys in by_table.items():
+            task = Task(ready[table].weight, partial(self._add_keys, keys=its_keys))
+            for needed in {table, *(key.other for key in its_keys)}:
+                ready[needed].before(task)
+            tasks.append(task)
+        return tasks
+
+    def _add_keys(self, connection: Connection, keys: list[ForeignKey]) -> None:
+        """Add foreign keys and check them. What can't be added yet is left to its place in the dump, or to fail there."""
+        added = []
+        for key in keys:
+            try:
+                with self._adding:  # two that lock the same tables crosswise would wait for each other for ever
+                    execute(connection, key.add)
+            except psycopg.Error:
+                if self._side_by_side.is_stopped:
+                    raise
+                continue
+            added.append(key)
+        for key in added:
+            self._run(connection, key.validate)
+            self.added.add(key.statement)
+
+    def _do(self, tasks: list[Task]) -> None:
+        counted = 0
+
+        def tick(is_silent: bool) -> None:
+            nonlocal counted
+            now = self._counted
+            self._meter.add(now - counted)
+            counted = now
+            if is_silent:  # an index may take hours without a byte
+                self._meter.alive()
+            if self._copies_left == 0 and not self._is_indexing:
+                self._is_indexing = True
+                self._meter.phase("indexes", None)
+
+        self._side_by_side.run(tasks, tick)
+        tick(False)
+
+    def _copy_task(self, weight: int, table: Key, statement: bytes, copy: Callable[[Connection], int]) -> Task:
+        """Given a function that copies rows into a table and says how many, return the task that does and counts it."""
+
+        def do(connection: Connection) -> None:
+            try:
+                rows = copy(connection)
+            except psycopg.Error as error:
+                raise failed(statement, error) from error
+            with self._lock:
+                self.rows[table] += rows
+                self._copies_left -= 1
+
+        return Task(weight, do, moves_bytes=True)
+
+    def _copy_frozen(self, connection: Connection, table: Key, runs: list[_Run]) -> int:
+        """Fill a table that is empty in the transaction that truncates it: its rows are born frozen, so that nobody has to
+        write its pages once more, and no WAL is needed where wal_level is minimal."""
+        with connection.transaction():
+            connection.execute(f"TRUNCATE ONLY {sql.Identifier(*table).as_string()}".encode())
+            return sum(
+                copy_in(connection, run.statement.removesuffix(b";") + b" WITH (FREEZE);", self._pieces(run)) for run in runs
+            )
+
+    def _copy(self, connection: Connection, run: _Run) -> int:
+        try:
+            return copy_in(connection, run.statement, self._pieces(run))
+        except psycopg.errors.InsufficientPrivilege:
+            name = sql.Identifier(run.segment.schema, run.segment.table).as_string()
+            if self._superuser is None or self._superuser.execute(_OF_EXTENSION, [name]).fetchone() is None:
+                raise
+            return copy_in(self._superuser, run.statement, self._pieces(run))
+
+    def _pieces(self, run: _Run) -> Iterator[bytes]:
+        offset = run.offset
+        for length in run.pieces:
+            if self._side_by_side.is_stopped:
+                raise RestoreError("The restore was stopped.")
+            text = inflate(self._reader.member(offset, length))
+            offset += length
+            yield text
+            with self._lock:
+                self._counted += len(text)
+
+    def _build(self, connection: Connection, statements: list[bytes]) -> None:
+        for statement in statements:
+            self._run(connection, statement)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Some consecutive pieces of one table, beginning with a row."""
+
+    segment: Segment
+    offset: int
+    pieces: list[int]
+
+    @property
+    def statement(self) -> bytes:
+        return self.segment.statement.encode("utf-8", "surrogateescape")
+
+
+def _runs(segment: Segment) -> Iterator[_Run]:
+    offset, start = segment.offset, 0
+    continued = set(segment.continued)
+    for number in range(1, len(segment.pieces) + 1):
+        if number == len(segment.pieces) or (number - start >= RUN_PIECES and number not in continued):
+            pieces = segment.pieces[start:number]
+            yield _Run(segment, offset, pieces)
+            offset, start = offset + sum(pieces), number
