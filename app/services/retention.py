@@ -10,8 +10,9 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from app.engine import retention
-from app.engine.retention import Candidate, Decision, Forecast, Outlook, Plan
+from app.engine import retention, retention_forecast
+from app.engine.retention import Candidate, Decision, Plan
+from app.engine.retention_forecast import Forecast, Outlook
 from app.engine.schedule_times import ScheduleError
 from app.errors import InvalidInput
 from app.extensions import db
@@ -203,7 +204,7 @@ def _forecast(
         for run, schedules in future
     ]
     horizons = [now + timedelta(days=days) for days in HORIZONS]
-    return retention.forecast(candidates, rules.quotas, coming, horizons, expected)
+    return retention_forecast.forecast(candidates, rules.quotas, coming, horizons, expected)
 
 
 def _explained(

@@ -17,7 +17,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import func, select
 
 from app import queue
-from app.engine.retention import CATEGORIES, Decision, Forecast, Outlook
+from app.engine.retention import CATEGORIES, Decision
+from app.engine.retention_forecast import Forecast, Outlook
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
 from app.services import retention, settings

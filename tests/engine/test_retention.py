@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.engine import retention
-from app.engine.retention import CATEGORIES, DEFAULT_SET, Candidate, Outlook, Quotas, plan
+from app.engine.retention import CATEGORIES, DEFAULT_SET, Candidate, Quotas, plan
+from app.engine.retention_forecast import Outlook, forecast
 
 DEFAULT = {DEFAULT_SET: Quotas()}
 NONE = Quotas(0, 0, 0, 0)
@@ -177,7 +178,7 @@ def test_the_forecast_counts_what_the_quotas_will_keep() -> None:
     now = at("2026-01-10T04:00")
     future = [(at("2026-01-11T03:00") + timedelta(days=day), frozenset({DEFAULT_SET})) for day in range(400)]
     horizons = [now + timedelta(days=days) for days in (30, 90, 365)]
-    found = retention.forecast(backups, DEFAULT, future, horizons, 100)
+    found = forecast(backups, DEFAULT, future, horizons, 100)
     simulated = [Candidate(uuid.uuid4(), run, 100, verified=True) for run, _ in future if run <= horizons[-1]]
     assert found[-1].backups == len(plan([*backups, *simulated], DEFAULT, horizons[-1]).kept)
     assert [entry.at for entry in found] == horizons

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from app.engine.retention import Forecast
+from app.engine.retention_forecast import Forecast
 from app.services.calendar import Day
 from app.services.storage_history import Stored
 from app.services.timeline import Lane, Spot, Timeline, place_of

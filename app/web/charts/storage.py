@@ -4,7 +4,7 @@ is stretched to the picture; everything else is placed in percent."""
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from app.engine.retention import Forecast
+from app.engine.retention_forecast import Forecast
 from app.services.storage_history import Stored
 from app.web.filters import filesize
 
