@@ -27,7 +27,7 @@ from .errors import ArchiveError, DumpError
 from .files.documents import measure
 from .files.documents_writer import DocumentsWriter
 from .files.packers import packers
-from .memory import return_large_blocks
+from .memory import tune_malloc
 from .preflight import Source
 from .progress import Meter, Progress
 from .threads import quick_handover, threads_of_machine
@@ -95,7 +95,7 @@ def make_backup(
     does whatever `progress` raises at any time. Raise EngineError otherwise. Unless the archive was published, nothing of
     it stays behind.
     """
-    return_large_blocks()
+    tune_malloc()
     started_at = datetime.now(UTC)
     meter = Meter(progress, request.stall_seconds)
     meter.phase("preflight")

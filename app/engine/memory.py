@@ -8,14 +8,17 @@ import sys
 
 LARGE_BLOCK = 4 * 1024 * 1024
 KEPT = 32 * 1024 * 1024
+ARENAS = 4
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 
 @functools.cache
-def return_large_blocks() -> None:
+def tune_malloc() -> None:
     """Have glibc give blocks of 4 MiB and more back to the system as soon as they are freed (mallopt(3), M_MMAP_THRESHOLD),
-    and keep up to 32 MiB of smaller ones in each arena for the next time (M_TRIM_THRESHOLD).
+    keep up to 32 MiB of smaller ones in each arena for the next time (M_TRIM_THRESHOLD), and have no more than four arenas
+    (M_ARENA_MAX), however many threads there are.
 
     Left alone it raises the first limit with every such block it sees, up to 32 MiB, and keeps the blocks in an arena for
     each thread: some 150 MB that nobody uses. Told the first limit only it would keep nothing, and a restore would spend a
@@ -25,3 +28,4 @@ def return_large_blocks() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK)
         mallopt(_M_TRIM_THRESHOLD, KEPT)
+        mallopt(_M_ARENA_MAX, ARENAS)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..database.database_writer import front
 from ..errors import ArchiveError
 from ..files.documents_writer import INDEX_NAME
-from ..memory import return_large_blocks
+from ..memory import tune_malloc
 from ..progress import Meter, Progress
 from . import tar_headers
 from .archive_end import manifest_member
@@ -58,7 +58,7 @@ def verify_archive(
 
     Memory is bounded by a few pieces for each thread. Whatever `progress` raises ends the verification.
     """
-    return_large_blocks()
+    tune_malloc()
     meter = Meter(progress, stall_seconds)
     meter.phase("verify", path.stat().st_size if path.exists() else None)
     try:

@@ -13,7 +13,7 @@ import psycopg
 
 from ..database.postgres import one_line
 from ..errors import ArchiveError, EngineError, RestoreBlocked, RestoreError
-from ..memory import return_large_blocks
+from ..memory import tune_malloc
 from ..preflight import Source
 from ..progress import Meter, Progress
 from ..threads import threads_of_machine
@@ -55,7 +55,7 @@ def restore(
     `before_swap` is called when all is staged and verified; what it raises ends the restore, as does whatever `progress`
     raises before that. Raise RestoreBlocked for what the preview calls blockers, else EngineError.
     """
-    return_large_blocks()
+    tune_malloc()
     meter = Meter(progress, request.stall_seconds)
     origin = open_origin(request.archive, request.signing_key)
     journal = Journal(request.restore_id, journals.STAGING)
