@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -98,16 +99,27 @@ def test_a_limit_that_only_the_spooled_index_hits_is_told_too(
     assert list(storage_dir.iterdir()) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem in memory of 8 MB. Only root may make one."""
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A file system of about 8 MB: one in memory, and one in a file, which is written past the page cache. Root only."""
     folder = tmp_path / "disk"
     folder.mkdir(mode=0o700)
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "none", folder], capture_output=True, text=True
-    )
-    if made.returncode != 0:
-        pytest.skip(f"no filesystem can be mounted here: {made.stderr.strip()}")
+    if request.param == "tmpfs":
+        commands = [["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "none", folder]]
+    else:
+        image = tmp_path / "image"
+        with image.open("wb") as file:
+            file.truncate(9 * 1024 * 1024)
+        format_it = ["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", image]
+        commands = [format_it, ["mount", "-o", "loop", image, folder]]
+    for name, *arguments in commands:
+        command = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        made = subprocess.run([command, *arguments], capture_output=True, text=True) if command else None
+        if made is None or made.returncode != 0:
+            pytest.skip(f"no file system can be made here: {name}: {made.stderr.strip() if made else 'not found'}")
+    if request.param == "ext4":
+        (folder / "lost+found").rmdir()
+        folder.chmod(0o700)
     yield folder
     subprocess.run(["umount", folder], check=True)
 
