@@ -1,18 +1,33 @@
-"""Memory stays below 250 MB however wide the rows and however many the documents."""
+"""Memory stays below 250 MB however wide the rows, however many the documents and the threads."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from app.engine import ArchiveReader
-from tests.engine.test_documents_many import backup_in_a_process
+from tests.engine.archives import APP, backup
+from tests.engine.test_documents_many import ROOT, backup_in_a_process
 from tests.support.databases import SourceDatabase
 
 MOST = 250 * 10**6
+RESTORED = """
+import json, re, sys
+from pathlib import Path
+from uuid import uuid4
+from app.engine import RestoreRequest, Source, restore
+
+archive, url, documents, app, state, threads = sys.argv[1:]
+target = Source(url, Path(documents), app)
+key = b"a signing key for the tests"
+restore(RestoreRequest(Path(archive), target, Path(state), key, uuid4(), disk_reserve=0, threads=int(threads)))
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024)
+"""
 
 
 @pytest.mark.heavy
@@ -51,3 +66,38 @@ def test_a_large_table_and_many_documents(
     answer = backup_in_a_process(source_db.url, documents, storage_dir, threads=threads)
     assert answer["warnings"] == answer["problems"] == []
     assert answer["peak_bytes"] < MOST
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("threads", [2, 16])
+@pytest.mark.parametrize("rows", ["wide", "many"])
+def test_a_restore(
+    source_db: SourceDatabase, documents_dir: Path, storage_dir: Path, tmp_path: Path, threads: int, rows: str
+) -> None:
+    with psycopg.connect(source_db.url, autocommit=True) as connection:
+        if rows == "wide":
+            connection.execute("CREATE TABLE wide (id int, text text)")
+            for number, megabytes in enumerate((1, 64, 33, 64, 64)):
+                for_sql = "INSERT INTO wide SELECT %s, string_agg(md5(n::text), '') FROM generate_series(1, %s) n"
+                connection.execute(for_sql, [number, megabytes * 32_768])
+        else:
+            for table in ("fuel", "trips", "log"):
+                connection.execute(
+                    f"CREATE TABLE {table} AS SELECT n, md5(n::text) AS a, md5((n * 7)::text) AS b"
+                    " FROM generate_series(1, 2000000) n"
+                )
+    made = backup(source_db.url, documents_dir, storage_dir)
+    live, state = tmp_path / "live" / "documents", tmp_path / "state"
+    live.mkdir(parents=True)
+    arguments = [made.path, source_db.url, live, APP, state, threads]
+    done = subprocess.run(
+        [sys.executable, "-c", RESTORED, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    print("peak memory of the restore:", int(done.stdout) // 10**6, "MB")
+    assert int(done.stdout) < MOST
+    with psycopg.connect(source_db.url) as connection:
+        found = connection.execute("SELECT count(*) FROM pg_stat_user_tables").fetchone()
+    assert found == (1 if rows == "wide" else 3,)
