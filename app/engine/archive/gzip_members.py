@@ -48,14 +48,14 @@ FOOTER_SIZE = 10 + 2 + 4 + _FOOTER_FIELDS.size + 2 + 8
 
 def is_worth_deflating(data: Buffer) -> bool:
     """Given a file or a piece of one, return whether it is worth the work: not if it begins as compressed files do, else
-    if a probe from its middle shrinks enough."""
+    if a probe from its middle is plain text or shrinks enough."""
     view = memoryview(data)
     head = bytes(view[:12])
     if head.startswith(PACKED) or head[4:8] == b"ftyp" or (head[:4], head[8:]) == (b"RIFF", b"WEBP"):
         return False
     start = max(0, (len(view) - PROBE_BYTES) // 2)
-    probe = view[start : start + PROBE_BYTES]
-    if len(probe) < 64:
+    probe = bytes(view[start : start + PROBE_BYTES])
+    if len(probe) < 64 or probe.isascii():  # the eighth bit of ASCII is always spared
         return True
     return len(isal_zlib.compress(probe, 1)) < WORTH_DEFLATING * len(probe)
 
