@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from app.engine import ArchiveReader, BackupResult, verify_archive
+from app.engine.files import documents
+from app.engine.files.documents_packing import index_line
 from tests.engine.archives import APP, KEY, backup, leftovers, picture
 from tests.support.databases import SourceDatabase
 
@@ -211,3 +213,13 @@ def _give_to_nobody(top: Path, *folders: Path) -> None:
     for folder in folders:
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, 65_534, 65_534, follow_symlinks=False)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "symlink"])
+def test_a_line_of_the_index_is_json_whatever_the_names(kind: str) -> None:
+    odd = 'a "quoted" \\ name\n\t\x7f, é, 🏍 and \udcff'
+    entry = documents.Document(f"{odd}/{odd}", kind, 7, 0o640, 1_700_000_000_123_456_789, 0, 4_000_000_000, odd)
+    line = json.loads(index_line(entry, "0f" * 32, 512).complete(4096))
+    facts = {"path": entry.path, "kind": kind, "mode": 0o640, "mtime_ns": entry.mtime_ns, "uid": 0, "gid": entry.gid}
+    of_kind = {"file": {"size": 7, "sha256": "0f" * 32}, "folder": {}, "symlink": {"target": odd}}
+    assert line == {**facts, "user": "root", "group": "", **of_kind[kind], "member": 4096, "skip": 512}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 from ..errors import SourceError
 
@@ -32,8 +32,7 @@ class Folder:
         return type(None), ()  # what is sent to another process arrives there without its open folders
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """An entry below the documents folder. `path` is relative to it, "" is the folder itself.
 
     `kind` is file, folder or symlink; sizes are bytes, `mtime_ns` nanoseconds since the epoch. Names that are not UTF-8
@@ -181,17 +180,11 @@ def reason_of(error: OSError) -> str:
     return f"it could not be read ({error.strerror})"
 
 
-def read_ahead(document: Document, folder: Folder) -> None:
-    """Given a file entry that will be read soon and its folder, have the disk begin. What is wrong shows at the reading."""
-    with contextlib.suppress(OSError):
-        fd = os.open(document.name, _FILE_FLAGS, dir_fd=folder.fd)
-        try:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(fd)
+Opened: TypeAlias = tuple[int, os.stat_result]
+"""A descriptor of a file, and the file's state when it was opened."""
 
 
-def open_file(document: Document, folder: Folder | None = None) -> tuple[int, os.stat_result]:
+def open_file(document: Document, folder: Folder | None = None) -> Opened:
     """Given a file entry and its folder, if it has none of its own, return a descriptor of it and its state.
 
     Raise OSError, also where it is no file any more.
@@ -212,8 +205,7 @@ def has_changed(before: os.stat_result, fd: int, read: int) -> bool:
     return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or read != before.st_size
 
 
-@dataclass(frozen=True)
-class ReadDocument:
+class ReadDocument(NamedTuple):
     """A small file as it was read."""
 
     document: Document
@@ -234,11 +226,18 @@ class GrownTooLarge(Exception):
     """A small file is not small any more."""
 
 
-def read_small(document: Document, folder: Folder | None = None, longest: int | None = None) -> ReadDocument:
-    """Given a file entry of modest size and its folder, if it has none of its own, return it as read; read again once if it
-    changed meanwhile. Raise OSError, and GrownTooLarge if it has more than `longest` bytes by now."""
+def read_small(
+    document: Document,
+    open_it: Callable[[Document], Opened] | None = None,
+    longest: int | None = None,
+    opened: Opened | None = None,
+) -> ReadDocument:
+    """Given a file entry of modest size, and how it is opened if it has no folder of its own, return it as read; read again
+    once if it changed meanwhile. `opened`, if it is open already, is closed. Raise OSError, and GrownTooLarge if it has more
+    than `longest` bytes by now."""
     for attempt in (1, 2):
-        fd, before = open_file(document, folder)
+        fd, before = opened or (open_it or open_file)(document)
+        opened = None
         try:
             if longest is not None and before.st_size > longest:
                 raise GrownTooLarge
@@ -250,7 +249,7 @@ def read_small(document: Document, folder: Folder | None = None, longest: int | 
             break
     as_read = _document(document.path, before, "file", None)
     if as_read.size != len(data):
-        as_read = replace(as_read, size=len(data))
+        as_read = as_read._replace(size=len(data))
     return ReadDocument(as_read, data, hashlib.sha256(data).hexdigest(), changed)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from json.encoder import encode_basestring_ascii as _quoted
+from typing import NamedTuple
 
 from ..archive import tar_headers
 from ..archive.gzip_members import Buffer, is_worth_deflating, member
@@ -13,8 +13,6 @@ from . import documents
 from .documents import Document, ReadDocument, shown
 
 FOLDER_NAME = "documents"
-
-_as_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def tar_path(path: str) -> str:
@@ -38,16 +36,19 @@ def tar_header(entry: Document) -> bytes:
     )
 
 
-def index_facts(entry: Document, sha256: str = "") -> dict[str, Any]:
-    """Given an entry, return its line in the index but for where it lies in the archive."""
-    facts: dict[str, Any] = {"path": entry.path, "kind": entry.kind, "mode": entry.mode, "mtime_ns": entry.mtime_ns}
-    facts |= {"uid": entry.uid, "gid": entry.gid}
-    facts |= {"user": tar_headers.user_name(entry.uid), "group": tar_headers.group_name(entry.gid)}
+def index_facts(entry: Document, sha256: str = "") -> str:
+    """Given an entry, return its line in the index but for where it lies in the archive: JSON that is still open.
+
+    By hand, as there may be millions of them, and `json` takes three times as long for one.
+    """
+    user, group = tar_headers.user_name(entry.uid), tar_headers.group_name(entry.gid)
+    facts = (
+        f'{{"path":{_quoted(entry.path)},"kind":"{entry.kind}","mode":{entry.mode},"mtime_ns":{entry.mtime_ns},'
+        f'"uid":{entry.uid},"gid":{entry.gid},"user":{_quoted(user)},"group":{_quoted(group)}'
+    )
     if entry.kind == "file":
-        facts |= {"size": entry.size, "sha256": sha256}
-    if entry.kind == "symlink":
-        facts["target"] = entry.target
-    return facts
+        return f'{facts},"size":{entry.size},"sha256":"{sha256}"'
+    return f'{facts},"target":{_quoted(entry.target)}' if entry.kind == "symlink" else facts
 
 
 def changed_warning(path: str, read: int, size: int) -> str:
@@ -56,8 +57,7 @@ def changed_warning(path: str, read: int, size: int) -> str:
     return f"{shown(path)}: it changed while it was read; this backup holds the {read} bytes that were read{missing}."
 
 
-@dataclass(frozen=True)
-class IndexLine:
+class IndexLine(NamedTuple):
     """An entry's line in the index but for the member that holds it: `facts` is the JSON up to there, `skip` the number of
     bytes in front of its content in that member, `size` that of the content."""
 
@@ -73,8 +73,8 @@ class IndexLine:
 
 def index_line(entry: Document, sha256: str, skip: int) -> IndexLine:
     """Given an entry, its content's SHA-256 and where that begins in its member, return its line."""
-    facts = _as_json(index_facts(entry, sha256)).encode()
-    return IndexLine(facts[:-1], entry.kind, entry.size if entry.kind == "file" else 0, skip)
+    size = entry.size if entry.kind == "file" else 0
+    return IndexLine(index_facts(entry, sha256).encode("ascii"), entry.kind, size, skip)
 
 
 @dataclass(frozen=True)

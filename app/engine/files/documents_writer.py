@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -128,8 +127,7 @@ class DocumentsWriter:
                 self._warn(f"{shown(document.path)}: {documents.reason_of(error)}; it is not in this backup.")
                 return
             try:
-                entry = replace(
-                    document,
+                entry = document._replace(
                     size=before.st_size,
                     mode=before.st_mode & 0o7777,
                     mtime_ns=before.st_mtime_ns,

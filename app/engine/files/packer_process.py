@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import os
 import signal
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from ..processes import die_with_parent
 from . import documents
-from .documents import Document, Folder, ReadDocument
+from .documents import Document, Folder, Opened, ReadDocument
 from .documents_packing import Batch, pack
 
 LONGEST_READ = 6 * 1024 * 1024
 """A file that has grown beyond so many bytes since the walk saw it is left to the sender."""
+FILES_AHEAD = 32
+"""So many files are open before they are read: enough for a disk to choose from, far from any limit of open files."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,38 @@ class Folders:
         return self._folder
 
 
+class FilesAhead:
+    """Reads the files among the given entries, in their order; the next ones are open by then, and the disk is at them."""
+
+    def __init__(self, entries: Sequence[Document], folders: Folders) -> None:
+        self._folders = folders
+        self._coming = (entry for entry in entries if entry.kind == "file")
+        self._opened: deque[Opened | None] = deque()
+
+    def read(self, document: Document) -> ReadDocument:
+        """Given the next file, return it as read. Raise OSError and GrownTooLarge as `read_small` does."""
+        for coming in itertools.islice(self._coming, FILES_AHEAD - len(self._opened)):
+            self._opened.append(self._open_ahead(coming))
+        return documents.read_small(document, self._open, LONGEST_READ, self._opened.popleft())
+
+    def _open(self, document: Document) -> Opened:
+        return documents.open_file(document, self._folders.of(document.path))
+
+    def _open_ahead(self, document: Document) -> Opened | None:
+        try:
+            opened = self._open(document)
+        except OSError:  # the reading will tell
+            return None
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(opened[0], 0, 0, os.POSIX_FADV_WILLNEED)
+        return opened
+
+    def close(self) -> None:
+        for opened in self._opened:
+            if opened is not None:
+                os.close(opened[0])
+
+
 def serve(connections: Sequence[int], root: int, memory_fd: int) -> None:
     """Given a socket for each helper, the open documents folder and the shared memory, be one helper and start the others.
     Return when the sender has gone."""
@@ -79,17 +115,11 @@ def serve(connections: Sequence[int], root: int, memory_fd: int) -> None:
 
 
 def _do(task: Task, folders: Folders, room: memoryview) -> Answer:
-    def read(document: Document) -> ReadDocument:
-        return documents.read_small(document, folders.of(document.path), LONGEST_READ)
-
-    with contextlib.suppress(OSError):  # the reading will tell
-        for entry in task.entries:
-            if entry.kind == "file":
-                documents.read_ahead(entry, folders.of(entry.path))
-    try:
-        parts, batch = pack(task.entries, read)
-    except documents.GrownTooLarge:
-        return Answer(None)
+    with contextlib.closing(FilesAhead(task.entries, folders)) as ahead:
+        try:
+            parts, batch = pack(task.entries, ahead.read)
+        except documents.GrownTooLarge:
+            return Answer(None)
     length = sum(map(len, parts))
     if length > task.room:
         return Answer(None)
