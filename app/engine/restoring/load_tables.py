@@ -29,7 +29,8 @@ AND objid = pg_catalog.to_regclass(%s) AND deptype = 'e'
 
 
 class TableLoader:
-    """Given an archive, the connections to work with and how to run a statement on one of them, fills tables.
+    """Given an archive, the connections to work with, how many of them can be busy at once, and how to run a statement on
+    one of them, fills tables.
 
     `superuser`, if given, fills the tables of extensions that the others may not. Raise RestoreError where the server
     refuses or the rows are not what the manifest says.
@@ -39,12 +40,13 @@ class TableLoader:
         self,
         reader: ArchiveReader,
         connections: Sequence[Connection],
+        threads: int,
         run: Callable[[Connection, bytes], None],
         meter: Meter,
         superuser: Connection | None,
     ) -> None:
         self._reader = reader
-        self._threads = len(connections)
+        self._threads = threads
         self._run = run
         self._meter = meter
         self._superuser = superuser
