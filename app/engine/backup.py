@@ -24,9 +24,9 @@ from .database.database_writer import DatabaseWriter, WrittenDump, database_path
 from .database.parallel_dump import parallel_dump
 from .database.postgres import Snapshot
 from .errors import ArchiveError, DumpError
-from .files.documents import measure
+from .files.documents import FolderSize, measure
 from .files.documents_writer import DocumentsWriter
-from .files.packers import packers
+from .files.packers import Packers, packers
 from .memory import tune_malloc
 from .preflight import Source
 from .progress import Meter, Progress
@@ -144,26 +144,55 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
         client = find_client(connection.info.server_version // 10000, source.pg_bin_dir)
         try:
             with postgres.snapshot(connection, meter.tick) as snapshot:
-                documents_size = measure(source.documents_dir, meter.tick)
                 tables_bytes = sum(table.size_bytes for table in snapshot.tables)
-                preflight.check_room(request.storage_dir, tables_bytes, documents_size, request.disk_reserve)
-                threads, root = threads_of_machine(request.threads), source.documents_dir
+                preflight.check_room(request.storage_dir, tables_bytes, FolderSize(0, 0), request.disk_reserve)
+                threads = threads_of_machine(request.threads)
                 with (
                     writing(partial, request.disk_reserve, meter, threads) as pipeline,
-                    packers(root, documents_size.bytes, threads, pipeline.limit, request.backup_id) as helpers,
+                    contextlib.ExitStack() as until_written,
                 ):
-                    meter.phase("database", tables_bytes)
-                    written = _write_database(request, client, snapshot, pipeline, meter, started_at, warn)
+                    ahead = _DocumentsAhead(request, tables_bytes, pipeline, meter, until_written)
+                    written = _write_database(request, client, snapshot, pipeline, meter, started_at, warn, ahead)
                     connection.execute("COMMIT")  # the tables' locks are not needed for the documents
-                    meter.phase("documents", documents_size.bytes)
-                    writer = DocumentsWriter(pipeline, meter, warn, request.storage_dir, helpers)
+                    meter.phase("documents", ahead.size.bytes)
+                    writer = DocumentsWriter(pipeline, meter, warn, request.storage_dir, ahead.helpers)
                     with contextlib.closing(writer):
-                        documents = writer.write(root)
+                        documents = writer.write(source.documents_dir)
                     database = _database_part(source, client, snapshot, written)
                     _write_end(request, pipeline.file, started_at, written.head, database, documents, warn)
                     pipeline.file.sync(meter.tick)
         except psycopg.Error as error:
             raise DumpError(f"The database connection was lost: {postgres.one_line(error)}") from error
+
+
+class _DocumentsAhead:
+    """What is known of the documents before they are written. Called while pg_dump reads the catalogs, it measures them,
+    makes sure that all has room on the disk, and starts the helpers, which run until `until_written` is left."""
+
+    def __init__(
+        self,
+        request: BackupRequest,
+        tables_bytes: int,
+        pipeline: MemberPipeline,
+        meter: Meter,
+        until_written: contextlib.ExitStack,
+    ) -> None:
+        self._request = request
+        self._tables_bytes = tables_bytes
+        self._pipeline = pipeline
+        self._meter = meter
+        self._until_written = until_written
+        self.size = FolderSize(0, 0)
+        self.helpers: Packers | None = None
+
+    def __call__(self) -> None:
+        request, root = self._request, self._request.source.documents_dir
+        self.size = measure(root, self._meter.tick)
+        preflight.check_room(request.storage_dir, self._tables_bytes, self.size, request.disk_reserve)
+        threads, slots = threads_of_machine(request.threads), self._pipeline.limit
+        helpers = packers(root, self.size.bytes, threads, slots, request.backup_id)
+        self.helpers = self._until_written.enter_context(helpers)
+        self._meter.phase("database", self._tables_bytes)
 
 
 def _write_database(
@@ -174,10 +203,12 @@ def _write_database(
     meter: Meter,
     started_at: datetime,
     warn: Warnings,
+    meanwhile: Callable[[], None],
 ) -> WrittenDump:
     writer = DatabaseWriter(pipeline, meter, request.source.app_name, int(started_at.timestamp()))
     order = dump.DumpOrder(client, request.source.database_url, snapshot.id, request.backup_id)
-    for warning in parallel_dump(order, snapshot.tables, threads_of_machine(request.threads), meter, writer):
+    threads = threads_of_machine(request.threads)
+    for warning in parallel_dump(order, snapshot.tables, threads, meter, writer, meanwhile):
         warn(warning)
     return writer.finish()
 

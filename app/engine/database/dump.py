@@ -84,13 +84,17 @@ def check_end(child: Child) -> list[str]:
     return [f"pg_dump: {line}" for line in messages.splitlines() if line.strip()]
 
 
-def dump(order: DumpOrder, meter: Meter, take: Callable[[Event], None]) -> list[str]:
+def dump(
+    order: DumpOrder, meter: Meter, take: Callable[[Event], None], meanwhile: Callable[[], None] = lambda: None
+) -> list[str]:
     """Given an order, pass each event of the dump to `take` and return pg_dump's warnings.
 
+    `meanwhile` is called once pg_dump runs: it has the catalogs to read before it writes anything.
     Raise DumpError unless pg_dump ended with 0 and its text is complete to its last line.
     """
     splitter = DumpSplitter()
     with started(order) as child:
+        meanwhile()
         for chunk in chunks(child, meter):
             for event in splitter.feed(chunk):
                 take(event)

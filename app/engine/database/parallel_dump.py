@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..processes import PIPE_BYTES, Child
@@ -24,21 +25,27 @@ LARGE_TABLE_BYTES = 256 * 1024 * 1024
 
 
 def parallel_dump(
-    order: DumpOrder, tables: list[SourceTable], threads: int, meter: Meter, writer: DatabaseWriter
+    order: DumpOrder,
+    tables: list[SourceTable],
+    threads: int,
+    meter: Meter,
+    writer: DatabaseWriter,
+    meanwhile: Callable[[], None],
 ) -> list[str]:
     """Given an order for the whole database, write its dump and return pg_dump's warnings.
 
-    With fewer than three threads or no large table one pg_dump does it all. Raise DumpError as `dump` does.
+    With fewer than three threads or no large table one pg_dump does it all. `meanwhile` is called while the first of them
+    reads the catalogs. Raise DumpError as `dump` does.
     """
     large = [table for table in tables if table.size_bytes >= LARGE_TABLE_BYTES]
     if threads < PARALLEL_FROM_THREADS or not large:
-        return dump(order, meter, writer.take)
+        return dump(order, meter, writer.take, meanwhile)
     large.sort(key=lambda table: table.size_bytes, reverse=True)
     patterns = [_pattern(table) for table in large]
     rest = ("--section=data", *(f"--exclude-table-data={pattern}" for pattern in patterns))
     orders = deque([replace(order, options=rest)])
     orders += [replace(order, options=("--section=data", "--strict-names", f"--table={pattern}")) for pattern in patterns]
-    warnings = dump(replace(order, options=("--section=pre-data",)), meter, writer.take)
+    warnings = dump(replace(order, options=("--section=pre-data",)), meter, writer.take, meanwhile)
     warnings += _dump_side_by_side(orders, max(2, threads // 2), meter, writer)
     warnings += dump(replace(order, options=("--section=post-data",)), meter, writer.take)
     return list(dict.fromkeys(warnings))
