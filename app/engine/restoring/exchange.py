@@ -115,7 +115,8 @@ def _sessions_ended(helper: Connection, oids: list[int]) -> Iterator[None]:
             with contextlib.suppress(psycopg.Error):
                 helper.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datid = ANY(%s::oid[]) AND pid <> pg_backend_pid()",
+                    # Autovacuum's belong to nobody: we may not end them, the renaming does.
+                    " WHERE datid = ANY(%s::oid[]) AND usesysid IS NOT NULL AND pid <> pg_backend_pid()",
                     [oids],
                 )
             if over.wait(0.02):

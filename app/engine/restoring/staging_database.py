@@ -105,13 +105,25 @@ def create(connection: Connection, name: str, facts: dict[str, Any], owner: str)
     return int(row["oid"])
 
 
+_END_SESSIONS: LiteralString = """
+SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+WHERE datname = %s AND pg_catalog.pg_has_role(usesysid, 'USAGE')
+"""
+
+
 def drop(connection: Connection, name: str, oid: int | None = None) -> None:
     """Given a maintenance connection, drop a database and end its sessions; with an oid only if it is that very one."""
     row = connection.execute("SELECT oid::bigint AS oid FROM pg_database WHERE datname = %s", [name]).fetchone()
     if row is None or (oid is not None and row["oid"] != oid):
         return
     _end_prepared(connection, name)
-    connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
+    try:
+        connection.execute(statement + sql.SQL(" WITH (FORCE)"))
+    except psycopg.errors.InsufficientPrivilege:
+        # To all but superusers FORCE is refused while autovacuum works there, which a DROP without it ends by itself.
+        connection.execute(_END_SESSIONS, [name])
+        connection.execute(statement)
 
 
 def _end_prepared(connection: Connection, name: str) -> None:
