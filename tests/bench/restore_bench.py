@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -51,6 +52,8 @@ def table(stage: Stage, runs: int) -> str:
         dump = work / "dump"
         places = {"BIN": str(stage.bin_dir), "URL": stage.url, "DUMP": str(dump)}
         timed(["bash", "-c", '"$BIN/pg_dump" -Fd -j2 -f "$DUMP" "$URL"'], places)
+        # Ours come first, and an archive is written past the page cache: the later ones would find it read already.
+        subprocess.run(["cat", archive, *dump.iterdir()], stdout=subprocess.DEVNULL, check=True)
         for _ in range(runs):
             _run_all(stage, work, archive, dump, figures)
     finally:
