@@ -165,34 +165,27 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
             raise DumpError(f"The database connection was lost: {postgres.one_line(error)}") from error
 
 
+@dataclass
 class _DocumentsAhead:
     """What is known of the documents before they are written. Called while pg_dump reads the catalogs, it measures them,
     makes sure that all has room on the disk, and starts the helpers, which run until `until_written` is left."""
 
-    def __init__(
-        self,
-        request: BackupRequest,
-        tables_bytes: int,
-        pipeline: MemberPipeline,
-        meter: Meter,
-        until_written: contextlib.ExitStack,
-    ) -> None:
-        self._request = request
-        self._tables_bytes = tables_bytes
-        self._pipeline = pipeline
-        self._meter = meter
-        self._until_written = until_written
-        self.size = FolderSize(0, 0)
-        self.helpers: Packers | None = None
+    request: BackupRequest
+    tables_bytes: int
+    pipeline: MemberPipeline
+    meter: Meter
+    until_written: contextlib.ExitStack
+    size: FolderSize = field(default=FolderSize(0, 0))
+    helpers: Packers | None = None
 
     def __call__(self) -> None:
-        request, root = self._request, self._request.source.documents_dir
-        self.size = measure(root, self._meter.tick)
-        preflight.check_room(request.storage_dir, self._tables_bytes, self.size, request.disk_reserve)
-        threads, slots = threads_of_machine(request.threads), self._pipeline.limit
+        request, root = self.request, self.request.source.documents_dir
+        self.size = measure(root, self.meter.tick)
+        preflight.check_room(request.storage_dir, self.tables_bytes, self.size, request.disk_reserve)
+        threads, slots = threads_of_machine(request.threads), self.pipeline.limit
         helpers = packers(root, self.size.bytes, threads, slots, request.backup_id)
-        self.helpers = self._until_written.enter_context(helpers)
-        self._meter.phase("database", self._tables_bytes)
+        self.helpers = self.until_written.enter_context(helpers)
+        self.meter.phase("database", self.tables_bytes)
 
 
 def _write_database(
