@@ -13,9 +13,10 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine import discard, restore
-from app.engine.restoring import staging_database
+from app.engine.restoring import exchange, staging_database
 from tests.engine.test_restore_killed import SCRIPT
 from tests.support.databases import SourceDatabase, admin_connection
+from tests.support.processes import wait_until
 from tests.support.restoring import pristine
 
 SLOW_TO_VACUUM = """
@@ -55,6 +56,19 @@ def test_its_owner_drops_a_database_that_autovacuum_is_at(source_db_each: Source
                 idle.execute("SELECT 1")
         with admin_connection(source.server) as admin:
             assert admin.execute("SELECT FROM pg_database WHERE datname = %s", [source.name]).fetchone() is None
+
+
+def test_its_owner_ends_the_sessions_of_a_database_that_autovacuum_is_at(source_db_each: SourceDatabase) -> None:
+    """Where the server answers an attempt to end autovacuum's with an error, nobody else's would end either."""
+    source = source_db_each
+    with autovacuum_at(source.server, source.name, source.url), psycopg.connect(source.url) as idle:
+        with staging_database.maintenance(source.url, uuid4()) as helper, admin_connection(source.server) as admin:
+            oid = exchange.live_oid(helper, source.name)
+            assert oid is not None
+            with exchange.sessions_ended(helper, [oid]):
+                still_there = "SELECT FROM pg_stat_activity WHERE pid = %s"
+                assert wait_until(lambda: admin.execute(still_there, [idle.info.backend_pid]).fetchone() is None)
+            assert admin.execute(_WORKERS, [source.name]).fetchone() != (0,), "autovacuum had left; nothing was tried"
 
 
 def test_a_restore_replaces_a_database_that_autovacuum_is_at(pg: EmbeddedPostgres, tmp_path: Path) -> None:

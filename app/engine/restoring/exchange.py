@@ -71,7 +71,7 @@ def exchange_databases(connection: Connection, helper: Connection, pair: Databas
         _check_sessions(connection, outgoing)
         began = time.monotonic()
         try:
-            with connection.transaction(), _sessions_ended(helper, [outgoing, incoming]):
+            with connection.transaction(), sessions_ended(helper, [outgoing, incoming]):
                 connection.execute("SET LOCAL lock_timeout = '10s'")
                 # The folder follows at once: the server may not lose this commit in a crash.
                 connection.execute("SET LOCAL synchronous_commit = on")
@@ -106,7 +106,7 @@ def _rename(connection: Connection, name: str, new_name: str) -> None:
 
 
 @contextlib.contextmanager
-def _sessions_ended(helper: Connection, oids: list[int]) -> Iterator[None]:
+def sessions_ended(helper: Connection, oids: list[int]) -> Iterator[None]:
     """End the sessions of these databases again and again while the block runs."""
     over = threading.Event()
 
