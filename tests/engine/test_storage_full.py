@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +17,12 @@ from typing import Any
 
 import pytest
 
-from app.engine import DiskFullError, verify_archive
+from app.engine import DiskFullError, preflight, verify_archive
 from app.engine.files import documents_writer
+from app.engine.files.documents import FolderSize
 from tests.engine.archives import APP, KEY, backup, leftovers
 from tests.support.databases import SourceDatabase
+from tests.support.dumping import children_named
 
 ROOT = Path(__file__).resolve().parents[2]
 _LIMITED = """
@@ -169,13 +173,57 @@ def test_a_disk_that_fills_up_under_the_spooled_index_is_told(
     assert leftovers(small_disk) == ["filler"]
 
 
-def test_a_reserve_that_is_not_free_is_told_before_the_first_byte(
-    small_database: SourceDatabase, documents: Path, storage_dir: Path
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """For each time that the room on the disk is looked at, how many pg_dumps of ours run then."""
+    seen: list[int] = []
+    real = preflight.check_room
+
+    def check_room(*given: Any) -> None:
+        seen.append(len(children_named("pg_dump")))
+        real(*given)
+
+    monkeypatch.setattr(preflight, "check_room", check_room)
+    return seen
+
+
+def test_a_reserve_that_is_not_free_is_told_before_pg_dump_is_started(
+    small_database: SourceDatabase, documents: Path, storage_dir: Path, looked: list[int]
 ) -> None:
-    with pytest.raises(DiskFullError, match="free some room or move BACKUP_STORAGE_DIR") as caught:
+    with pytest.raises(DiskFullError) as caught:
         backup(small_database.url, documents, storage_dir, disk_reserve=10**18)
+    _assert_told(str(caught.value))
     assert f"{10**12} MB stay free" in str(caught.value)
+    assert looked == [0]
     assert list(storage_dir.iterdir()) == []
+
+
+def test_documents_that_will_not_fit_are_told_and_end_pg_dump(
+    small_database: SourceDatabase, documents: Path, storage_dir: Path, looked: list[int]
+) -> None:
+    film = documents / "film.mov"
+    with film.open("wb") as file:
+        file.truncate(3 * _room(storage_dir))
+    with pytest.raises(DiskFullError) as caught:
+        backup(small_database.url, documents, storage_dir)
+    _assert_told(str(caught.value))
+    needed = re.search(r"The archive may need (\d+) MB", str(caught.value))
+    assert needed is not None
+    assert 0 <= int(needed[1]) - film.stat().st_size // 10**6 < 20
+    assert looked == [0, 1]
+    assert list(storage_dir.iterdir()) == []
+    assert children_named("pg_dump") == []
+
+    film.unlink()
+    assert verify_archive(backup(small_database.url, documents, storage_dir).path, KEY).ok
+
+
+@pytest.mark.parametrize(("share", "fits"), [(1.0, True), (8.0, False)])
+def test_how_much_room_is_asked_for_grows_with_the_tables(storage_dir: Path, share: float, fits: bool) -> None:
+    tables = int(_room(storage_dir) * share)
+    refused = contextlib.nullcontext() if fits else pytest.raises(DiskFullError)
+    with refused:
+        preflight.check_room(storage_dir, tables, FolderSize(0, 0), 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
