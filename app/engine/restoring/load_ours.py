@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import LiteralString
@@ -14,7 +16,7 @@ from ..archive.archive_reader import ArchiveReader
 from ..archive.manifest import Segment
 from ..database.dump_splitter import END_LINE, parse_copy
 from ..database.sql_scanner import StatementScanner
-from ..errors import RestoreError
+from ..errors import RestoreError, SourceError
 from ..progress import Meter
 from .load_plan import Key, PostData, foreign_key
 from .load_role import NEEDS_SUPERUSER
@@ -80,15 +82,21 @@ class ArchiveLoader:
         superuser: Callable[[], Connection] | None = None,
     ) -> None:
         self._reader = reader
-        self._superuser = superuser() if superuser is not None else None
         self._last: list[bytes] = []
         self._meter = meter
-        threads = max(1, threads)
-        self._connections = [connect() for _ in range(threads + SESSIONS_MORE)]
-        for connection in self._connections:
-            connection.execute(SESSION)
         self._warnings: list[str] = []
-        self._tables = TableLoader(reader, self._connections, threads, self._run, meter, self._superuser)
+        threads = max(1, threads)
+        with contextlib.ExitStack() as sessions:
+            self._superuser = sessions.enter_context(closing(superuser())) if superuser is not None else None
+            self._connections = [sessions.enter_context(closing(connect()))]
+            with contextlib.suppress(SourceError):  # fewer do: the role or the server may have no more to give
+                while len(self._connections) < threads + SESSIONS_MORE:
+                    self._connections.append(sessions.enter_context(closing(connect())))
+            for connection in self._connections:
+                connection.execute(SESSION)
+            threads = min(threads, len(self._connections))
+            self._tables = TableLoader(reader, self._connections, threads, self._run, meter, self._superuser)
+            self._sessions = sessions.pop_all()
 
     def load(self) -> Loaded:
         """Load everything and return what was loaded."""
@@ -115,10 +123,7 @@ class ArchiveLoader:
     def close(self) -> None:
         """End the threads and the connections."""
         self._tables.close()
-        for connection in self._connections:
-            connection.close()
-        if self._superuser is not None:
-            self._superuser.close()
+        self._sessions.close()
 
     def _statements(self, segments: Sequence[Segment]) -> Iterator[bytes]:
         """Yield the statements of SQL segments, without the COPY statements and the ends of their data."""
