@@ -19,28 +19,35 @@ SIGNATURE_CONTEXT = b"backup archive manifest, format 1\0"
 LARGEST_NUMBER = 2**62
 
 Part = TypeVar("Part")
-_hints: Callable[[Any], dict[str, Any]] = functools.cache(get_type_hints)
 
 
 def checked(kind: type[Part], values: dict[str, Any]) -> Part:
     """Given a dataclass and values for its fields, return one. Raise TypeError unless each value has its field's type."""
     part = kind(**values)
-    for name, hint in _hints(kind).items():
-        if not _fits(getattr(part, name), hint):
+    for name, fits in _checks(kind):
+        if not fits(getattr(part, name)):
             raise TypeError(f"{name} has the wrong type")
     return part
 
 
-def _fits(value: object, hint: Any) -> bool:
-    if hint is Any:
-        return True
-    if get_origin(hint) is list:
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
-    if get_origin(hint) is dict:
-        return isinstance(value, dict) and all(_fits(item, get_args(hint)[1]) for item in value.values())
+def _find_checks(kind: Any) -> list[tuple[str, Callable[[Any], bool]]]:
+    """Given a dataclass, return for each field a function that says whether a value has its type."""
+    return [(name, _check(hint)) for name, hint in get_type_hints(kind).items() if hint is not Any]
+
+
+_checks: Callable[[Any], list[tuple[str, Callable[[Any], bool]]]] = functools.cache(_find_checks)
+
+
+def _check(hint: Any) -> Callable[[Any], bool]:
+    origin = get_origin(hint)
+    if origin in (list, dict):
+        inner = _check(get_args(hint)[-1])
+        return lambda value: isinstance(value, origin) and all(map(inner, value if origin is list else value.values()))
     if hint is int:
-        return type(value) is int and abs(value) < LARGEST_NUMBER
-    return isinstance(value, hint)
+        return lambda value: type(value) is int and abs(value) < LARGEST_NUMBER
+    if hint is Any:
+        return lambda value: True
+    return lambda value: isinstance(value, hint)
 
 
 @dataclass(frozen=True)

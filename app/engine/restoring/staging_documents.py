@@ -19,6 +19,7 @@ from ..files.documents_writer import LARGE_FILE
 
 LONGEST_NAME = 255
 LONGEST_PATH = 4096
+_NO_NAMES = frozenset((b"", b".", b".."))
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -26,8 +27,8 @@ def check_path(path: str) -> None:
     """Given a path from an archive, raise RestoreError unless it stays below the folder it is unpacked to."""
     raw = os.fsencode(path)
     parts = raw.split(b"/")
-    bad = raw.startswith(b"/") or b"\0" in raw or any(part in (b"", b".", b"..") for part in parts)
-    if bad or len(raw) > LONGEST_PATH or any(len(part) > LONGEST_NAME for part in parts):
+    bad = b"\0" in raw or not _NO_NAMES.isdisjoint(parts)
+    if bad or len(raw) > LONGEST_PATH or max(map(len, parts)) > LONGEST_NAME:
         raise RestoreError(
             f"The archive holds the document name {shown(path)[:200]!r}, which no backup makes; it was refused."
         )
@@ -83,7 +84,7 @@ class StagingFolder:
         check_path(entry.path)
         digest, written = hashlib.sha256(), 0
         try:
-            fd = os.open(self.path / entry.path, _WRITE_FLAGS, 0o600)
+            fd = os.open(f"{self.path}/{entry.path}", _WRITE_FLAGS, 0o600)
         except OSError as error:
             raise _refused(entry, error) from error
         try:
