@@ -15,7 +15,7 @@ from app.models.backup_history import LIVE
 __all__ = ["WAITING", "Cancelled", "Lost"]
 
 Row = Restore
-_steps = Steps(Restore, "restore", "check")
+_steps = Steps(Restore, "restore", "prepare")
 
 job_id = _steps.job_id
 claim = _steps.claim

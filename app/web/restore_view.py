@@ -15,8 +15,8 @@ SCOPE_WORDS = {"all": "the database and the documents", "database": "the databas
 # In the engine's order, with the safety backup before it: a short name for the list of steps, and what is being done.
 STEPS = {
     "safety_backup": ("Safety backup", "Backing up the present state first"),
-    "check": ("Check", "Checking the archive"),
     "prepare": ("Prepare", "Looking at the server and the disk"),
+    "check": ("Check", "Checking the archive"),
     "database": ("Tables", "Loading the tables beside the live ones"),
     "indexes": ("Indexes", "Building indexes and keys"),
     "documents": ("Documents", "Laying out the documents beside the live ones"),
@@ -87,8 +87,8 @@ def restore_steps(restore: Restore) -> dict[str, str]:
 def reached(restore: Restore, phase: str | None) -> int:
     """Given a restore and its phase, return the index of its step, -1 before the first one."""
     order = list(restore_steps(restore))
-    # The archive may be looked at before the safety backup: that step is not done then.
-    early = phase == "check" and restore.safety_backup and restore.safety_backup_id is None
+    # A restore begins, and may look at the archive, before the safety backup: that step is not done then.
+    early = phase in ("prepare", "check") and restore.safety_backup and restore.safety_backup_id is None
     return order.index(phase) if phase in order and not early else -1
 
 

@@ -24,7 +24,7 @@ from tests.engine.test_restore_killed import SCRIPT, change
 from tests.support.databases import admin_connection
 from tests.support.restoring import Live, Pristine, pristine
 
-PHASES = ["check", "prepare", "database", "indexes", "documents", "verify", "swap", "health"]
+PHASES = ["prepare", "check", "database", "indexes", "documents", "verify", "swap", "health"]
 
 
 class Stop(Exception):

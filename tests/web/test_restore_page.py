@@ -30,7 +30,7 @@ def test_page_and_live_update_show_the_same_progress(admin: Browser) -> None:
 
 
 def test_every_phase_of_the_engine_has_words_and_a_step() -> None:
-    phases = ("safety_backup", "check", "prepare", "database", "indexes", "documents", "verify", "swap", "health")
+    phases = ("safety_backup", "prepare", "check", "database", "indexes", "documents", "verify", "swap", "health")
     assert tuple(restore_view.STEPS) == phases
     assert all(restore_view.restore_phase_name(phase) != phase.capitalize() for phase in phases)
 
@@ -42,8 +42,9 @@ def test_the_steps_leave_out_what_the_scope_does_not_have(admin: Browser) -> Non
     assert "Safety backup (done)" not in words
 
 
-def test_a_look_at_the_archive_before_the_safety_backup_does_not_count_it_as_done(admin: Browser) -> None:
-    row = make_restore("in_progress", phase="check")
+@pytest.mark.parametrize("phase", ["prepare", "check"])
+def test_a_look_at_the_archive_before_the_safety_backup_does_not_count_it_as_done(admin: Browser, phase: str) -> None:
+    row = make_restore("in_progress", phase=phase)
     assert "Safety backup (done)" not in admin.get(f"/restores/{row.id}").text
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import psycopg
 
 from ..database.postgres import one_line
-from ..errors import ArchiveError, EngineError, RestoreBlocked, RestoreError
+from ..errors import EngineError, RestoreBlocked, RestoreError
 from ..memory import tune_malloc
 from ..preflight import Source
 from ..progress import Meter, Progress
@@ -20,7 +20,7 @@ from ..threads import threads_of_machine
 from . import journal as journals
 from .in_place import restore_in_place
 from .journal import Journal
-from .restore_check import check_vouched_parts
+from .restore_check import begin_check
 from .restore_preview import Previewer, TableDiff
 from .restore_run import RestoreRun
 from .restore_source import RestoreRequest, open_origin
@@ -61,7 +61,7 @@ def restore(
     journal = Journal(request.restore_id, journals.STAGING)
     run = RestoreRun(request, origin, meter, threads_of_machine(request.threads), journal, Previewer(request, origin))
     try:
-        _check(run)
+        _prepare(run)
         return _restore(run, before_swap)
     except psycopg.Error as error:
         raise RestoreError(f"The database server failed during the restore: {one_line(error)}") from error
@@ -71,15 +71,9 @@ def restore(
         origin.close()
 
 
-def _check(run: RestoreRun) -> None:
-    """Check the archive as far as can be without executing it, and whether anything stands in the way."""
+def _prepare(run: RestoreRun) -> None:
+    """Find out whether anything stands in the way, and check the archive as far as must be before anything is made."""
     request = run.request
-    if run.origin.uses_index(request.trusted):
-        assert run.origin.reader is not None
-        try:
-            check_vouched_parts(run.origin.reader, run.meter, request.with_database, request.with_documents)
-        except ArchiveError as error:
-            raise RestoreBlocked([str(error)]) from error
     run.meter.phase("prepare")
     # An untrusted archive is surveyed to its last byte before anything is made: what is cut or refused never gets further.
     preview = run.previewer.look(not run.origin.uses_index(request.trusted), run.meter)
@@ -91,6 +85,9 @@ def _check(run: RestoreRun) -> None:
     }
     if preview.documents:
         run.documents_before = preview.documents.files_now
+    if run.origin.uses_index(request.trusted):
+        assert run.origin.reader is not None
+        begin_check(run.origin.reader, run.meter, request.with_database, request.with_documents)
 
 
 def _restore(run: RestoreRun, before_swap: Callable[[], None] | None) -> RestoreResult:

@@ -23,6 +23,7 @@ from .journal import DatabasePair, FolderPair
 from .load_foreign import DumpLoader, count_rows
 from .load_ours import ArchiveLoader
 from .load_role import LoadRole, load_role
+from .restore_check import check_dump
 from .restore_preview import limits_for
 from .restore_run import RestoreRun
 from .sql_loader import CANCEL_SECONDS, Connection
@@ -43,6 +44,8 @@ def stage(run: RestoreRun, with_database: bool) -> None:
     if run.origin.uses_index(request.trusted):
         assert run.origin.reader is not None
         with _documents_beside(run, run.origin.reader) as documents_done:
+            if request.with_database:
+                check_dump(run.origin.reader, run.meter)
             if with_database:
                 with _staging_database(run) as role:
                     _load_ours(run, run.origin.reader, role)
