@@ -79,7 +79,8 @@ def test_a_worker_killed_with_its_horse_is_mended_by_the_tick(
     make_sparse(documents_dir / "large", 6 << 30)
     row = backups.start(TESTER)
     wait_for(lambda: backups.get(row.id).phase == "documents")
-    family = [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]
+    parent = psutil.Process(worker.pid)
+    family = [parent, *parent.children(recursive=True)]  # the parent first, or it may note its child's end
     for process in family:
         process.kill()
     psutil.wait_procs(family, timeout=10)
@@ -170,8 +171,9 @@ def test_a_job_killed_before_it_reached_its_row_is_enqueued_again(
         # The job can't claim its row while we hold it.
         holder.execute("SELECT 1 FROM backup_history WHERE id = %s FOR UPDATE", [row_id])
         wait_for(lambda: started_jobs() == [f"backup-{row_id}"])
-        family = [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]
-        for process in family:
+        parent = psutil.Process(worker.pid)
+        family = [parent, *parent.children(recursive=True)]
+        for process in family:  # the parent first, or it may note its child's end, and the job is known to be lost at once
             process.kill()
         psutil.wait_procs(family, timeout=10)
     time.sleep(1.5)

@@ -96,7 +96,7 @@ def run_slots(conductor: Conductor, count: int, between: Callable[[int], None] =
         conductor.turn(slot)
         between(number)
         minutes = 0
-        while not conductor.wait(slot, 6 if minutes else 3):
+        while not conductor.wait(slot, 15 if minutes else 8):  # long enough for a machine that is busy with something else
             minutes += 1
             assert minutes < 50, f"the slot of {slot} was lost"
             conductor.turn(slot + minutes * MINUTE)
