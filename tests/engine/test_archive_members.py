@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import random
+import tracemalloc
 import zlib
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.engine.archive.archive_reader import inflate
+from app.engine.archive.archive_reader import LONGEST_MEMBER, inflate
 from app.engine.archive.gzip_members import (
     STORED_LIMIT,
     Buffer,
@@ -100,3 +101,29 @@ def test_a_cut_or_doubled_member_is_no_member(data: bytes, cut: int) -> None:
     for wrong in (made[: max(0, len(made) - cut)], made + made, made + b"\0"):
         with pytest.raises(ArchiveError):
             inflate(wrong)
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 5_000_000])
+@pytest.mark.parametrize("announced", [0, 1, 69_999, 70_001, 4_999_999, 5_000_001, LONGEST_MEMBER])
+def test_a_member_that_lies_about_its_size_is_no_member(size: int, announced: int) -> None:
+    made = _joined(deflated_member(bytes(size)))[:-4] + announced.to_bytes(4, "little")
+    if announced == size:
+        assert inflate(made) == bytes(size)
+    else:
+        with pytest.raises(ArchiveError, match="damaged"):
+            inflate(made)
+
+
+@pytest.mark.parametrize("announced", [0, 1001, 2**32 - 1])
+def test_a_member_beyond_the_limit_is_refused_whatever_it_announces(announced: int) -> None:
+    bomb = _joined(deflated_member(bytes(50_000_000)))[:-4] + announced.to_bytes(4, "little")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArchiveError):
+            inflate(bomb, 1000)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert inflate(_joined(deflated_member(bytes(1000))), 1000) == bytes(1000)
+    with pytest.raises(ArchiveError, match="larger than any"):
+        inflate(_joined(deflated_member(bytes(1001))), 1000)

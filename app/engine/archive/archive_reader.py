@@ -66,15 +66,17 @@ def inflate(data: bytes, limit: int = LONGEST_MEMBER) -> bytes:
 
     Raise ArchiveError if it is damaged, not exactly one, or unpacks to more than `limit` bytes.
     """
+    announced = int.from_bytes(data[-4:], "little")  # ISIZE (RFC 1952, section 2.3.1): a member ends with its content's size
+    if announced > limit:
+        raise ArchiveError("A part of the archive is larger than any that this program writes; it was refused.")
     unpacker = isal_zlib.decompressobj(GZIP)
     try:
-        content: bytes = unpacker.decompress(data, limit + 1)
+        # The memory for the content is doubled up to this limit: more than is needed would be new pages for every piece.
+        content: bytes = unpacker.decompress(data, announced + 1)
     except IsalError as error:
         raise ArchiveError(f"A part of the archive can't be unpacked ({error}); it is damaged.") from error
-    if len(content) > limit:
-        raise ArchiveError("A part of the archive is larger than any that this program writes; it was refused.")
     if not unpacker.eof or unpacker.unused_data:
-        raise ArchiveError("A part of the archive is cut short; it is damaged.")
+        raise ArchiveError("A part of the archive is cut short or longer than it says; it is damaged.")
     return content
 
 
