@@ -39,9 +39,9 @@ def without_keys(text: bytes) -> bytes:
     return _RESTRICT.sub(b"", text)
 
 
-def dumped(bin_dir: Path, url: str) -> bytes:
+def dumped(bin_dir: Path, url: str, *options: str) -> bytes:
     """Given a database, return pg_dump's text of it with a fixed key."""
-    return run_client(bin_dir, "pg_dump", "--restrict-key=fixed", "-d", url).stdout
+    return run_client(bin_dir, "pg_dump", "--restrict-key=fixed", *options, "-d", url).stdout
 
 
 def restored(server: EmbeddedPostgres, text: bytes) -> bytes:

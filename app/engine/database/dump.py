@@ -19,16 +19,22 @@ from .postgres import LOCK_SECONDS
 
 POLL_MILLISECONDS = 500
 EXIT_SECONDS = 60
+STATISTICS_SINCE = 18
+"""The first major version whose pg_dump writes the planner's statistics, and whose server takes them."""
 
 
 @dataclass(frozen=True)
 class DumpOrder:
-    """What one pg_dump run is to write. `options` select a part of the database; none: all of it."""
+    """What one pg_dump run is to write. `options` select a part of the database; none: all of it.
+
+    `with_statistics`: also what ANALYZE found, so that a restore need not find it again.
+    """
 
     client: Client
     database_url: str
     snapshot_id: str
     run_id: UUID
+    with_statistics: bool = False
     options: tuple[str, ...] = ()
 
 

@@ -39,7 +39,8 @@ def parallel_dump(
     """
     large = [table for table in tables if table.size_bytes >= LARGE_TABLE_BYTES]
     if threads < PARALLEL_FROM_THREADS or not large:
-        return dump(order, meter, writer.take, meanwhile)
+        options = ("--statistics",) if order.with_statistics else ()
+        return dump(replace(order, options=options), meter, writer.take, meanwhile)
     large.sort(key=lambda table: table.size_bytes, reverse=True)
     patterns = [_pattern(table) for table in large]
     rest = ("--section=data", *(f"--exclude-table-data={pattern}" for pattern in patterns))
@@ -48,6 +49,8 @@ def parallel_dump(
     warnings = dump(replace(order, options=("--section=pre-data",)), meter, writer.take, meanwhile)
     warnings += _dump_side_by_side(orders, max(2, threads // 2), meter, writer)
     warnings += dump(replace(order, options=("--section=post-data",)), meter, writer.take)
+    if order.with_statistics:
+        warnings += dump(replace(order, options=("--statistics-only",)), meter, writer.take)
     return list(dict.fromkeys(warnings))
 
 

@@ -17,6 +17,7 @@ from ..database.postgres import connect, one_line
 from ..errors import DumpError, RestoreBlocked, RestoreError
 from ..progress import Meter
 from .database_settings import apply_settings, reset_public_schema, reset_settings
+from .load_plan import planner_statistics
 from .restore_source import Origin, RestoreRequest
 from .sql_loader import OWNER_TO, Connection, EventLoader, execute
 
@@ -88,7 +89,7 @@ def _load(
     def run(statement: bytes) -> None:
         if _TRANSACTION.fullmatch(statement):
             return
-        if not _MAY_FAIL.match(statement):
+        if not (_MAY_FAIL.match(statement) or planner_statistics(statement)):
             execute(connection, statement)
             return
         try:

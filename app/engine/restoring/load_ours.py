@@ -18,9 +18,9 @@ from ..database.dump_splitter import END_LINE, parse_copy
 from ..database.sql_scanner import StatementScanner
 from ..errors import RestoreError, SourceError
 from ..progress import Meter
-from .load_plan import Key, PostData, foreign_key
+from .load_plan import Key, PostData, foreign_key, planner_statistics
 from .load_role import NEEDS_SUPERUSER
-from .load_tables import TableLoader
+from .load_tables import TableLoader, analyze_statement
 from .sql_loader import OWNER_TO, Connection, execute, failed, is_command
 
 SESSIONS_MORE = 1
@@ -115,7 +115,7 @@ class ArchiveLoader:
             self._meter.tick()
         self._tables.load([segment for segment in segments if segment.kind == "copy"], post_data, keys)
         self._run_all(main, self._statements([segment for segment in segments[first : last + 1] if segment.kind == "sql"]))
-        self._finish(main, segments[last + 1 :], PostData(tables, post_data.tablespace_before))
+        self._finish(main, segments[last + 1 :], post_data)
         for statement in self._last:
             self._run_as_superuser(statement)
         return Loaded(self._tables.rows, self._warnings)
@@ -183,13 +183,32 @@ class ArchiveLoader:
         """Return the tables that are no partitioned ones and that no extension has brought, perhaps with rows in them."""
         return {(str(row["schema"]), str(row["name"])) for row in main.execute(_PLAIN)}
 
-    def _finish(self, main: Connection, segments: Sequence[Segment], post_data: PostData) -> None:
-        """Run what stands behind the data and belongs to no single table, in order."""
-        execute(main, post_data.tablespace_before)
+    def _finish(self, main: Connection, segments: Sequence[Segment], done: PostData) -> None:
+        """Run what stands behind the data and belongs to no single table, in order, and what gives the planner its
+        statistics: too much text for some databases to be kept until its table is there."""
+        execute(main, done.tablespace_before)
+        post_data = PostData(done.tables, done.tablespace_before)
+        refused = set()
         for statement in self._statements(segments):
-            if not post_data.take(statement) and statement not in self._tables.added:
+            if (statistics := planner_statistics(statement)) is not None:
+                if done.wants(statistics) and not _is_taken(main, statement):
+                    refused.add(statistics.relation)
+                self._meter.alive()
+            elif not post_data.take(statement) and statement not in self._tables.added:
                 self._run_all(main, iter([statement]))
+        self._run_all(main, map(analyze_statement, sorted(refused & done.tables.keys())))
         self._meter.phase("verify", None)
+
+
+def _is_taken(main: Connection, statement: bytes) -> bool:
+    """Execute a statement that may fail, and return whether the server has taken it."""
+    try:
+        execute(main, statement)
+    except psycopg.OperationalError:  # a cancel, or the connection's end
+        raise
+    except psycopg.Error:
+        return False
+    return True
 
 
 def _tablespace(main: Connection) -> bytes:

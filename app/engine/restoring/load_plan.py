@@ -23,6 +23,11 @@ _INDEX = re.compile(rb"CREATE (?:UNIQUE )?INDEX (?:" + _NAME + rb" )?ON " + _TAB
 _KEY = re.compile(_CONSTRAINT + rb"(?:PRIMARY KEY|UNIQUE)\b")
 _PLAIN_KEY = re.compile(_CONSTRAINT + rb"(?P<kind>PRIMARY KEY|UNIQUE) " + _COLUMNS + rb";\Z")
 _STATISTICS = re.compile(rb"CREATE STATISTICS .* FROM " + _TABLE + rb";\Z", re.DOTALL)
+_LITERAL = rb"'((?:[^']|'')*)'"
+_PLANNER = re.compile(
+    rb"SELECT \* FROM pg_catalog\.pg_restore_(?:relation|attribute)_stats\(\s*'version', '\d+'::integer,"
+    rb"\s*'schemaname', " + _LITERAL + rb",\s*'relname', " + _LITERAL + rb",\s*('att[a-z]+', )?"
+)
 _FOREIGN_KEY = re.compile(
     _CONSTRAINT
     + rb"FOREIGN KEY "
@@ -43,6 +48,15 @@ class TableWork:
 
     builds: list[list[bytes]] = field(default_factory=list)
     last: list[bytes] = field(default_factory=list)
+    has_statistics: bool = False
+    has_extended_statistics: bool = False
+    is_analyzed: bool = False
+
+    @property
+    def must_be_analyzed(self) -> bool:
+        """Whether the dump does not bring all of the planner's statistics: it has none, or there are CREATE STATISTICS,
+        whose data pg_dump 18 does not write."""
+        return not self.has_statistics or self.has_extended_statistics
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,10 @@ class PostData:
         if _TABLESPACE.match(statement):
             self._tablespace = statement
             return False
+        if (statistics := planner_statistics(statement)) is not None:
+            if statistics.is_of_column and statistics.relation in self.tables:
+                self.tables[statistics.relation].has_statistics = True
+            return False
         match = _INDEX.match(statement) or _KEY.match(statement) or _STATISTICS.match(statement)
         work = self.tables.get(_key(match["schema"], match["table"])) if match is not None else None
         if match is None or work is None:
@@ -87,7 +105,16 @@ class PostData:
             work.builds.append([self._tablespace, statement])
         else:
             work.last += [self._tablespace, statement]
+            work.has_extended_statistics |= match.re is _STATISTICS
         return True
+
+    def wants(self, statistics: PlannerStatistics) -> bool:
+        """Given what a statement of the dump sets, return whether to execute it when all is loaded.
+
+        Not if the table was analyzed; and not its rows and pages, which were those of a table that may have been half empty.
+        """
+        work = self.tables.get(statistics.relation)
+        return work is None or (statistics.is_of_column and not work.is_analyzed)
 
 
 def foreign_key(statement: bytes, tables: Iterable[Key]) -> ForeignKey | None:
@@ -100,6 +127,25 @@ def foreign_key(statement: bytes, tables: Iterable[Key]) -> ForeignKey | None:
         return None
     validate = b"ALTER TABLE ONLY %b.%b VALIDATE CONSTRAINT %b;" % match.group("schema", "table", "name")
     return ForeignKey(table, other, statement, statement.removesuffix(b";") + b" NOT VALID;", validate)
+
+
+@dataclass(frozen=True)
+class PlannerStatistics:
+    """What a statement of `pg_dump --statistics` sets: the statistics of a table or an index, or those of a column."""
+
+    relation: Key
+    is_of_column: bool
+
+
+def planner_statistics(statement: bytes) -> PlannerStatistics | None:
+    """Given a statement, return what planner's statistics it sets, if that is what it does."""
+    match = _PLANNER.match(statement)
+    return PlannerStatistics((_text(match[1]), _text(match[2])), match[3] is not None) if match is not None else None
+
+
+def _text(literal: bytes) -> str:
+    """Given what stands between a literal's quotes, as pg_dump writes it, return the text."""
+    return literal.replace(b"''", b"'").decode("utf-8", "surrogateescape")
 
 
 def _key(schema: bytes, table: bytes) -> Key:

@@ -27,6 +27,11 @@ SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::pg_catal
 AND objid = pg_catalog.to_regclass(%s) AND deptype = 'e'
 """
 
+# By the building of its first index; not where autovacuum is off (index_update_stats in index.c, PostgreSQL 18).
+_COUNTED: LiteralString = """
+SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s) AND reltuples >= 0
+"""
+
 
 class TableLoader:
     """Given an archive, the connections to work with, how many of them can be busy at once, and how to run a statement on
@@ -97,9 +102,8 @@ class TableLoader:
             copies = [self._copy_task(size, table, whole[0].statement, partial(self._copy_frozen, table=table, runs=whole))]
         self._copies_left += len(copies)
         work = work or TableWork()
-        analyze = b"ANALYZE " + sql.Identifier(*table).as_string().encode()
         builds = [Task(size, partial(self._build, statements=statements)) for statements in work.builds]
-        last = Task(size, partial(self._build, statements=[*work.last, analyze]))
+        last = Task(size, partial(self._complete, table=table, work=work))
         for copy in copies:
             copy.before(*builds, last)
         for build in builds:
@@ -199,6 +203,19 @@ class TableLoader:
     def _build(self, connection: Connection, statements: list[bytes]) -> None:
         for statement in statements:
             self._run(connection, statement)
+
+    def _complete(self, connection: Connection, table: Key, work: TableWork) -> None:
+        """Run what is left of a table's work; then its rows and pages have been counted, or ANALYZE is to do it."""
+        self._build(connection, work.last)
+        name = sql.Identifier(*table).as_string()
+        if work.must_be_analyzed or connection.execute(_COUNTED, [name]).fetchone() is None:
+            self._run(connection, analyze_statement(table))
+            work.is_analyzed = True
+
+
+def analyze_statement(table: Key) -> bytes:
+    """Given a table, return the statement that finds the planner's statistics of it."""
+    return b"ANALYZE " + sql.Identifier(*table).as_string().encode()
 
 
 @dataclass(frozen=True)
