@@ -24,9 +24,8 @@ from .load_tables import TableLoader, analyze_statement
 from .sql_loader import OWNER_TO, Connection, execute, failed, is_command
 
 SESSIONS_MORE = 1
-"""So many more sessions than threads are used where nothing else is at work: one of them often waits for the WAL to reach
-the disk. With one more a database's restore took 5 % less time, with two more it took longer. Documents that are unpacked
-meanwhile use those waits: with them one more took 3 % longer."""
+"""So many more sessions than threads are used for: one of them often waits for the WAL to reach the disk. With one more a
+restore took 5 % less time, with two more it took longer."""
 
 SESSION = (
     "SET synchronous_commit = off; SET maintenance_work_mem = '256MB'; SET statement_timeout = 0;"
@@ -70,8 +69,8 @@ class Loaded:
 class ArchiveLoader:
     """Given an archive and a way to connect to an empty staging database, fills it.
 
-    `superuser`, if given, connects for the few statements that the first may not execute. `is_alone`: whether nothing else
-    is at work meanwhile. Raise RestoreError where the server refuses or the archive is not what its manifest says.
+    `superuser`, if given, connects for the few statements that the first may not execute. Raise RestoreError where the
+    server refuses or the archive is not what its manifest says.
     """
 
     def __init__(
@@ -81,19 +80,17 @@ class ArchiveLoader:
         threads: int,
         meter: Meter,
         superuser: Callable[[], Connection] | None = None,
-        is_alone: bool = True,
     ) -> None:
         self._reader = reader
         self._last: list[bytes] = []
         self._meter = meter
         self._warnings: list[str] = []
         threads = max(1, threads)
-        wanted = threads + (SESSIONS_MORE if is_alone else 0)
         with contextlib.ExitStack() as sessions:
             self._superuser = sessions.enter_context(closing(superuser())) if superuser is not None else None
             self._connections = [sessions.enter_context(closing(connect()))]
             with contextlib.suppress(SourceError):  # fewer do: the role or the server may have no more to give
-                while len(self._connections) < wanted:
+                while len(self._connections) < threads + SESSIONS_MORE:
                     self._connections.append(sessions.enter_context(closing(connect())))
             for connection in self._connections:
                 connection.execute(SESSION)

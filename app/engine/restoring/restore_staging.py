@@ -145,7 +145,7 @@ def _take_from_sandbox(run: RestoreRun, connection: Connection, url: str, name: 
 
 
 def _load_ours(run: RestoreRun, reader: ArchiveReader, role: LoadRole) -> None:
-    loader = ArchiveLoader(reader, role.connect, run.threads, run.meter, role.superuser, is_alone=run.folder is None)
+    loader = ArchiveLoader(reader, role.connect, run.threads, run.meter, role.superuser)
     try:
         loaded = loader.load()
     finally:
