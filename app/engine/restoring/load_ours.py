@@ -31,6 +31,11 @@ SESSION = (
     "SET synchronous_commit = off; SET maintenance_work_mem = '256MB'; SET statement_timeout = 0;"
     " SET lock_timeout = 0; SET check_function_bodies = off"
 )
+CACHED_BYTES = 4 * 1024**3
+CACHED_SESSION = "SET effective_io_concurrency = 0; SET maintenance_io_concurrency = 0"
+"""For dumps of up to so many bytes: what was just loaded still lies in the server's page cache, and to have its I/O workers
+(PostgreSQL 18) fetch it from there takes longer than to read it: 2 % of a database's restore, 4 % of one with documents."""
+
 SHARED_SETTINGS = (
     "client_encoding",
     "standard_conforming_strings",
@@ -94,6 +99,8 @@ class ArchiveLoader:
                     self._connections.append(sessions.enter_context(closing(connect())))
             for connection in self._connections:
                 connection.execute(SESSION)
+                if reader.manifest.database.sql_bytes <= CACHED_BYTES:
+                    connection.execute(CACHED_SESSION)
             threads = min(threads, len(self._connections))
             self._tables = TableLoader(reader, self._connections, threads, self._run, meter, self._superuser)
             self._sessions = sessions.pop_all()
