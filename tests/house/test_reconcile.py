@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from apiflask import APIFlask
 from rq import Queue
-from rq.registry import StartedJobRegistry
+from rq.job import Job, JobStatus
 
 from app import engine, ledger, locks, queue
 from app.config import Settings
@@ -41,10 +41,10 @@ def silent(make_row: MakeRow, silent_for: timedelta, **columns: object) -> Backu
     return make_row("in_progress", attempt=1, heartbeat_at=utcnow() - silent_for, **columns)
 
 
-def started_jobs() -> list[str]:
-    """Return the ids of the jobs that a worker took."""
-    registry = StartedJobRegistry(queue.BACKUPS, connection=queue.connection())
-    return [execution.split(":")[0] for execution in registry.get_job_ids(cleanup=False)]
+def is_started(row_id: uuid.UUID) -> bool:
+    """Given a backup, return whether a worker's child runs its job, which is a moment after the worker took it."""
+    job = Job.fetch(f"backup-{row_id}", connection=queue.connection())
+    return job.get_status() == JobStatus.STARTED and job.last_heartbeat is not None
 
 
 def waiting_jobs() -> list[str]:
@@ -170,7 +170,7 @@ def test_a_job_killed_before_it_reached_its_row_is_enqueued_again(
         row_id = row.id
         # The job can't claim its row while we hold it.
         holder.execute("SELECT 1 FROM backup_history WHERE id = %s FOR UPDATE", [row_id])
-        wait_for(lambda: started_jobs() == [f"backup-{row_id}"])
+        wait_for(lambda: is_started(row_id))
         parent = psutil.Process(worker.pid)
         family = [parent, *parent.children(recursive=True)]
         for process in family:  # the parent first, or it may note its child's end, and the job is known to be lost at once
@@ -182,6 +182,22 @@ def test_a_job_killed_before_it_reached_its_row_is_enqueued_again(
     monkeypatch.setattr(queue, "HEARTBEAT_GRACE", timedelta(seconds=1))
     backups.reconcile()
     assert waiting_jobs() == [f"backup-{row_id}"]
+    processes.start("worker", "--queue", "backups")
+    assert finished(row).status == "completed"
+
+
+def test_a_job_taken_by_a_worker_that_died_before_it_said_so_is_enqueued_again(
+    app: APIFlask, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = backups.start(TESTER)
+    taken = Queue.dequeue_any([Queue(queue.BACKUPS, connection=queue.connection())], None, queue.connection())
+    assert taken is not None
+    assert waiting_jobs() == []
+    backups.reconcile()
+    assert waiting_jobs() == [], "it may be on its way to its row"
+    monkeypatch.setattr(reconcile, "IN_TRANSIT", timedelta(0))
+    backups.reconcile()
+    assert waiting_jobs() == [f"backup-{row.id}"]
     processes.start("worker", "--queue", "backups")
     assert finished(row).status == "completed"
 
