@@ -7,7 +7,6 @@ import errno
 import mmap
 import os
 import random
-import resource
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from app.engine.archive import direct_file
 from app.engine.archive.direct_file import BLOCK, BUFFER_BYTES, DirectFile
+from tests.support.file_limit import files_of_at_most
 
 LENGTHS = [0, 1, 7, 511, BLOCK, BLOCK + 1, 300_000, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 5]
 
@@ -140,11 +140,6 @@ def test_a_file_system_without_direct_writes_gets_plain_ones(tmp_path: Path, mon
 
 
 def test_a_limit_in_the_middle_of_a_block_is_told_as_such(file: DirectFile) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (BUFFER_BYTES + 1000, hard))
-    try:
-        with pytest.raises(OSError, match="File too large") as caught:
-            file.append(bytes(3 * BUFFER_BYTES))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(OSError, match="File too large") as caught, files_of_at_most(BUFFER_BYTES + 1000):
+        file.append(bytes(3 * BUFFER_BYTES))
     assert caught.value.errno == errno.EFBIG

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from app.engine.restoring.journal import Journal
 from app.engine.restoring.staging_documents import StagingFolder
 from tests.engine.test_restore_killed import SCRIPT, change
 from tests.support.databases import admin_connection
+from tests.support.file_limit import files_of_at_most
 from tests.support.restoring import Live, Pristine, pristine
 
 PHASES = ["prepare", "check", "database", "indexes", "documents", "verify", "swap", "health"]
@@ -197,15 +196,6 @@ def test_a_disk_that_is_full_is_refused_before_and_noticed_during(
 
 
 def test_a_write_that_fails_while_staging_leaves_nothing(small: Pristine, live: Live) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        with nothing_changes(live):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, hard))
-            try:
-                with pytest.raises(RestoreError, match="can't be written: File too large"):
-                    restore(live.request(small.archive))
-            finally:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    finally:
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    refused = pytest.raises(RestoreError, match="can't be written: File too large")
+    with nothing_changes(live), refused, files_of_at_most(5_000_000):
+        restore(live.request(small.archive))
