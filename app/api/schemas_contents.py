@@ -70,8 +70,7 @@ class ContentsOut(BaseModel):
     def of(cls, found: Contents, documents_url: str) -> ContentsOut:
         """Given what the manifest says, return its JSON."""
         tables = [
-            TableOut(schema_name=readable(table.schema), name=readable(table.name), rows=table.rows, bytes=table.bytes)
-            for table in found.tables
+            TableOut(schema_name=table.schema, name=table.name, rows=table.rows, bytes=table.bytes) for table in found.tables
         ]
         return cls(
             backup_id=found.backup.id,

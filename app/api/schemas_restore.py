@@ -16,7 +16,7 @@ Scope = Literal["all", "database", "documents"]
 
 
 class PreviewIn(Input):
-    """What to look at: `exact` counts rows and compares every document, as far as there is time."""
+    """What to look at: `exact` counts and compares rows and compares every document, as far as there is time."""
 
     scope: Scope = "all"
     exact: bool = False
@@ -44,8 +44,20 @@ class TrustIn(Input):
     words: str = Field(max_length=200)
 
 
+class RowsDiffOut(Output):
+    """Rows that come back (added), go back to what they were (changed: the same primary key, other values) and disappear
+    (lost). `examples` has some of their primary keys, whose columns are `key`; without one there is no `changed`."""
+
+    added: int
+    changed: int
+    lost: int
+    key: list[str]
+    examples: dict[str, list[str]]
+
+
 class TableDiffOut(BaseModel):
-    """A table's rows now and in the backup; null where it is not there."""
+    """A table's rows now and in the backup; null where it is not there. Columns that come back (added) and disappear (lost).
+    `rows` is null where rows were not compared: that is done in an exact preview, as far as there is time."""
 
     model_config = ConfigDict(from_attributes=True, populate_by_name=True)
 
@@ -54,6 +66,9 @@ class TableDiffOut(BaseModel):
     rows_now: int | None
     rows_backup: int | None
     approximate: bool
+    columns_added: list[str]
+    columns_lost: list[str]
+    rows: RowsDiffOut | None
 
 
 class DocumentsDiffOut(Output):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from app import engine
 from app.cli.text import moment, size
 from app.models import Restore
@@ -19,12 +21,15 @@ def diff_lines(diff: engine.Preview) -> list[str]:
     about = "" if diff.exact else "≈"
     lines = []
     for table in diff.tables:
-        if table.rows_now != table.rows_backup:
-            lines.append(
-                f"table     {table.schema}.{table.name}: {about}{_rows(table.rows_now)} now, {_rows(table.rows_backup)}"
-            )
+        changes = list(_changes(table))
+        if table.rows_now != table.rows_backup or changes:
+            rows = f"{about}{_rows(table.rows_now)} now, {_rows(table.rows_backup)} in the backup"
+            lines.append("; ".join([f"table     {table.schema}.{table.name}: {rows}", *changes]))
     same = sum(table.rows_now == table.rows_backup for table in diff.tables)
     lines.append(f"tables    {same} of {len(diff.tables)} with {about}as many rows as in the backup")
+    identical = sum(table.rows is not None and table.rows.is_same for table in diff.tables)
+    if identical:
+        lines.append(f"tables    {identical} of {len(diff.tables)} with the same rows as in the backup")
     if diff.documents:
         files = diff.documents
         lines.append(f"documents {about}{files.files_now} now, {files.files_backup} in the backup")
@@ -68,6 +73,17 @@ def progress_line(row: Restore) -> str:
     view = progress(row)
     percent = f" {view.percent:.0f} %" if view.percent is not None else ""
     return f"{view.phase or row.status}{percent} {size(view.bytes_done)}"
+
+
+def _changes(table: engine.TableDiff) -> Iterator[str]:
+    """Given a table, yield what else is known of its rows and columns, in words."""
+    if table.rows is not None and not table.rows.is_same:
+        rows = table.rows
+        yield f"{rows.added} rows come back, {rows.changed} change, {rows.lost} go"
+    if table.columns_added:
+        yield f"columns that come back: {', '.join(table.columns_added)}"
+    if table.columns_lost:
+        yield f"columns that go: {', '.join(table.columns_lost)}"
 
 
 def _rows(count: int | None) -> str:

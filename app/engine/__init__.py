@@ -25,10 +25,12 @@ from .restoring.documents_diff import DocumentsDiff
 from .restoring.journal import KEPT, Journal
 from .restoring.journal import all_in as list_journals
 from .restoring.restore import RestoreResult, restore, restore_from_file
-from .restoring.restore_preview import Preview, TableDiff, preview
+from .restoring.restore_preview import Preview, preview
 from .restoring.restore_source import RestoreRequest
 from .restoring.restore_test import RestoreTestReport, verify_by_restoring
+from .restoring.rows_diff import RowsDiff
 from .restoring.swap import Recovered, discard, recover, undo
+from .restoring.tables_diff import TableDiff
 from .storage import Partial, list_archives, list_partials, partial_path, remove_partials
 from .storage import publish as publish_archive
 
@@ -60,6 +62,7 @@ __all__ = [
     "RestoreRequest",
     "RestoreResult",
     "RestoreTestReport",
+    "RowsDiff",
     "Source",
     "SourceError",
     "StalledError",

@@ -149,7 +149,7 @@ class _Run:
         made = backups.get(safety_id)
         if made.status == "completed":
             manifest = engine.read_manifest(backups.archive_file(safety_id).path, self.settings.signing_key)
-            self.counted = {(table.schema, table.name): table.rows for table in manifest.tables}
+            self.counted = {(table.schema, table.name): table.rows for table in manifest.database.readable_tables}
             return
         ledger_restores.progress(self.id, self.attempt, SAFETY, 0, None)
         reason = made.error or f"It is {made.status}."

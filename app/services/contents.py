@@ -69,7 +69,7 @@ def look(backup_id: UUID) -> Contents:
     """Given a completed backup, return what its manifest says. Raise NotFound, NotIndexed, or Conflict if it is damaged."""
     with _opened(backup_id) as reader:
         manifest = reader.manifest
-        return Contents(backups.get(backup_id), manifest.database.tables, manifest.documents)
+        return Contents(backups.get(backup_id), manifest.database.readable_tables, manifest.documents)
 
 
 def documents(backup_id: UUID, folder: str = "", search: str = "", page: int = 1, page_size: int = 50) -> Listing:

@@ -17,6 +17,8 @@ from app.services import backups, restore_engine
 
 # An exact preview counts rows and compares documents within the request: for so long, then the quick one is the answer.
 EXACT_SECONDS = 20.0
+# Rows are compared for so long, tables that are left then are only counted.
+COMPARE_SECONDS = 12.0
 PAST_RUNS = 5
 TOO_LONG = "Counting everything takes longer than a page may: the figures marked ≈ are estimates."
 
@@ -42,8 +44,9 @@ class _TooLong(Exception):
 def preview(backup_id: UUID, scope: str = "all", exact: bool = False) -> RestorePreview:
     """Given a completed backup and a scope of SCOPES, return what its restore would do, changing nothing.
 
-    Not exact: within a second, from the manifest and the server's estimates. Exact: counted, or as far as EXACT_SECONDS
-    allow; `diff.exact` says which. Raise NotFound, InvalidInput, or Conflict if there is no archive to restore.
+    Not exact: within a second, from the manifest and the server's estimates. Exact: counted and compared, as far as
+    EXACT_SECONDS and COMPARE_SECONDS allow; `diff.exact` says whether it was counted. Raise NotFound, InvalidInput, or
+    Conflict if there is no archive to restore.
     """
     check_scope(scope)
     row = backups.get(backup_id)
@@ -90,13 +93,13 @@ def check_scope(scope: str) -> None:
 
 
 def _look(request: engine.RestoreRequest, exact: bool) -> engine.Preview:
-    until = time.monotonic() + EXACT_SECONDS
+    began = time.monotonic()
 
     def stop_in_time(_phase: str, _done: int, _total: int | None) -> None:
-        if time.monotonic() > until:
+        if time.monotonic() > began + EXACT_SECONDS:
             raise _TooLong
 
-    found: engine.Preview = engine.preview(request, exact, stop_in_time if exact else None)
+    found: engine.Preview = engine.preview(request, exact, stop_in_time if exact else None, began + COMPARE_SECONDS)
     return found
 
 

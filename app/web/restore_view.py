@@ -36,13 +36,19 @@ def init_app(app: Flask) -> None:
 
 @dataclass(frozen=True)
 class TableChange:
-    """A table's rows now and in the backup (or after); None: the table is not there. `unknown`: nobody has counted yet."""
+    """A table's rows now and in the backup (or after); None: the table is not there. `unknown`: nobody has counted yet.
+
+    `rows`: which of them differ, None if they were not compared.
+    """
 
     name: str
     rows_now: int | None
     rows_backup: int | None
     approximate: bool
     unknown: bool
+    columns_added: tuple[str, ...] = ()
+    columns_lost: tuple[str, ...] = ()
+    rows: engine.RowsDiff | None = None
 
     @property
     def difference(self) -> int:
@@ -51,8 +57,25 @@ class TableChange:
 
     @property
     def changes(self) -> bool:
-        """Whether its number of rows, or its being there, will be another one."""
-        return self.unknown or self.rows_now != self.rows_backup
+        """Whether its rows or columns, as far as they are known, or its being there, will be another one."""
+        if self.rows is not None and not self.rows.is_same:
+            return True
+        return self.unknown or self.rows_now != self.rows_backup or bool(self.columns_added or self.columns_lost)
+
+    @property
+    def says_more(self) -> bool:
+        """Whether more is known of what changes than its number of rows."""
+        return bool(self.rows or self.columns_added or self.columns_lost)
+
+    @property
+    def is_same(self) -> bool:
+        """Whether every row of it was compared, and nothing changes."""
+        return self.rows is not None and not self.changes
+
+    @property
+    def weight(self) -> int:
+        """How many of its rows change, as far as that is known."""
+        return self.rows.added + self.rows.changed + self.rows.lost if self.rows else abs(self.difference)
 
 
 def table_changes(tables: Iterable[engine.TableDiff], uncounted: bool = False) -> list[TableChange]:
@@ -67,10 +90,13 @@ def table_changes(tables: Iterable[engine.TableDiff], uncounted: bool = False) -
             table.rows_backup,
             table.approximate,
             uncounted and table.rows_backup is None,
+            table.columns_added,
+            table.columns_lost,
+            table.rows,
         )
         for table in tables
     ]
-    return sorted(shown, key=lambda table: (not table.changes, -abs(table.difference), table.name))
+    return sorted(shown, key=lambda table: (not table.changes, -table.weight, table.name))
 
 
 def preview_tables(preview: engine.Preview) -> list[TableChange]:

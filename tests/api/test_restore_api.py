@@ -55,6 +55,9 @@ def test_the_whole_story_by_the_api(
     tables = {table["name"]: (table["rows_now"], table["rows_backup"]) for table in seen["tables"]}
     assert tables == {"vehicles": (10, 1000), "later": (1, None)}
     assert {table["schema"] for table in seen["tables"]} == {"public"}
+    rows = {table["name"]: table["rows"] for table in seen["tables"]}
+    examples = {"added": [str(number) for number in range(11, 21)]}
+    assert rows == {"vehicles": {"added": 990, "changed": 0, "lost": 0, "key": ["id"], "examples": examples}, "later": None}
     documents = seen["documents"]
     assert (documents["added"], documents["changed"], documents["lost"]) == (1, 1, 1)
     assert documents["examples"]["lost"] == ["later.txt"]

@@ -129,6 +129,12 @@ def change_app(environment: dict[str, str]) -> None:
     with psycopg.connect(environment["BACKUP_SOURCE_URL"]) as connection:
         connection.execute("DELETE FROM fuel_logs WHERE id % 24 = 0")
         connection.execute("DELETE FROM maintenance_records WHERE category = 'upgrade'")
+        connection.execute("UPDATE vehicles SET odometer_km = odometer_km + 500 WHERE license_plate LIKE '%7'")
+        connection.execute("UPDATE fuel_logs SET station = 'another' WHERE id IN (10, 100, 1000)")
+        connection.execute(
+            "INSERT INTO fuel_logs (vehicle_id, filled_at, odometer_km, litres, price_per_litre)"
+            " SELECT id, now(), odometer_km, 40, 1.79 FROM vehicles ORDER BY id LIMIT 2"
+        )
     documents = sorted(path for path in Path(environment["BACKUP_DOCUMENTS_DIR"]).rglob("*") if path.is_file())
     for lost in documents[::40]:
         lost.unlink()

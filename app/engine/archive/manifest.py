@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from uuid import UUID
 
+from ..database.names import readable
 from ..errors import ArchiveError
 
 FORMAT = 1
@@ -52,7 +53,7 @@ def _check(hint: Any) -> Callable[[Any], bool]:
 
 @dataclass(frozen=True)
 class TableEntry:
-    """A table in the dump: how many rows, and how many bytes of COPY text."""
+    """A table in the dump, its names as they are there: how many rows, and how many bytes of COPY text."""
 
     schema: str
     name: str
@@ -113,6 +114,15 @@ class DatabasePart:
                 rows, size = sums.get((segment.schema, segment.table), (0, 0))
                 sums[segment.schema, segment.table] = (rows + segment.rows, size + segment.size_bytes)
         return [TableEntry(schema, name, rows, size) for (schema, name), (rows, size) in sorted(sums.items())]
+
+    @property
+    def readable_tables(self) -> list[TableEntry]:
+        """Return the tables with names for people."""
+        encoding = str(self.facts.get("encoding", "UTF8"))
+        return [
+            TableEntry(readable(table.schema, encoding), readable(table.name, encoding), table.rows, table.bytes)
+            for table in self.tables
+        ]
 
 
 @dataclass(frozen=True)

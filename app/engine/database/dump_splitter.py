@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import DumpError
+from .names import unquoted
 from .sql_scanner import StatementScanner
 
 _NAME = rb'(?:"(?:[^"]|"")*"|[^\s"(.]+)'
@@ -16,6 +17,7 @@ _COPY = re.compile(
     rb"COPY (?:(?P<schema>" + _NAME + rb")\.)?(?P<table>" + _NAME + rb")\s*(?P<columns>\(.*\))?\s+FROM stdin;",
     re.DOTALL,
 )
+_COLUMN = re.compile(rb'"(?:[^"]|"")*"|[^\s",()]+')
 END_LINE = b"\\.\n"
 """Ends a table's data."""
 
@@ -58,21 +60,18 @@ class CopyEnd:
 Event = CopyBegin | Sql | Rows | CopyEnd
 
 
-def unquoted(name: bytes | None) -> str:
-    """Given an identifier as pg_dump writes it, return the name; "" for none."""
-    if name is None:
-        return ""
-    if name.startswith(b'"'):
-        name = name[1:-1].replace(b'""', b'"')
-    return name.decode("utf-8", "surrogateescape")
-
-
 def parse_copy(statement: bytes) -> CopyBegin | None:
     """Given a statement, return what it copies if its data follows in the stream, else None."""
     match = _COPY.fullmatch(statement)
     if match is None:
         return None
     return CopyBegin(unquoted(match["schema"]), unquoted(match["table"]), statement)
+
+
+def copied_columns(statement: str) -> tuple[str, ...] | None:
+    """Given a COPY statement as pg_dump writes it, return the columns that its rows have; None if it is none."""
+    match = _COPY.fullmatch(statement.encode("utf-8", "surrogateescape"))
+    return tuple(map(unquoted, _COLUMN.findall(match["columns"] or b""))) if match is not None else None
 
 
 class DumpSplitter:

@@ -42,7 +42,7 @@ def parallel_dump(
         options = ("--statistics",) if order.with_statistics else ()
         return dump(replace(order, options=options), meter, writer.take, meanwhile)
     large.sort(key=lambda table: table.size_bytes, reverse=True)
-    patterns = [_pattern(table) for table in large]
+    patterns = [os.fsdecode(table.pattern) for table in large]
     rest = ("--section=data", *(f"--exclude-table-data={pattern}" for pattern in patterns))
     orders = deque([replace(order, options=rest)])
     orders += [replace(order, options=("--section=data", "--strict-names", f"--table={pattern}")) for pattern in patterns]
@@ -52,11 +52,6 @@ def parallel_dump(
     if order.with_statistics:
         warnings += dump(replace(order, options=("--statistics-only",)), meter, writer.take)
     return list(dict.fromkeys(warnings))
-
-
-def _pattern(table: SourceTable) -> str:
-    """Given a table, return the pg_dump pattern that matches it and nothing else (quoted, so nothing is a wildcard)."""
-    return ".".join('"' + name.replace('"', '""') + '"' for name in (table.schema, table.name))
 
 
 class _Stream:

@@ -28,11 +28,16 @@ _SETTING = "BACKUP_SOURCE_URL"
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A table whose rows pg_dump writes; `size_bytes` is its main and TOAST storage on disk."""
+    """A table whose rows pg_dump writes; `size_bytes` is its main and TOAST storage on disk.
+
+    `pattern` is what pg_dump selects it by, and nothing else: quoted, so that nothing is a wildcard, in the database's
+    encoding.
+    """
 
     oid: int
     schema: str
     name: str
+    pattern: bytes
     size_bytes: int
 
     @property
@@ -91,7 +96,7 @@ def connect(url: str, application_name: str) -> Connection:
 
 _FACTS: LiteralString = """
 SELECT current_setting('server_version') AS server_version, current_setting('server_version_num')::int AS server_version_num,
-       d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
+       current_setting('TimeZone') AS timezone, d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
        (SELECT rolsuper FROM pg_roles WHERE oid = d.datdba) AS owner_is_superuser,
        pg_encoding_to_char(d.encoding) AS encoding,
        d.datcollate AS lc_collate, d.datctype AS lc_ctype, d.datlocprovider::text AS locale_provider,
@@ -123,7 +128,9 @@ WHERE r.oid >= 16384 AND (
 ORDER BY 1
 """
 _TABLES: LiteralString = """
-SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, {size} AS size_bytes
+SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, {size} AS size_bytes,
+       convert_to('"' || replace(n.nspname, '"', '""') || '"."' || replace(c.relname, '"', '""') || '"',
+                  getdatabaseencoding()) AS pattern
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'

@@ -15,6 +15,7 @@ from ..archive.archive_reader import ArchiveReader
 from ..database.dump_splitter import DumpSplitter
 from ..database.postgres import connect, one_line
 from ..errors import DumpError, RestoreBlocked, RestoreError
+from ..files.documents import shown
 from ..progress import Meter
 from .database_settings import apply_settings, reset_public_schema, reset_settings
 from .load_plan import planner_statistics
@@ -110,11 +111,12 @@ def _load(
     except DumpError as error:
         raise RestoreError(f"The dump in the archive is not complete: {error}") from error
     loader.finish()
-    connection.execute("SET LOCAL search_path = pg_catalog")
+    connection.execute("SET client_encoding = 'UTF8'; SET LOCAL search_path = pg_catalog")
     for table in reader.manifest.tables:
         found = loader.rows.get((table.schema, table.name), 0)
         if found != table.rows:
-            raise RestoreError(f"Table {table.schema}.{table.name} got {found} rows, but its backup has {table.rows}.")
+            name = shown(f"{table.schema}.{table.name}")
+            raise RestoreError(f"Table {name} got {found} rows, but its backup has {table.rows}.")
     rows.update(loader.rows)
 
 

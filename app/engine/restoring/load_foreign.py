@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import LiteralString
 
 import psycopg
-from psycopg import pq, sql
+from psycopg import pq
 
 from ..database.dump_splitter import CopyBegin, DumpSplitter, Event, Rows, Sql
+from ..database.names import quoted
 from ..database.sql_scanner import StatementScanner
 from ..errors import DumpError, RestoreError
 from ..progress import Meter
@@ -29,7 +30,10 @@ _CODE = re.compile(
     re.IGNORECASE,
 )
 _VERSION = re.compile(rb"^-- Dumped from database version (\d+)", re.MULTILINE)
-_IS_PARTITIONED: LiteralString = "SELECT relkind = 'p' AS partitioned FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)"
+_IS_PARTITIONED: LiteralString = """
+SELECT relkind = 'p' AS partitioned FROM pg_catalog.pg_class
+WHERE oid = pg_catalog.to_regclass(pg_catalog.convert_from(%s, pg_catalog.pg_client_encoding()))
+"""
 LONGEST_STATEMENT = 32 * 1024 * 1024
 _PREPARED: LiteralString = "SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
 CODE_KEPT = 200
@@ -89,15 +93,16 @@ class DumpLoader:
 
 
 def count_rows(connection: Connection, schema: str, table: str) -> int | None:
-    """Given the role's own table, count its rows, without those of tables that inherit from it.
+    """Given the role's own table, named as in the dump, count its rows, without those of tables that inherit from it.
 
-    None where its policies hold for its owner too, so that nobody but a superuser could count them.
+    The session's client_encoding must be the dump's. None where its policies hold for its owner too, so that nobody but a
+    superuser could count them.
     """
-    name = sql.Identifier(schema, table) if schema else sql.Identifier(table)
-    row = connection.execute(_IS_PARTITIONED, [name.as_string(connection)]).fetchone()
-    only = sql.SQL("" if row and row["partitioned"] else "ONLY ")
+    name = quoted(schema, table)
+    row = connection.execute(_IS_PARTITIONED, [name]).fetchone()
+    only = b"" if row and row["partitioned"] else b"ONLY "
     try:
-        row = connection.execute(sql.SQL("SELECT count(*) AS rows FROM {}{}").format(only, name)).fetchone()
+        row = connection.execute(b"SELECT count(*) AS rows FROM " + only + name).fetchone()
     except psycopg.errors.InsufficientPrivilege:
         return None
     return int(row["rows"]) if row else None

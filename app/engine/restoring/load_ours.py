@@ -15,6 +15,7 @@ import psycopg
 from ..archive.archive_reader import ArchiveReader
 from ..archive.manifest import Segment
 from ..database.dump_splitter import END_LINE, parse_copy
+from ..database.names import as_dumped
 from ..database.sql_scanner import StatementScanner
 from ..errors import RestoreError, SourceError
 from ..progress import Meter
@@ -51,10 +52,16 @@ _MENDABLE = re.compile(
 )
 _OWNER_TO = re.compile(OWNER_TO, re.DOTALL)
 _PLAIN: LiteralString = """
-SELECT n.nspname AS schema, c.relname AS name
+SELECT pg_catalog.convert_to(n.nspname, pg_catalog.pg_client_encoding()) AS schema,
+       pg_catalog.convert_to(c.relname, pg_catalog.pg_client_encoding()) AS name
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+"""
+_TABLESPACE: LiteralString = """
+SELECT pg_catalog.convert_to('SET default_tablespace = ' || pg_catalog.quote_literal(setting) || ';',
+                             pg_catalog.pg_client_encoding()) AS statement
+FROM pg_catalog.current_setting('default_tablespace') AS setting
 """
 _MENDABLE_ERRORS = (
     psycopg.errors.UndefinedObject,
@@ -151,7 +158,8 @@ class ArchiveLoader:
         for name in SHARED_SETTINGS:
             row = main.execute("SELECT pg_catalog.current_setting(%s) AS value", [name]).fetchone()
             assert row is not None
-            values[name] = row["value"]
+            # psycopg returns the text of a session in SQL_ASCII as bytes.
+            values[name] = row["value"].decode() if isinstance(row["value"], bytes) else row["value"]
         for connection in [*self._connections[1:], *([self._superuser] if self._superuser is not None else [])]:
             for name, value in values.items():
                 connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
@@ -188,7 +196,7 @@ class ArchiveLoader:
 
     def _plain_tables(self, main: Connection) -> set[Key]:
         """Return the tables that are no partitioned ones and that no extension has brought, perhaps with rows in them."""
-        return {(str(row["schema"]), str(row["name"])) for row in main.execute(_PLAIN)}
+        return {(as_dumped(row["schema"]), as_dumped(row["name"])) for row in main.execute(_PLAIN)}
 
     def _finish(self, main: Connection, segments: Sequence[Segment], done: PostData) -> None:
         """Run what stands behind the data and belongs to no single table, in order, and what gives the planner its
@@ -220,7 +228,7 @@ def _is_taken(main: Connection, statement: bytes) -> bool:
 
 def _tablespace(main: Connection) -> bytes:
     """Return the statement that sets the default tablespace to what it is after the head of the dump."""
-    query: LiteralString = "SELECT pg_catalog.quote_literal(pg_catalog.current_setting('default_tablespace')) AS name"
-    row = main.execute(query).fetchone()
+    row = main.execute(_TABLESPACE).fetchone()
     assert row is not None
-    return f"SET default_tablespace = {row['name']};".encode()
+    statement: bytes = row["statement"]
+    return statement

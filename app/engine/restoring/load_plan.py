@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..database.dump_splitter import unquoted
+from ..database.names import unquoted
 
 Key = tuple[str, str]
 """A table's schema and name."""

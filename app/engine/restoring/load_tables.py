@@ -9,11 +9,12 @@ from functools import partial
 from typing import LiteralString
 
 import psycopg
-from psycopg import sql
 
 from ..archive.archive_reader import ArchiveReader, inflate
 from ..archive.manifest import Segment
+from ..database.names import quoted
 from ..errors import RestoreError
+from ..files.documents import shown
 from ..progress import Meter
 from .load_plan import ForeignKey, Key, PostData, TableWork
 from .side_by_side import SideBySide, Task
@@ -24,12 +25,13 @@ RUN_PIECES = 8
 
 _OF_EXTENSION: LiteralString = """
 SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-AND objid = pg_catalog.to_regclass(%s) AND deptype = 'e'
+AND objid = pg_catalog.to_regclass(pg_catalog.convert_from(%s, pg_catalog.pg_client_encoding())) AND deptype = 'e'
 """
 
 # By the building of its first index; not where autovacuum is off (index_update_stats in index.c, PostgreSQL 18).
 _COUNTED: LiteralString = """
-SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s) AND reltuples >= 0
+SELECT FROM pg_catalog.pg_class
+WHERE oid = pg_catalog.to_regclass(pg_catalog.convert_from(%s, pg_catalog.pg_client_encoding())) AND reltuples >= 0
 """
 
 
@@ -83,7 +85,7 @@ class TableLoader:
         for table, its_blocks in blocks.items():
             rows = sum(block.rows for block in its_blocks)
             if self.rows[table] != rows:
-                raise RestoreError(f"Table {'.'.join(table)} got {self.rows[table]} rows, but its backup has {rows}.")
+                raise RestoreError(f"Table {shown('.'.join(table))} got {self.rows[table]} rows, but its backup has {rows}.")
 
     def _tasks(self, table: Key, blocks: list[Segment], work: TableWork | None, share: float) -> tuple[list[Task], Task]:
         """Given a table, the blocks of its rows, what follows them and a thread's share of all data in bytes, return the
@@ -175,7 +177,7 @@ class TableLoader:
         """Fill a table that is empty in the transaction that truncates it: its rows are born frozen, so that nobody has to
         write its pages once more, and no WAL is needed where wal_level is minimal."""
         with connection.transaction():
-            connection.execute(f"TRUNCATE ONLY {sql.Identifier(*table).as_string()}".encode())
+            connection.execute(b"TRUNCATE ONLY " + quoted(*table))
             return sum(
                 copy_in(connection, run.statement.removesuffix(b";") + b" WITH (FREEZE);", self._pieces(run)) for run in runs
             )
@@ -184,7 +186,7 @@ class TableLoader:
         try:
             return copy_in(connection, run.statement, self._pieces(run))
         except psycopg.errors.InsufficientPrivilege:
-            name = sql.Identifier(run.segment.schema, run.segment.table).as_string()
+            name = quoted(run.segment.schema, run.segment.table)
             if self._superuser is None or self._superuser.execute(_OF_EXTENSION, [name]).fetchone() is None:
                 raise
             return copy_in(self._superuser, run.statement, self._pieces(run))
@@ -207,15 +209,14 @@ class TableLoader:
     def _complete(self, connection: Connection, table: Key, work: TableWork) -> None:
         """Run what is left of a table's work; then its rows and pages have been counted, or ANALYZE is to do it."""
         self._build(connection, work.last)
-        name = sql.Identifier(*table).as_string()
-        if work.must_be_analyzed or connection.execute(_COUNTED, [name]).fetchone() is None:
+        if work.must_be_analyzed or connection.execute(_COUNTED, [quoted(*table)]).fetchone() is None:
             self._run(connection, analyze_statement(table))
             work.is_analyzed = True
 
 
 def analyze_statement(table: Key) -> bytes:
     """Given a table, return the statement that finds the planner's statistics of it."""
-    return b"ANALYZE " + sql.Identifier(*table).as_string().encode()
+    return b"ANALYZE " + quoted(*table)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import psycopg
 
+from ..database.names import readable
 from ..database.postgres import one_line
 from ..errors import EngineError, RestoreBlocked, RestoreError
 from ..memory import tune_malloc
@@ -21,12 +22,13 @@ from . import journal as journals
 from .in_place import restore_in_place
 from .journal import Journal
 from .restore_check import begin_check
-from .restore_preview import Previewer, TableDiff
+from .restore_preview import Previewer
 from .restore_run import RestoreRun
 from .restore_source import RestoreRequest, open_origin
 from .restore_staging import stage
 from .sql_loader import Connection
 from .swap import clear_staging, commit_point, recover, settle, swap_in
+from .tables_diff import TableDiff
 
 WAIT_SECONDS = 0.1
 
@@ -141,8 +143,11 @@ def _replace_in_place(run: RestoreRun, before_swap: Callable[[], None] | None) -
 
 
 def _tables(run: RestoreRun) -> list[TableDiff]:
-    keys = sorted(run.tables_before.keys() | run.rows.keys())
-    return [TableDiff(*key, run.tables_before.get(key), run.rows.get(key), approximate=True) for key in keys]
+    facts = run.origin.reader.manifest.database.facts if run.origin.reader else run.previewer.facts
+    encoding = str(facts.get("encoding", "UTF8"))
+    rows = {(readable(schema, encoding), readable(name, encoding)): count for (schema, name), count in run.rows.items()}
+    keys = sorted(run.tables_before.keys() | rows.keys())
+    return [TableDiff(*key, run.tables_before.get(key), rows.get(key), approximate=True) for key in keys]
 
 
 def restore_from_file(

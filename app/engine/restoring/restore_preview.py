@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from ..archive.archive_reader import parse_index_line
 from ..archive.foreign_archive import ForeignArchive, Limits, drain
 from ..database.postgres import connect, one_line
-from ..errors import EngineError, SourceError
+from ..errors import ArchiveError, EngineError, SourceError
 from ..files.documents import Document
 from ..progress import Meter, Progress
 from . import documents_diff
@@ -25,23 +25,12 @@ from .restore_obstacles import ServerObstacles
 from .restore_source import Origin, RestoreRequest, open_origin
 from .sql_loader import Connection
 from .staging_database import Rights
+from .tables_diff import TableDiff, TablesDiff
 
-EXAMPLES = 100
-QUICK_WALK_SECONDS = 0.4
+LOCK_SECONDS = 5
 TIME_BITS = 63
 DATABASE_SPACE_FACTOR = 1.6
 """A loaded database, with its indexes, is expected to take this many times the bytes of its dump's text."""
-
-
-@dataclass(frozen=True)
-class TableDiff:
-    """A table's rows now and in the backup; None where it does not exist, or is not known yet."""
-
-    schema: str
-    name: str
-    rows_now: int | None
-    rows_backup: int | None
-    approximate: bool
 
 
 @dataclass(frozen=True)
@@ -67,18 +56,6 @@ class Preview:
     archive_started_at: datetime | None
 
 
-# As the planner estimates: the density that ANALYZE found, times the pages that there are now.
-_ESTIMATES: LiteralString = """
-SELECT n.nspname AS schema, c.relname AS name,
-       CASE WHEN c.reltuples >= 0 AND c.relpages > 0
-            THEN c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int)
-            ELSE COALESCE(s.n_live_tup, 0) END::bigint AS rows
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
-WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
-ORDER BY 1, 2
-"""
-
-
 class Previewer:
     """Collects a preview; each `look_at` method adds what it finds."""
 
@@ -94,23 +71,29 @@ class Previewer:
         self.rights: Rights | None = None
         self.strategy = "swap"
 
-    def look(self, exact: bool, meter: Meter) -> Preview:
-        """Return the preview; `exact` counts rows and compares every document."""
+    def look(self, exact: bool, meter: Meter, until: float = math.inf) -> Preview:
+        """Return the preview; `exact` counts rows and compares them (`until`: time.monotonic) and all documents."""
         request, origin = self._request, self._origin
         manifest = origin.reader.manifest if origin.reader else None
         if exact and not origin.uses_index(request.trusted):
             self._survey_archive(meter)
+        documents_diff = self._documents(exact, meter) if request.with_documents else None
         tables: list[TableDiff] = []
         if request.with_database:
             try:
                 with connect(request.target.database_url, f"restore preview {request.restore_id}") as connection:
+                    connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'".encode())
                     self._look_at_server(connection)
-                    tables = self._tables(connection, exact)
-            except SourceError as error:
+                    tables = self._tables(connection, exact, until, meter)
+            except (ArchiveError, SourceError) as error:
                 self._blockers.append(str(error))
+            except psycopg.errors.LockNotAvailable:
+                self._blockers.append(
+                    "Somebody keeps a table of the live database locked (ALTER TABLE, VACUUM FULL and the like), so it "
+                    "can't be read. Wait until that is done."
+                )
             except psycopg.Error as error:
                 self._blockers.append(f"The live database could not be read: {one_line(error)}")
-        documents_diff = self._documents(exact, meter) if request.with_documents else None
         needed, free = self._room(documents_diff)
         if not origin.signed:
             self._warn_of_origin()
@@ -178,24 +161,15 @@ class Previewer:
         self._blockers += found.blockers
         self._warnings += found.warnings
 
-    def _tables(self, connection: Connection, exact: bool) -> list[TableDiff]:
-        now: dict[tuple[str, str], int] = {}
-        for row in connection.execute(_ESTIMATES).fetchall():
-            key = (row["schema"], row["name"])
-            now[key] = row["rows"]
-            if exact:
-                count = sql.SQL("SELECT count(*) AS rows FROM ONLY {}").format(sql.Identifier(*key))
-                found = connection.execute(count).fetchone()
-                now[key] = int(found["rows"]) if found else 0
+    def _tables(self, connection: Connection, exact: bool, until: float, meter: Meter) -> list[TableDiff]:
         backup: dict[tuple[str, str], int] = {}
         if self._survey:
             backup = self._survey.rows
         elif self._origin.reader:
             backup = {(table.schema, table.name): table.rows for table in self._origin.reader.manifest.tables}
-        return [
-            TableDiff(schema, name, now.get((schema, name)), backup.get((schema, name)), not exact)
-            for schema, name in sorted(now.keys() | backup.keys())
-        ]
+        reader = self._origin.reader if self._origin.uses_index(self._request.trusted) else None
+        found = TablesDiff(connection, reader, backup, meter)
+        return found.exact(until) if exact else found.quick()
 
     def _documents(self, exact: bool, meter: Meter) -> DocumentsDiff:
         root = self._request.target.documents_dir
@@ -256,14 +230,17 @@ def limits_for(request: RestoreRequest) -> Limits:
     return Limits(unpacked_bytes=max(0, free - request.disk_reserve) * 4)
 
 
-def preview(request: RestoreRequest, exact: bool = False, progress: Progress | None = None) -> Preview:
+def preview(
+    request: RestoreRequest, exact: bool = False, progress: Progress | None = None, until: float = math.inf
+) -> Preview:
     """Given a request, return what its restore would do.
 
-    Not exact: within a second, from the manifest and the server's estimates. Exact: rows are counted and every document is
-    compared by size and time. Raise ArchiveError if the file can't be opened.
+    Not exact: within a second, from the manifest and the server's estimates. Exact: rows are counted and, in an archive with
+    an index that may be believed, compared, as long as time.monotonic is not beyond `until`; every document is compared by
+    size and time. What `progress` raises ends it. Raise ArchiveError if the file can't be opened.
     """
     origin = open_origin(request.archive, request.signing_key)
     try:
-        return Previewer(request, origin).look(exact, Meter(progress, request.stall_seconds))
+        return Previewer(request, origin).look(exact, Meter(progress, request.stall_seconds), until)
     finally:
         origin.close()

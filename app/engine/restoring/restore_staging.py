@@ -15,7 +15,7 @@ from ..archive.archive_reader import ArchiveReader
 from ..archive.foreign_archive import ForeignArchive, drain
 from ..database.postgres import connect
 from ..errors import RestoreError
-from ..files.documents import Document
+from ..files.documents import Document, shown
 from . import staging_database
 from .database_settings import apply_settings
 from .exchange import inode
@@ -166,7 +166,7 @@ def _load_foreign(run: RestoreRun, connect_to: Callable[[], Connection]) -> None
         for (schema, table), rows in loader.rows.items():
             if run.meter.during(partial(count_rows, connection, schema, table), cancel) not in (rows, None):
                 raise RestoreError(
-                    f"Table {schema}.{table} does not hold the rows that its backup has; nothing was changed."
+                    f"Table {shown(f'{schema}.{table}')} does not hold the rows that its backup has; nothing was changed."
                 )
 
 
