@@ -201,7 +201,8 @@ def _write_database(
     writer = DatabaseWriter(pipeline, meter, request.source.app_name, int(started_at.timestamp()))
     # Both must know of them, and an older server could not load what a newer pg_dump writes of its statistics.
     statistics = min(client.version, int(snapshot.facts["server_version_num"]) // 10000) >= dump.STATISTICS_SINCE
-    order = dump.DumpOrder(client, request.source.database_url, snapshot.id, request.backup_id, statistics)
+    encoding = str(snapshot.facts["encoding"])
+    order = dump.DumpOrder(client, request.source.database_url, snapshot.id, request.backup_id, encoding, statistics)
     threads = threads_of_machine(request.threads)
     for warning in parallel_dump(order, snapshot.tables, threads, meter, writer, meanwhile):
         warn(warning)

@@ -27,13 +27,15 @@ STATISTICS_SINCE = 18
 class DumpOrder:
     """What one pg_dump run is to write. `options` select a part of the database; none: all of it.
 
-    `with_statistics`: also what ANALYZE found, so that a restore need not find it again.
+    `encoding` is the database's own: a role's setting must not have values converted, or refused. `with_statistics`: also
+    what ANALYZE found, so that a restore need not find it again.
     """
 
     client: Client
     database_url: str
     snapshot_id: str
     run_id: UUID
+    encoding: str
     with_statistics: bool = False
     options: tuple[str, ...] = ()
 
@@ -45,6 +47,7 @@ def command(order: DumpOrder, dsn: str) -> list[str]:
         "--format=plain",
         "--no-password",
         f"--snapshot={order.snapshot_id}",
+        f"--encoding={order.encoding}",
         f"--lock-wait-timeout={LOCK_SECONDS}s",
         *order.options,
         f"--dbname={dsn}",

@@ -89,6 +89,8 @@ def connect(url: str, application_name: str) -> Connection:
         connection = psycopg.connect(conninfo.make_conninfo("", **parameters), autocommit=True, row_factory=dict_row)
         connection.execute("SET client_encoding = 'UTF8'; SET search_path = pg_catalog; SET DateStyle = ISO")
         connection.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+        # A role or a server that is read-only for the app, as it is wise to make it before a restore, is not so for us.
+        connection.execute("SET default_transaction_read_only = off")
         return connection
     except psycopg.Error as error:
         raise SourceError(_SETTING, f"the database can't be opened: {one_line(error)}") from error

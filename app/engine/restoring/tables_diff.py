@@ -89,11 +89,12 @@ class TablesDiff:
         # In another encoding neither names nor values would be the same bytes.
         same = reader is not None and reader.manifest.database.facts.get("encoding") == self._encoding
         self._reader = reader if same else None
+        # Binary, as psycopg misreads an array of bytea where bytea_output is escape.
         self._now = {
             (as_dumped(row["schema"]), as_dumped(row["name"])): _LiveTable(
                 row["rows"], tuple(map(as_dumped, row["columns"])), tuple(map(as_dumped, row["key"]))
             )
-            for row in connection.execute(_TABLES).fetchall()
+            for row in connection.execute(_TABLES, binary=True)
         }
         self._keys = sorted(self._now.keys() | backup.keys())
         self._segments: dict[Key, list[Segment]] = {}
