@@ -24,7 +24,7 @@ from .sql_loader import OWNER_TO, Connection, EventLoader, execute
 
 _TRANSACTION = re.compile(rb"(?:BEGIN|COMMIT|START TRANSACTION|END)\s*;", re.IGNORECASE)
 _MAY_FAIL = re.compile(
-    OWNER_TO + rb"|(?:GRANT\b|REVOKE\b|ALTER DEFAULT PRIVILEGES\b"
+    OWNER_TO + rb"|(?:CREATE SCHEMA\b|GRANT\b|REVOKE\b|ALTER DEFAULT PRIVILEGES\b"
     rb"|COMMENT ON (?:EXTENSION|SCHEMA)\b|CREATE EXTENSION\b)",
     re.DOTALL | re.IGNORECASE,
 )
@@ -96,7 +96,11 @@ def _load(
         try:
             with connection.transaction():
                 execute(connection, statement)
+        except psycopg.errors.DuplicateSchema:
+            return  # another role's, as that of an extension may be: it has stayed
         except psycopg.Error as error:
+            if statement.startswith(b"CREATE SCHEMA"):
+                raise
             warnings.append(f"Left out: {one_line(error)}")
 
     meter.phase("database", reader.manifest.database.sql_bytes)

@@ -18,12 +18,25 @@ WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
 """
 _PREPARED: LiteralString = "SELECT min(gid) AS gid FROM pg_prepared_xacts WHERE database = current_database()"
 _EXTENSIONS: LiteralString = """
-SELECT x.name, bool_or(v.superuser AND NOT v.trusted) AS needs_superuser
+SELECT x.name, bool_or(v.superuser AND NOT v.trusted) AS needs_superuser,
+       x.name IN (SELECT extname FROM pg_extension) AS is_here
 FROM unnest(%s::text[]) AS x(name) LEFT JOIN pg_available_extension_versions v ON v.name = x.name
 GROUP BY x.name HAVING bool_or(v.name IS NULL) OR bool_or(v.superuser AND NOT v.trusted)
 """
 
 LEAVING_SECONDS = 0.6
+IN_PLACE = (
+    "the restore runs in one transaction inside the live database: still all or nothing, but the app waits meanwhile, and "
+    "undoing means restoring the safety backup"
+)
+
+
+def needed_extensions(connection: Connection, facts: dict[str, Any]) -> list[tuple[str, bool, bool]]:
+    """Given a connection to the live database and the facts in a manifest, return the backup's extensions that not every
+    owner may create here: name, whether a superuser may, whether the live database has it."""
+    names = [extension["name"] for extension in facts["extensions"] if extension["name"] != "plpgsql"]
+    rows = connection.execute(_EXTENSIONS, [names]).fetchall()
+    return [(str(row["name"]), row["needs_superuser"] is not None, bool(row["is_here"])) for row in rows]
 
 
 class ServerObstacles:
@@ -42,11 +55,12 @@ class ServerObstacles:
         """Given the backup's major version, and the facts in its manifest where it has one, find all obstacles."""
         self._look_at_version(backup_version)
         self._look_at_rights()
+        if backup_facts is not None:
+            self._look_at_extensions(backup_facts)
         if self.strategy == "swap":
             self._look_at_sessions()
         self._look_at_trust()
         if backup_facts is not None:
-            self._look_at_extensions(backup_facts)
             self._look_at_roles(backup_facts)
 
     def _look_at_version(self, backup_version: int | None) -> None:
@@ -66,9 +80,7 @@ class ServerObstacles:
         if not self.rights.createdb:
             self.strategy = "in_place"
             self.warnings.append(
-                f"The role {self.rights.role} may not create databases (ALTER ROLE … CREATEDB would let it), so the "
-                "restore runs in one transaction inside the live database: still all or nothing, but the app waits "
-                "meanwhile, and undoing means restoring the safety backup."
+                f"The role {self.rights.role} may not create databases (ALTER ROLE … CREATEDB would let it), so {IN_PLACE}."
             )
 
     def _look_at_sessions(self) -> None:
@@ -112,17 +124,20 @@ class ServerObstacles:
             )
 
     def _look_at_extensions(self, facts: dict[str, Any]) -> None:
-        names = [extension["name"] for extension in facts["extensions"] if extension["name"] != "plpgsql"]
-        for row in self._connection.execute(_EXTENSIONS, [names]):
-            if row["needs_superuser"] is None:
+        for name, needs_superuser, is_here in needed_extensions(self._connection, facts):
+            what = f"The backup needs the extension {name}, which"
+            if not needs_superuser:
+                self.blockers.append(f"{what} this server does not have: install it.")
+            elif self.rights.superuser:
+                continue
+            elif not is_here or not self._may_run_as_us:
                 self.blockers.append(
-                    f"The backup needs the extension {row['name']}, which this server does not have: install it."
+                    f"{what} only a superuser may create: have one create it in the database {self.facts['name']}, or use a "
+                    "superuser in BACKUP_SOURCE_URL for this restore."
                 )
-            elif not self.rights.superuser and self.strategy == "swap":
-                self.blockers.append(
-                    f"The backup needs the extension {row['name']}, which only a superuser may create; use a superuser in "
-                    "BACKUP_SOURCE_URL for this restore."
-                )
+            elif self.strategy == "swap":
+                self.strategy = "in_place"
+                self.warnings.append(f"{what} only a superuser may create (one in BACKUP_SOURCE_URL could), so {IN_PLACE}.")
 
     def _look_at_roles(self, facts: dict[str, Any]) -> None:
         names = [role["name"] for role in facts["roles"]]

@@ -22,6 +22,7 @@ from ..threads import threads_of_machine
 from . import staging_database
 from .load_ours import ArchiveLoader
 from .load_role import load_role
+from .restore_obstacles import needed_extensions
 from .staging_database import maintenance, rights
 
 
@@ -80,11 +81,20 @@ def _load_scratch(
 ) -> dict[tuple[str, str], int]:
     with connect(target.database_url, f"restore {run_id}") as live:
         facts, role = server_facts(live), rights(live)
+        for extension, may_superuser, _ in needed_extensions(live, reader.manifest.database.facts):
+            if not (may_superuser and role.superuser):
+                reason = "only a superuser may create" if may_superuser else "this server does not have"
+                raise EngineError(
+                    f"The test restore could not be made: the backup needs the extension {extension}, which {reason}."
+                )
     drop_forgotten(connection, str(facts["name"]))
     name = staging_database.derived_name(str(facts["name"]), "test", run_id)
     owner = role.role if facts["owner_is_superuser"] and not role.superuser else str(facts["owner"])
     backup_facts = reader.manifest.database.facts
-    staging_database.create(connection, name, backup_facts, owner)
+    try:
+        staging_database.create(connection, name, backup_facts, owner)
+    except RestoreError as error:
+        raise EngineError(f"The test restore could not be made: {error}") from error
     try:
         with load_role(connection, target.database_url, name, owner, run_id) as loads:
             loader = ArchiveLoader(reader, loads.connect, threads, meter, loads.superuser)
