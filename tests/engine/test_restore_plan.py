@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
@@ -79,6 +80,80 @@ def test_other_keys_and_statistics_are_made_as_they_are_written(statement: bytes
     assert plan.take(statement)
     assert plan.tables[LOGS].builds == []
     assert plan.tables[LOGS].last == [BEFORE, statement]
+
+
+@pytest.mark.parametrize(
+    ("index", "waits"),
+    [
+        (b"ON public.logs USING btree (lower(note), ((id + 1)))", False),
+        (b"ON public.logs USING gin (note public.gin_trgm_ops) WHERE (note <> 'a.b'::text)", False),
+        (b"ON public.logs USING btree (public.rate(id))", True),
+        (b'ON public.logs USING btree (id) WHERE ("Odd"."f (x)"(id) > 5)', True),
+        (b"ON public.logs USING gist (public.st_transform(place, 4326))", True),
+    ],
+)
+def test_an_index_whose_function_may_read_other_tables_waits_for_all_of_them(index: bytes, waits: bool) -> None:
+    plan = PostData([LOGS], BEFORE)
+    assert plan.take(b"CREATE INDEX one " + index + b";")
+    assert (len(plan.tables[LOGS].late_builds), len(plan.tables[LOGS].builds)) == ((1, 0) if waits else (0, 1))
+
+
+def test_an_index_whose_function_reads_another_table_finds_its_rows(pg18: EmbeddedPostgres, tmp_path: Path) -> None:
+    script = b"""
+        CREATE TABLE rates (id integer PRIMARY KEY, rate integer, filler text);
+        CREATE FUNCTION rate(of integer) RETURNS integer IMMUTABLE LANGUAGE sql
+            AS 'SELECT rate FROM public.rates WHERE id = of';
+        CREATE TABLE bills (id integer, rate_id integer);
+        INSERT INTO rates SELECT n, n * 10, repeat(md5(n::text), 20) FROM generate_series(1, 20000) n;
+        INSERT INTO bills SELECT n, n FROM generate_series(1, 100) n;
+        CREATE INDEX by_rate ON bills (rate(rate_id));
+    """
+    with pristine(pg18, tmp_path, script) as made, made.live(tmp_path) as live:
+        restore(live.request(made.archive))
+        with psycopg.connect(live.url) as connection:
+            connection.execute("SET enable_seqscan = off")
+            assert connection.execute("SELECT id FROM bills WHERE rate(rate_id) = 500").fetchall() == [(50,)]
+
+
+def test_a_check_or_a_column_whose_function_reads_another_table_finds_its_rows(
+    pg18: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    filler = b"repeat(md5(n::text), 20) FROM generate_series(1, 5000) n"
+    script = b"""
+        CREATE TABLE book (id integer PRIMARY KEY, rate integer);
+        CREATE FUNCTION rate(of integer) RETURNS integer IMMUTABLE LANGUAGE sql
+            AS 'SELECT rate FROM public.book WHERE id = of';
+        CREATE FUNCTION known(of integer) RETURNS boolean LANGUAGE plpgsql
+            AS 'BEGIN RETURN EXISTS (SELECT FROM public.book WHERE id = of); END';
+        CREATE DOMAIN a_rate AS integer CHECK (known(VALUE));
+        INSERT INTO book SELECT n, n * 10 FROM generate_series(1, 100) n;
+        CREATE TABLE checked (id integer, of integer CHECK (known(of)), filler text);
+        CREATE TABLE computed (id integer, of integer, filler text, rate integer GENERATED ALWAYS AS (rate(of)) STORED);
+        CREATE TABLE of_domain (id integer, of a_rate, filler text);
+        CREATE TABLE "Small" (n integer CHECK (n <= rate(100)));
+        INSERT INTO checked SELECT n, n %% 100 + 1, %(filler)b;
+        INSERT INTO computed SELECT n, n %% 100 + 1, %(filler)b;
+        INSERT INTO of_domain SELECT n, n %% 100 + 1, %(filler)b;
+        INSERT INTO "Small" SELECT generate_series(1, 1000);
+    """ % {b"filler": filler}
+    with pristine(pg18, tmp_path, script) as made, made.live(tmp_path) as live:
+        before = live.state()
+        restore(live.request(made.archive))
+        assert live.state() == before
+        with psycopg.connect(live.url) as connection:
+            assert connection.execute("SELECT count(*) FROM computed WHERE rate = of * 10").fetchone() == (5000,)
+
+
+def test_a_database_whose_tables_are_all_empty_comes_back(pg18: EmbeddedPostgres, tmp_path: Path) -> None:
+    script = b"""
+        CREATE TABLE one (id integer PRIMARY KEY, kind text CHECK (length(kind) > 1));
+        CREATE TABLE parts (id integer PRIMARY KEY REFERENCES one) PARTITION BY HASH (id);
+        CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+    """
+    with pristine(pg18, tmp_path, script) as made, made.live(tmp_path) as live:
+        before = live.state()
+        restore(live.request(made.archive))
+        assert live.state() == before
 
 
 def test_an_index_is_built_in_the_tablespace_that_was_set_before_it() -> None:

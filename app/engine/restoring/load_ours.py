@@ -51,12 +51,35 @@ _MENDABLE = re.compile(
     re.DOTALL,
 )
 _OWNER_TO = re.compile(OWNER_TO, re.DOTALL)
+# Tables that are no partitioned ones and that no extension has brought, perhaps with rows in them.
 _PLAIN: LiteralString = """
 SELECT pg_catalog.convert_to(n.nspname, pg_catalog.pg_client_encoding()) AS schema,
        pg_catalog.convert_to(c.relname, pg_catalog.pg_client_encoding()) AS name
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+"""
+# Tables whose checks or stored columns, or those of their columns' domains, call functions, which may read other tables.
+_PATIENT: LiteralString = """
+WITH calling AS (
+    SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+    WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
+), patient AS (
+    SELECT k.conrelid AS oid FROM pg_catalog.pg_constraint k JOIN calling c ON c.objid = k.oid
+    WHERE c.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
+    UNION
+    SELECT a.attrelid FROM pg_catalog.pg_constraint k JOIN calling c ON c.objid = k.oid
+    JOIN pg_catalog.pg_attribute a ON a.atttypid = k.contypid
+    WHERE c.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.contypid <> 0
+    UNION
+    SELECT f.adrelid FROM pg_catalog.pg_attrdef f JOIN calling c ON c.objid = f.oid
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+    WHERE c.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND a.attgenerated = 's'
+)
+SELECT pg_catalog.convert_to(n.nspname, pg_catalog.pg_client_encoding()) AS schema,
+       pg_catalog.convert_to(c.relname, pg_catalog.pg_client_encoding()) AS name
+FROM patient JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 """
 _TABLESPACE: LiteralString = """
 SELECT pg_catalog.convert_to('SET default_tablespace = ' || pg_catalog.quote_literal(setting) || ';',
@@ -121,13 +144,14 @@ class ArchiveLoader:
         self._meter.phase("database", self._reader.manifest.database.sql_bytes)
         self._run_all(main, self._statements(segments[:first]))
         self._share_settings(main)
-        tables = self._plain_tables(main) & {(segment.schema, segment.table) for segment in segments}
+        tables = _names(main, _PLAIN) & {(segment.schema, segment.table) for segment in segments}
         post_data, keys = PostData(tables, _tablespace(main)), []
         for statement in self._statements(segments[last + 1 :]):
             if not post_data.take(statement) and (key := foreign_key(statement, tables)):
                 keys.append(key)
             self._meter.tick()
-        self._tables.load([segment for segment in segments if segment.kind == "copy"], post_data, keys)
+        copied = [segment for segment in segments if segment.kind == "copy"]
+        self._tables.load(copied, post_data, keys, _names(main, _PATIENT))
         self._run_all(main, self._statements([segment for segment in segments[first : last + 1] if segment.kind == "sql"]))
         self._finish(main, segments[last + 1 :], post_data)
         for statement in self._last:
@@ -194,10 +218,6 @@ class ArchiveLoader:
             raise failed(statement, error) from error
         self._warnings.append(f"Left out: {failed(statement, error)}")
 
-    def _plain_tables(self, main: Connection) -> set[Key]:
-        """Return the tables that are no partitioned ones and that no extension has brought, perhaps with rows in them."""
-        return {(as_dumped(row["schema"]), as_dumped(row["name"])) for row in main.execute(_PLAIN)}
-
     def _finish(self, main: Connection, segments: Sequence[Segment], done: PostData) -> None:
         """Run what stands behind the data and belongs to no single table, in order, and what gives the planner its
         statistics: too much text for some databases to be kept until its table is there."""
@@ -224,6 +244,11 @@ def _is_taken(main: Connection, statement: bytes) -> bool:
     except psycopg.Error:
         return False
     return True
+
+
+def _names(main: Connection, query: LiteralString) -> set[Key]:
+    """Given a query for names of tables as bytes, return them as in the dump."""
+    return {(as_dumped(row["schema"]), as_dumped(row["name"])) for row in main.execute(query)}
 
 
 def _tablespace(main: Connection) -> bytes:

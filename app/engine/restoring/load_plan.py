@@ -20,6 +20,8 @@ _TABLE = rb"(?P<schema>" + _NAME + rb")\.(?P<table>" + _NAME + rb")"
 _COLUMNS = rb"\((?P<columns>" + _NAME + rb"(?:, " + _NAME + rb")*)\)"
 _CONSTRAINT = rb"ALTER TABLE ONLY " + _TABLE + rb"\s+ADD CONSTRAINT (?P<name>" + _NAME + rb") "
 _INDEX = re.compile(rb"CREATE (?:UNIQUE )?INDEX (?:" + _NAME + rb" )?ON " + _TABLE + rb" USING ")
+# A call of what is no function of PostgreSQL's own, as pg_dump writes it; also some that are none, which costs but time.
+_CALL = re.compile(_NAME + rb"\." + _NAME + rb" ?\(")
 _KEY = re.compile(_CONSTRAINT + rb"(?:PRIMARY KEY|UNIQUE)\b")
 _PLAIN_KEY = re.compile(_CONSTRAINT + rb"(?P<kind>PRIMARY KEY|UNIQUE) " + _COLUMNS + rb";\Z")
 _STATISTICS = re.compile(rb"CREATE STATISTICS .* FROM " + _TABLE + rb";\Z", re.DOTALL)
@@ -44,9 +46,11 @@ _TABLESPACE = re.compile(rb"SET default_tablespace = .*;\Z", re.DOTALL)
 
 @dataclass
 class TableWork:
-    """What follows a table's data. `builds` may run side by side; `last` in order, when they are done."""
+    """What follows a table's data. `builds` may run side by side, and so may `late_builds`, which call functions, when all
+    tables are filled; `last` in order, when they are done."""
 
     builds: list[list[bytes]] = field(default_factory=list)
+    late_builds: list[list[bytes]] = field(default_factory=list)
     last: list[bytes] = field(default_factory=list)
     has_statistics: bool = False
     has_extended_statistics: bool = False
@@ -102,7 +106,9 @@ class PostData:
             work.builds.append([self._tablespace, build])
             work.last.append(adopt % plain.group("schema", "table", "name", "kind", "name"))
         elif match.re is _INDEX:
-            work.builds.append([self._tablespace, statement])
+            # A function may read other tables, whatever it says of itself: their rows have to be there.
+            builds = work.late_builds if _CALL.search(statement, match.end()) else work.builds
+            builds.append([self._tablespace, statement])
         else:
             work.last += [self._tablespace, statement]
             work.has_extended_statistics |= match.re is _STATISTICS

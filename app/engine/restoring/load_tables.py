@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import LiteralString
@@ -70,47 +71,61 @@ class TableLoader:
         """End the threads, and what the server does for them."""
         self._side_by_side.close()
 
-    def load(self, segments: list[Segment], post_data: PostData, keys: list[ForeignKey]) -> None:
-        """Fill the tables, build their indexes and keys, and give the planner its statistics: each as soon as it can be."""
+    def load(self, segments: list[Segment], post_data: PostData, keys: list[ForeignKey], patient: Container[Key]) -> None:
+        """Fill the tables, build their indexes and keys, and give the planner its statistics: each as soon as it can be.
+
+        The `patient` tables are filled when all others are, one after the other.
+        """
         blocks: dict[Key, list[Segment]] = {}
         for segment in segments:
             blocks.setdefault((segment.schema, segment.table), []).append(segment)
         share = sum(segment.size_bytes for segment in segments) / self._threads
         tasks, ready = [], {}
-        for table, its_blocks in blocks.items():
+        turn, filled = _milestone(), _milestone()
+        for table, its_blocks in sorted(blocks.items(), key=lambda item: item[0] in patient):
             self.rows[table] = 0
-            more, ready[table] = self._tasks(table, its_blocks, post_data.tables.get(table), share)
-            tasks += more
-        self._do([*tasks, *self._key_tasks(keys, ready)])
+            size = sum(block.size_bytes for block in its_blocks)
+            # One thread at a large table would keep all others waiting. Its rows mix on the disk, and are not born frozen.
+            copies = self._copies(table, its_blocks, size, shared_out=table not in post_data.tables or size > share)
+            for copy in copies:
+                copy.before(filled)
+            if table in patient:
+                tasks.append(turn)
+                others, turn = turn, _milestone()
+                others.before(turn, *copies)
+            for copy in copies:
+                copy.before(turn)
+            more, ready[table] = self._work(table, size, copies, filled, post_data.tables.get(table, TableWork()))
+            tasks += [*copies, *more]
+        self._do([*tasks, turn, filled, *self._key_tasks(keys, ready)])
         for table, its_blocks in blocks.items():
             rows = sum(block.rows for block in its_blocks)
             if self.rows[table] != rows:
                 raise RestoreError(f"Table {shown('.'.join(table))} got {self.rows[table]} rows, but its backup has {rows}.")
 
-    def _tasks(self, table: Key, blocks: list[Segment], work: TableWork | None, share: float) -> tuple[list[Task], Task]:
-        """Given a table, the blocks of its rows, what follows them and a thread's share of all data in bytes, return the
-        table's tasks and the last of them."""
-        size = sum(block.size_bytes for block in blocks)
-        # One thread at such a table would keep all others waiting. Its rows mix on the disk, and are not born frozen.
-        shared_out = work is None or size > share
+    def _copies(self, table: Key, blocks: list[Segment], size: int, shared_out: bool) -> list[Task]:
+        """Given a table, its blocks of rows, their bytes, and whether several threads are to fill it, return what does."""
         if shared_out:
-            copies = [
-                self._copy_task(size, table, run.statement, partial(self._copy, run=run))
-                for block in blocks
-                for run in _runs(block)
-            ]
+            runs = [run for block in blocks for run in _runs(block)]
+            copies = [self._copy_task(size, table, run.statement, partial(self._copy, run=run)) for run in runs]
         else:
             whole = [_Run(block, block.offset, block.pieces) for block in blocks]
             copies = [self._copy_task(size, table, whole[0].statement, partial(self._copy_frozen, table=table, runs=whole))]
         self._copies_left += len(copies)
-        work = work or TableWork()
+        return copies
+
+    def _work(self, table: Key, size: int, copies: list[Task], filled: Task, work: TableWork) -> tuple[list[Task], Task]:
+        """Given a table, its bytes, the tasks that fill it, the milestone when all tables are filled, and what follows its
+        data, return the tasks for that, and the last of them."""
         builds = [Task(size, partial(self._build, statements=statements)) for statements in work.builds]
+        late = [Task(size, partial(self._build, statements=statements)) for statements in work.late_builds]
         last = Task(size, partial(self._complete, table=table, work=work))
         for copy in copies:
             copy.before(*builds, last)
-        for build in builds:
+        filled.before(*late)
+        for build in (*builds, *late):
             build.before(last)
-        return [*copies, *builds, last], last
+        return [*builds, *late, last], last
 
     def _key_tasks(self, keys: list[ForeignKey], ready: dict[Key, Task]) -> list[Task]:
         """Given foreign keys and each table's last task, return a task for the keys of each table."""
@@ -212,6 +227,11 @@ class TableLoader:
         if work.must_be_analyzed or connection.execute(_COUNTED, [quoted(*table)]).fetchone() is None:
             self._run(connection, analyze_statement(table))
             work.is_analyzed = True
+
+
+def _milestone() -> Task:
+    """Return a task that does nothing, for others to wait for."""
+    return Task(sys.maxsize, lambda connection: None, moves_bytes=True)
 
 
 def analyze_statement(table: Key) -> bytes:
