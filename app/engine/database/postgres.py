@@ -104,6 +104,9 @@ SELECT current_setting('server_version') AS server_version, current_setting('ser
        d.datcollate AS lc_collate, d.datctype AS lc_ctype, d.datlocprovider::text AS locale_provider,
        to_jsonb(d) ->> {locale} AS locale, d.datcollversion AS collation_version, d.datconnlimit AS connection_limit,
        d.datacl::text[] AS acl, shobj_description(d.oid, 'pg_database') AS comment,
+       (SELECT spcname FROM pg_tablespace t WHERE t.oid = d.dattablespace) AS tablespace,
+       ARRAY(SELECT spcname::text FROM pg_tablespace t WHERE t.oid IN (SELECT reltablespace FROM pg_class)
+             AND spcname NOT LIKE 'pg\\_%' ORDER BY 1) AS tablespaces,
        pg_database_size(d.oid) AS size_bytes,
        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS lsn
 FROM pg_database d WHERE d.datname = current_database()

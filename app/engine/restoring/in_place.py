@@ -20,7 +20,7 @@ from ..progress import Meter
 from .database_settings import apply_settings, reset_public_schema, reset_settings
 from .load_plan import planner_statistics
 from .restore_source import Origin, RestoreRequest
-from .sql_loader import OWNER_TO, Connection, EventLoader, execute
+from .sql_loader import OWNER_TO, TABLESPACE, Connection, EventLoader, execute, without_tablespace
 
 _TRANSACTION = re.compile(rb"(?:BEGIN|COMMIT|START TRANSACTION|END)\s*;", re.IGNORECASE)
 _MAY_FAIL = re.compile(
@@ -90,7 +90,7 @@ def _load(
     def run(statement: bytes) -> None:
         if _TRANSACTION.fullmatch(statement):
             return
-        if not (_MAY_FAIL.match(statement) or planner_statistics(statement)):
+        if not (_MAY_FAIL.match(statement) or TABLESPACE.match(statement) or planner_statistics(statement)):
             execute(connection, statement)
             return
         try:
@@ -98,6 +98,9 @@ def _load(
                 execute(connection, statement)
         except psycopg.errors.DuplicateSchema:
             return  # another role's, as that of an extension may be: it has stayed
+        except psycopg.errors.InvalidParameterValue as error:
+            if (warning := without_tablespace(connection, statement, error)) not in warnings:
+                warnings.append(warning)
         except psycopg.Error as error:
             if statement.startswith(b"CREATE SCHEMA"):
                 raise

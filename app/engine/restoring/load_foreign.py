@@ -15,11 +15,11 @@ from ..database.sql_scanner import StatementScanner
 from ..errors import DumpError, RestoreError
 from ..progress import Meter
 from .load_plan import planner_statistics
-from .sql_loader import OWNER_TO, Connection, EventLoader, excerpt, execute, failed, is_command
+from .sql_loader import OWNER_TO, Connection, EventLoader, excerpt, execute, failed, is_command, without_tablespace
 
 _LEFT_OUT = re.compile(
     OWNER_TO + rb"|(?:GRANT\b|REVOKE\b|ALTER DEFAULT PRIVILEGES\b|SET SESSION AUTHORIZATION\b"
-    rb"|COMMENT ON EXTENSION\b|COMMENT ON SCHEMA public\b|ALTER SCHEMA public\b)",
+    rb"|COMMENT ON EXTENSION\b|COMMENT ON SCHEMA public\b|ALTER SCHEMA public\b|SET default_tablespace\b)",
     re.DOTALL | re.IGNORECASE,
 )
 _CODE = re.compile(
@@ -90,6 +90,9 @@ class DumpLoader:
             if self._sandboxed or not _LEFT_OUT.match(statement):
                 raise
             self.warnings.append(f"Left out: {failed(statement, error)}")
+        except psycopg.errors.InvalidParameterValue as error:
+            if (warning := without_tablespace(self._connection, statement, error)) not in self.warnings:
+                self.warnings.append(warning)
 
 
 def count_rows(connection: Connection, schema: str, table: str) -> int | None:

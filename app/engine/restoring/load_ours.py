@@ -22,7 +22,7 @@ from ..progress import Meter
 from .load_plan import Key, PostData, foreign_key, planner_statistics
 from .load_role import NEEDS_SUPERUSER
 from .load_tables import TableLoader, analyze_statement
-from .sql_loader import OWNER_TO, Connection, execute, failed, is_command
+from .sql_loader import OWNER_TO, TABLESPACE, Connection, execute, failed, is_command, without_tablespace
 
 SESSIONS_MORE = 1
 """So many more sessions than threads are used for: one of them often waits for the WAL to reach the disk. With one more a
@@ -195,6 +195,11 @@ class ArchiveLoader:
     def _run(self, connection: Connection, statement: bytes) -> None:
         try:
             execute(connection, statement)
+        except psycopg.errors.InvalidParameterValue as error:
+            if not TABLESPACE.match(statement):
+                self._mend(statement, error)
+            elif (warning := without_tablespace(connection, statement, error)) not in self._warnings:
+                self._warnings.append(warning)
         except psycopg.Error as error:
             if self._superuser is not None and isinstance(error, psycopg.errors.InsufficientPrivilege):
                 if _OWNER_TO.match(statement):

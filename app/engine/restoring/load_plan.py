@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..database.names import unquoted
+from .sql_loader import TABLESPACE
 
 Key = tuple[str, str]
 """A table's schema and name."""
@@ -41,7 +42,6 @@ _FOREIGN_KEY = re.compile(
     + rb")\((?:[^()]|\"[^\"]*\")*\)(?: (?:MATCH FULL|ON (?:UPDATE|DELETE) (?:CASCADE|RESTRICT|SET NULL|SET DEFAULT)"
     rb"|DEFERRABLE|INITIALLY DEFERRED))*;\Z"
 )
-_TABLESPACE = re.compile(rb"SET default_tablespace = .*;\Z", re.DOTALL)
 
 
 @dataclass
@@ -87,7 +87,7 @@ class PostData:
 
     def take(self, statement: bytes) -> bool:
         """Given the next statement, return whether it was taken out of the order; else it is to be run in it."""
-        if _TABLESPACE.match(statement):
+        if TABLESPACE.match(statement):
             self._tablespace = statement
             return False
         if (statistics := planner_statistics(statement)) is not None:

@@ -24,7 +24,14 @@ FROM unnest(%s::text[]) AS x(name) LEFT JOIN pg_available_extension_versions v O
 GROUP BY x.name HAVING bool_or(v.name IS NULL) OR bool_or(v.superuser AND NOT v.trusted)
 """
 
+_LOCALES: LiteralString = """
+SELECT DISTINCT name FROM unnest(%s::text[]) AS name
+WHERE name <> ALL (%s) AND lower(replace(name, '-', '')) NOT IN
+    (SELECT lower(replace(collcollate, '-', '')) FROM pg_collation WHERE collprovider = 'c')
+"""
+
 LEAVING_SECONDS = 0.6
+OTHER_LOCALE = "Without it the restored database sorts as the live one does."
 IN_PLACE = (
     "the restore runs in one transaction inside the live database: still all or nothing, but the app waits meanwhile, and "
     "undoing means restoring the safety backup"
@@ -62,6 +69,8 @@ class ServerObstacles:
         self._look_at_trust()
         if backup_facts is not None:
             self._look_at_roles(backup_facts)
+            self._look_at_tablespaces(backup_facts)
+            self._look_at_locale(backup_facts)
 
     def _look_at_version(self, backup_version: int | None) -> None:
         now = int(self.facts["server_version_num"]) // 10000
@@ -150,3 +159,21 @@ class ServerObstacles:
                 self.warnings.append(
                     f"The role {name} does not exist here: what it owned or was granted is left to the owner."
                 )
+
+    def _look_at_tablespaces(self, facts: dict[str, Any]) -> None:
+        query = "SELECT spcname AS name FROM pg_tablespace"
+        known = {row["name"] for row in self._connection.execute(query)}
+        for name in facts.get("tablespaces", ()):
+            if name not in known:
+                self.warnings.append(
+                    f"The tablespace {name} is not on this server: what was in it goes where the database is."
+                )
+
+    def _look_at_locale(self, facts: dict[str, Any]) -> None:
+        wanted = [str(facts["lc_collate"]), str(facts["lc_ctype"])]
+        # What of the operating system's the server knew when it was set up, but for its own.
+        found = self._connection.execute(
+            _LOCALES, [wanted, [self.facts["lc_collate"], self.facts["lc_ctype"], "C", "POSIX"]]
+        )
+        for row in found.fetchall():
+            self.warnings.append(f"The backup's locale {row['name']} may not be on this server. {OTHER_LOCALE}")

@@ -98,7 +98,7 @@ def _staging_database(run: RestoreRun) -> Iterator[LoadRole]:
     run.note(staging_database=name, sandbox=not ours or run.previewer.rights.superuser)
     with maintenance(run.url, request.restore_id) as connection:
         owner = _owner(run, connection, facts)
-        staging_database.create(connection, name, facts, owner)
+        run.warnings += staging_database.create(connection, name, facts, owner, run.previewer.facts)
         if run.origin.uses_index(request.trusted):
             with load_role(connection, run.url, name, owner, request.restore_id) as role:
                 yield role

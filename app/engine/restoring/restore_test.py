@@ -92,7 +92,7 @@ def _load_scratch(
     owner = role.role if facts["owner_is_superuser"] and not role.superuser else str(facts["owner"])
     backup_facts = reader.manifest.database.facts
     try:
-        staging_database.create(connection, name, backup_facts, owner)
+        staging_database.create(connection, name, backup_facts, owner, facts)
     except RestoreError as error:
         raise EngineError(f"The test restore could not be made: {error}") from error
     try:

@@ -28,6 +28,7 @@ _HARMLESS_COMMAND = re.compile(rb"\\(?:un)?restrict [A-Za-z0-9]+\s*")
 OWNER_TO = rb'ALTER\b.*\bOWNER TO (?:"(?:[^"]|"")*"|[^\s";]+)\s*;\Z'
 """Matches, with DOTALL, a statement that does nothing but give an object to a role."""
 
+TABLESPACE = re.compile(rb"SET default_tablespace = (.*);\Z", re.DOTALL)
 _WORDS = re.compile(rb"\s+")
 EXCERPT_BYTES = 160
 CANCEL_SECONDS = 5
@@ -43,6 +44,17 @@ def excerpt(statement: bytes) -> str:
 def execute(connection: Connection, statement: bytes) -> None:
     """Given one statement, execute it by the simple query protocol. Raise psycopg.Error as the server does."""
     connection.execute(statement, prepare=False)
+
+
+def without_tablespace(connection: Connection, statement: bytes, error: psycopg.Error) -> str:
+    """Given a statement that failed, if it names a tablespace that is not on this server, have the database's default one
+    used instead, and return a sentence about that. Else raise the error."""
+    match = TABLESPACE.match(statement)
+    if match is None or not isinstance(error, psycopg.errors.InvalidParameterValue):
+        raise error
+    execute(connection, b"SET default_tablespace = ''")
+    name = match[1].decode("utf-8", "replace")
+    return f"The tablespace {name} is not on this server: what was in it is where the database is."
 
 
 def copy_in(connection: Connection, statement: bytes, chunks: Iterable[Buffer]) -> int:

@@ -54,6 +54,13 @@ def maintenance(url: str, run_id: UUID) -> Iterator[Connection]:
     raise problem
 
 
+_NO_SUCH_LOCALE = (
+    psycopg.errors.WrongObjectType,
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.InvalidParameterValue,
+)
+
+
 @dataclass(frozen=True)
 class Rights:
     """What the role of BACKUP_SOURCE_URL may do on the server."""
@@ -79,30 +86,52 @@ def rights(connection: Connection) -> Rights:
     return Rights(**row)
 
 
-def create(connection: Connection, name: str, facts: dict[str, Any], owner: str) -> int:
-    """Given a maintenance connection and the facts of a database, create an empty one like it and return its oid.
+def create(connection: Connection, name: str, facts: dict[str, Any], owner: str, live: dict[str, Any]) -> list[str]:
+    """Given a maintenance connection, the facts of a database and those of the live one, create an empty one like the first
+    where the live one lies. Return what is not like that, as sentences.
 
     Raise RestoreError if the server refuses.
     """
-    options = [
-        sql.SQL("TEMPLATE template0"),
-        sql.SQL("ENCODING {}").format(sql.Literal(facts["encoding"])),
-        sql.SQL("LC_COLLATE {}").format(sql.Literal(facts["lc_collate"])),
-        sql.SQL("LC_CTYPE {}").format(sql.Literal(facts["lc_ctype"])),
-        sql.SQL("OWNER {}").format(sql.Identifier(owner)),
-    ]
-    provider = {"i": "icu", "b": "builtin"}.get(facts.get("locale_provider", "c"))
-    if provider is not None:
-        options.append(sql.SQL("LOCALE_PROVIDER {}").format(sql.Identifier(provider)))
-        option = sql.SQL("ICU_LOCALE {}" if provider == "icu" else "BUILTIN_LOCALE {}")
-        options.append(option.format(sql.Literal(facts["locale"])))
+    warnings, space = [], str(live["tablespace"])
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} OWNER {}").format(
+        sql.Identifier(name), sql.Literal(facts["encoding"]), sql.Identifier(owner)
+    )
+    if space != "pg_default":  # to name that one takes a right that few have
+        if _may_create_in(connection, space):
+            statement += sql.SQL(" TABLESPACE {}").format(sql.Identifier(space))
+        else:
+            warnings.append(
+                f"The database is in the server's default tablespace now: GRANT CREATE ON TABLESPACE {space} to the role in "
+                "BACKUP_SOURCE_URL, for the next restore."
+            )
     try:
-        connection.execute(sql.SQL("CREATE DATABASE {} ").format(sql.Identifier(name)) + sql.SQL(" ").join(options))
+        try:
+            connection.execute(statement + _locale(facts))
+        except _NO_SUCH_LOCALE as error:
+            connection.execute(statement + _locale(live))
+            warnings.append(
+                "The backup's locale is not to be had on this server, so the restored database sorts as the live one does "
+                f"({one_line(error)})."
+            )
     except psycopg.Error as error:
         raise RestoreError(f"The staging database could not be created: {one_line(error)}") from error
-    row = connection.execute("SELECT oid::bigint AS oid FROM pg_database WHERE datname = %s", [name]).fetchone()
-    assert row is not None
-    return int(row["oid"])
+    return warnings
+
+
+def _may_create_in(connection: Connection, tablespace: str) -> bool:
+    query = "SELECT has_tablespace_privilege(spcname, 'CREATE') AS may FROM pg_tablespace WHERE spcname = %s"
+    row = connection.execute(query, [tablespace]).fetchone()
+    return row is not None and bool(row["may"])
+
+
+def _locale(facts: dict[str, Any]) -> sql.Composed:
+    """Given the facts of a database, return the options that give another one its locale."""
+    found = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(sql.Literal(facts["lc_collate"]), sql.Literal(facts["lc_ctype"]))
+    provider = {"i": "icu", "b": "builtin"}.get(facts.get("locale_provider", "c"))
+    if provider is None:
+        return found
+    option = sql.SQL(" LOCALE_PROVIDER {} ICU_LOCALE {}" if provider == "icu" else " LOCALE_PROVIDER {} BUILTIN_LOCALE {}")
+    return found + option.format(sql.Identifier(provider), sql.Literal(facts["locale"]))
 
 
 _END_SESSIONS: LiteralString = """
