@@ -119,7 +119,7 @@ def _restore(run: RestoreRun, before_swap: Callable[[], None] | None) -> Restore
         tables=_tables(run),
         documents_before=run.documents_before,
         documents_after=run.documents_after,
-        warnings=run.warnings,
+        warnings=list(dict.fromkeys(run.warnings)),  # what the preview has said, the restore may have met
         gap_seconds=gap,
         finished_at=datetime.now(UTC),
     )

@@ -6,7 +6,7 @@ import time
 from typing import Any, LiteralString
 
 from ..database.postgres import server_facts
-from .sql_loader import Connection
+from .sql_loader import Connection, lacks_tablespace
 from .staging_database import Rights, rights
 
 _UNENDABLE: LiteralString = """
@@ -165,15 +165,11 @@ class ServerObstacles:
         known = {row["name"] for row in self._connection.execute(query)}
         for name in facts.get("tablespaces", ()):
             if name not in known:
-                self.warnings.append(
-                    f"The tablespace {name} is not on this server: what was in it goes where the database is."
-                )
+                self.warnings.append(lacks_tablespace(name))
 
     def _look_at_locale(self, facts: dict[str, Any]) -> None:
         wanted = [str(facts["lc_collate"]), str(facts["lc_ctype"])]
-        # What of the operating system's the server knew when it was set up, but for its own.
-        found = self._connection.execute(
-            _LOCALES, [wanted, [self.facts["lc_collate"], self.facts["lc_ctype"], "C", "POSIX"]]
-        )
-        for row in found.fetchall():
+        # Beside these the server knows those that the operating system had when it was set up.
+        known = [self.facts["lc_collate"], self.facts["lc_ctype"], "C", "POSIX"]
+        for row in self._connection.execute(_LOCALES, [wanted, known]).fetchall():
             self.warnings.append(f"The backup's locale {row['name']} may not be on this server. {OTHER_LOCALE}")

@@ -67,7 +67,7 @@ class ComparedTable:
 def compare_rows(
     connection: Connection, table: ComparedTable, reader: ArchiveReader, until: float, meter: Meter
 ) -> RowsDiff | None:
-    """Given a table and a connection that writes values as pg_dump does, in a transaction, return how its rows differ.
+    """Given a table and an autocommit connection that writes values as pg_dump does, return how its rows differ.
 
     None if nobody knows: it took longer than `until` (of time.monotonic), more than MOST_PENDING rows differ, or the server
     won't have it read. Raise ArchiveError if the archive is damaged.
@@ -79,7 +79,7 @@ def compare_rows(
     found = _Difference(tuple(table.columns.index(column) for column in table.key))
     backup = _lines(chain.from_iterable(map(reader.segment_text, table.segments)))
     try:
-        with connection.transaction(), connection.cursor() as cursor, cursor.copy(statement) as copy:
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
             now = (bytes(row[:-1]) for row in copy)
             while True:
                 then_rows = _some(backup, BATCH)

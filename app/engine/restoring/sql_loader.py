@@ -17,9 +17,11 @@ from psycopg import pq
 
 from ..archive.gzip_members import Buffer
 from ..database.dump_splitter import CopyBegin, CopyEnd, Event, Rows, Sql
+from ..database.names import unquoted
 from ..database.postgres import one_line
 from ..database.sql_scanner import Statement, StatementScanner
 from ..errors import RestoreError
+from ..files.documents import shown
 from ..progress import Meter
 
 Connection = psycopg.Connection[dict[str, Any]]
@@ -53,8 +55,12 @@ def without_tablespace(connection: Connection, statement: bytes, error: psycopg.
     if match is None or not isinstance(error, psycopg.errors.InvalidParameterValue):
         raise error
     execute(connection, b"SET default_tablespace = ''")
-    name = match[1].decode("utf-8", "replace")
-    return f"The tablespace {name} is not on this server: what was in it is where the database is."
+    return lacks_tablespace(unquoted(match[1]))
+
+
+def lacks_tablespace(name: str) -> str:
+    """Given a tablespace that is not on this server, return a sentence about that."""
+    return f"The tablespace {shown(name)} is not on this server: what was in it goes where the database is."
 
 
 def copy_in(connection: Connection, statement: bytes, chunks: Iterable[Buffer]) -> int:

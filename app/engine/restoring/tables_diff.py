@@ -59,10 +59,9 @@ ORDER BY 1, 2
 
 # Names and values are read and written as pg_dump does (setup_connection in pg_dump.c), in the database's own encoding.
 _AS_PG_DUMP: LiteralString = """
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
-SET LOCAL IntervalStyle = postgres; SET LOCAL extra_float_digits = 3;
-SELECT set_config('client_encoding', getdatabaseencoding()::text, true),
-       set_config('TimeZone', coalesce({timezone}, current_setting('TimeZone')), true)
+SET IntervalStyle = postgres; SET extra_float_digits = 3;
+SELECT set_config('client_encoding', getdatabaseencoding()::text, false),
+       set_config('TimeZone', coalesce({timezone}, current_setting('TimeZone')), false)
 """
 
 
@@ -109,14 +108,16 @@ class TablesDiff:
     def exact(self, until: float) -> list[TableDiff]:
         """Return the tables with their rows counted and, as far as it can be done `until` (of time.monotonic), compared.
 
-        All of it is of one moment. Raise ArchiveError if the archive is damaged.
+        Each table is of one moment, but not all of them: one transaction would hold a lock for every table. The connection
+        is not good for anything else afterwards. Raise ArchiveError if the archive is damaged.
         """
         timezone = self._reader.manifest.database.facts.get("timezone") if self._reader else None
-        with self._connection.transaction():
-            self._connection.execute(sql.SQL(_AS_PG_DUMP).format(timezone=sql.Literal(timezone)))
-            counts = {key: self._count(key) if key in self._now else None for key in self._keys}
-            rows = self._compare(until)
-        return [replace(self._diff(key, counts[key], approximate=False), rows=rows.get(key)) for key in self._keys]
+        self._connection.execute(sql.SQL(_AS_PG_DUMP).format(timezone=sql.Literal(timezone)))
+        counts = {key: self._count(key) if key in self._now else None for key in self._keys}
+        found = self._compare(until)
+        for key, rows in found.items():
+            counts[key] = self._backup.get(key, 0) - rows.added + rows.lost  # at the moment of the comparison
+        return [replace(self._diff(key, counts[key], approximate=False), rows=found.get(key)) for key in self._keys]
 
     def _diff(self, key: Key, rows_now: int | None, approximate: bool) -> TableDiff:
         now = self._now[key].columns if key in self._now else ()
@@ -142,16 +143,18 @@ class TablesDiff:
         row = self._meter.during(partial(self._connection.execute, statement), cancel).fetchone()
         return int(row["rows"]) if row else 0
 
-    def _compare(self, until: float) -> dict[Key, RowsDiff | None]:
+    def _compare(self, until: float) -> dict[Key, RowsDiff]:
         """Return how the rows differ of those tables that can be compared in time: the small ones first."""
-        found: dict[Key, RowsDiff | None] = {}
+        found: dict[Key, RowsDiff] = {}
         if self._reader is None:
             return found
-        self._connection.execute("SET LOCAL row_security = off")  # a table of which we see only a part is not compared
+        self._connection.execute("SET row_security = off")  # a table of which we see only a part is not compared
         for table in sorted(self._comparable(), key=_size):
             if time.monotonic() > until:
                 break
-            found[table.schema, table.name] = compare_rows(self._connection, table, self._reader, until, self._meter)
+            rows = compare_rows(self._connection, table, self._reader, until, self._meter)
+            if rows is not None:
+                found[table.schema, table.name] = rows
         return found
 
     def _comparable(self) -> Iterator[ComparedTable]:
