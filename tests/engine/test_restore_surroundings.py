@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -15,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine import Source, preview, restore, verify_by_restoring
+from app.engine.database.postgres import connect
 from tests.engine.archives import APP, KEY, backup
 from tests.support.databases import admin_connection
 from tests.support.restoring import Live, drop_all_like
@@ -131,6 +133,24 @@ def test_settings_of_the_role(pg18: EmbeddedPostgres, documents_dir: Path, tmp_p
     with live_pair(pg18, documents_dir) as live:
         set_for(live, SETTINGS[kind])
         check_all(live, tmp_path / "archives")
+
+
+def test_no_timeout_of_the_role_ends_our_sessions(
+    pg16: EmbeddedPostgres, pg18: EmbeddedPostgres, documents_dir: Path
+) -> None:
+    for server in (pg16, pg18):
+        with live_pair(server, documents_dir) as live:
+            known = {
+                name: value
+                for name, value in SETTINGS["timeouts"].items()
+                if server is pg18 or name != "transaction_timeout"
+            }
+            set_for(live, known)
+            with closing(connect(live.url, "test")) as connection:
+                query = "SELECT name FROM pg_settings WHERE name = ANY(%s) AND setting <> '0'"
+                assert connection.execute(query, [list(known)]).fetchall() == []
+                time.sleep(1)
+                assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
 
 
 @pytest.mark.parametrize("name", ["x" * 54, "My-DB.ü $%&'\"{}"])

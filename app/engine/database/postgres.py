@@ -88,7 +88,10 @@ def connect(url: str, application_name: str) -> Connection:
         parameters["application_name"] = application_name
         connection = psycopg.connect(conninfo.make_conninfo("", **parameters), autocommit=True, row_factory=dict_row)
         connection.execute("SET client_encoding = 'UTF8'; SET search_path = pg_catalog; SET DateStyle = ISO")
-        connection.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+        connection.execute("SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+        connection.execute("SET idle_session_timeout = 0")
+        if connection.info.server_version >= 170000:
+            connection.execute("SET transaction_timeout = 0")
         # A role or a server that is read-only for the app, as it is wise to make it before a restore, is not so for us.
         connection.execute("SET default_transaction_read_only = off")
         return connection
@@ -219,8 +222,6 @@ def snapshot(connection: Connection, tick: Callable[[], None] = lambda: None) ->
 
 def _lock(connection: Connection, tables: list[SourceTable]) -> None:
     """In the transaction that is open, lock all tables against DDL. Raise LockNotAvailable after LOCK_TRY_SECONDS."""
-    if connection.info.server_version >= 170000:
-        connection.execute("SET LOCAL transaction_timeout = 0")
     wait = min(LOCK_TRY_SECONDS, LOCK_SECONDS)
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{wait * 1000:.0f}ms")))
     for start in range(0, len(tables), 500):
