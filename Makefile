@@ -27,7 +27,7 @@ $(STAMP): requirements.lock
 	@echo 'Installing the locked dependencies into $(VENV) ...'
 	@$(RUN) -c '' 2>/dev/null || rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements.lock
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r requirements.lock
 	@touch $(STAMP)
 
 demo: $(STAMP)
