@@ -90,11 +90,6 @@ def test_the_engine_loads_without_flask_sqlalchemy_or_redis() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_no_file_is_longer_than_it_should_be() -> None:
-    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in source_files()}
-    assert not {name: lines for name, lines in long.items() if lines > 400}
-
-
 def test_every_route_of_the_api_names_its_scope(app: APIFlask) -> None:
     for rule in app.url_map.iter_rules():
         if rule.rule.startswith("/api/"):
