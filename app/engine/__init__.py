@@ -1,13 +1,14 @@
 """Making, keeping and restoring archives. Knows no Flask, no SQLAlchemy, no Redis and no other module of this app."""
 
 from .archive.archive_reader import ArchiveReader, read_manifest
-from .archive.check_archive import ArchiveCheck, check_archive
+from .archive.check_archive import ArchiveCheck, CheckLimits, check_archive
 from .archive.foreign_archive import Limits
 from .archive.manifest import DatabasePart, DocumentsPart, Manifest, TableEntry
 from .archive.verify import VerifyReport, verify_archive
 from .backup import DISK_RESERVE, BackupRequest, BackupResult, make_backup
 from .errors import (
     ArchiveError,
+    ArchiveLimitError,
     DiskFullError,
     DumpError,
     EngineError,
@@ -39,9 +40,11 @@ __all__ = [
     "KEPT",
     "ArchiveCheck",
     "ArchiveError",
+    "ArchiveLimitError",
     "ArchiveReader",
     "BackupRequest",
     "BackupResult",
+    "CheckLimits",
     "DatabasePart",
     "DiskFullError",
     "DocumentsDiff",

@@ -44,6 +44,10 @@ class ArchiveError(EngineError):
     """The file is no archive that this version reads, or it is damaged."""
 
 
+class ArchiveLimitError(ArchiveError):
+    """Checking the archive would take more CPU time, time or memory than a check may."""
+
+
 class PublishError(EngineError):
     """The finished archive could not be given its name."""
 

@@ -116,6 +116,26 @@ def running(
         child.close()
 
 
+_PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
+
+
+def engine_process(module: str, call: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment of a new interpreter that imports `call`'s function from an engine module, such
+    as "files.packers", and calls it.
+
+    The process is started anew, not forked: this one has threads, whose locks a fork would copy as they are at that moment.
+    """
+    engine = Path(__file__).resolve().parent
+    # A bare package stands in for the engine's own, which would import much that is not needed.
+    start = (
+        f"import sys, types; sys.path.insert(0, {str(engine.parents[1])!r}); "
+        f"engine = sys.modules['app.engine'] = types.ModuleType('app.engine'); engine.__path__ = [{str(engine)!r}]; "
+        f"from app.engine.{module} import {call.partition('(')[0]}; {call}"
+    )
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return [sys.executable, "-X", "utf8", "-c", start], environment
+
+
 def kill_orphans(run_id: UUID) -> int:
     """Given a run whose worker is gone, kill its children on this host and return how many there were.
 

@@ -1,20 +1,55 @@
-"""Checking an archive from elsewhere to its last byte, without executing any of it, before it is listed."""
+"""Checking an archive from elsewhere to its last byte, without executing any of it, before it is listed.
+
+The check runs in a process of its own, which the kernel ends when it has used up its CPU time and refuses memory beyond its
+limit: whatever an archive holds, it costs no more than that.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import signal
+import socket
+import time
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
+from uuid import uuid4
 
-from ..errors import EngineError, RestoreError
-from ..files.documents import Document
-from ..progress import Meter, Progress
-from ..restoring.load_foreign import DumpSurvey
-from ..restoring.restore_source import open_origin
-from .foreign_archive import ForeignArchive, Limits, drain
+from .. import errors
+from ..errors import ArchiveError, ArchiveLimitError, EngineError
+from ..processes import Child, engine_process, running
+from ..progress import Progress
+from .foreign_archive import Limits
 from .manifest import Manifest
-from .verify import verify_archive
+
+MEMORY_BYTES = 240 * 1024 * 1024
+CPU_SECONDS = 18.0
+CPU_PER_BYTES = 100 * 1000 * 1000
+WALL_SECONDS = 60.0
+WALL_PER_CPU = 10
+REPORT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class CheckLimits:
+    """What the check of an archive may take.
+
+    `cpu_seconds` None: 18 s for up to 100 MB, and 18 s more for each further 100 MB; `wall_seconds` None: ten times that and
+    a minute. `memory_bytes` bounds what the checking process may allocate. An archive that our key signed gets as much as it
+    says that it needs.
+    """
+
+    cpu_seconds: float | None = None
+    wall_seconds: float | None = None
+    memory_bytes: int = MEMORY_BYTES
+    unpacking: Limits = field(default_factory=Limits)
+
+    def cpu_for(self, size_bytes: int) -> float:
+        """Return the seconds of CPU for an archive of that size."""
+        return CPU_SECONDS * max(1.0, size_bytes / CPU_PER_BYTES) if self.cpu_seconds is None else self.cpu_seconds
+
+    def wall_for(self, size_bytes: int) -> float:
+        """Return the seconds by the clock for an archive of that size."""
+        return WALL_SECONDS + WALL_PER_CPU * self.cpu_for(size_bytes) if self.wall_seconds is None else self.wall_seconds
 
 
 @dataclass(frozen=True)
@@ -39,76 +74,104 @@ class ArchiveCheck:
         return not self.problems
 
 
+@dataclass(frozen=True)
+class Order:
+    """What the checking process is asked to do. CPU time in seconds, memory in bytes."""
+
+    path: Path
+    signing_key: bytes
+    cpu_seconds: float
+    memory_bytes: int
+    unpacking: Limits
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far the checking process has come, as a Progress function receives it."""
+
+    phase: str
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True)
+class MoreTime:
+    """The archive is signed by us, so its check may take that many seconds by the clock."""
+
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The check could not be completed: the name of an error of the engine, and its message."""
+
+    error: str
+    message: str
+
+
 def check_archive(
-    path: Path, signing_key: bytes, progress: Progress | None = None, limits: Limits | None = None
+    path: Path, signing_key: bytes, progress: Progress | None = None, limits: CheckLimits | None = None
 ) -> ArchiveCheck:
-    """Given an archive, check all of it: ours by its manifest, any other by reading it through within the limits.
+    """Check all of an archive: ours by its manifest, any other by reading it through.
 
-    What is wrong with it is a problem in the answer. Raise ArchiveError if the file can't be opened.
+    What is wrong with it is a problem in the answer. What `progress` raises ends the check at once. Raise ArchiveError if
+    the file can't be opened, ArchiveLimitError if the check takes more than `limits` allow. To be called by a thread that
+    outlives the check.
     """
-    origin = open_origin(path, signing_key)
-    origin.close()
-    if origin.reader is None:
-        return _check_foreign(path, progress, limits or Limits())
-    report = verify_archive(path, signing_key, progress)
-    manifest = report.manifest
-    return ArchiveCheck(
-        problems=report.problems,
-        ours=True,
-        signed=report.signed,
-        manifest=manifest,
-        sha256=report.sha256,
-        size_bytes=report.size_bytes,
-        tables=len(manifest.tables) if manifest else None,
-        documents=manifest.documents.files if manifest else None,
-        app=manifest.app if manifest else None,
-        rows=sum(table.rows for table in manifest.tables) if manifest else None,
-        documents_bytes=manifest.documents.bytes if manifest else None,
-        server_version=manifest.server_version if manifest else "",
-    )
-
-
-def _check_foreign(path: Path, progress: Progress | None, limits: Limits) -> ArchiveCheck:
-    meter = Meter(progress)
-    meter.phase("verify", path.stat().st_size)
-    survey, names, files, files_bytes = DumpSurvey(), [], 0, 0
-
-    def on_document(entry: Document, content: Iterator[bytes]) -> None:
-        nonlocal files, files_bytes
-        files += entry.kind == "file"
-        files_bytes += entry.size if entry.kind == "file" else 0
-        drain(content)
-
-    def on_dump(name: str, text: Iterator[bytes]) -> None:
-        names.append(name)
-        survey.read(text)
-
-    problems: list[str] = []
+    limits = limits or CheckLimits()
     try:
-        with ForeignArchive(path, limits, meter.add) as archive:
-            archive.walk(on_document, on_dump)
-        if not names and not files:
-            raise RestoreError("The archive holds neither a dump (database/NAME.sql.gz) nor documents (documents/…).")
-    except EngineError as error:
-        problems.append(str(error))
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(4 * 1024 * 1024):
-            digest.update(chunk)
-            size += len(chunk)
-            meter.tick()
-    app = names[0].removesuffix(".gz").removesuffix(".sql") if names else None
-    return ArchiveCheck(
-        problems=problems,
-        ours=False,
-        signed=False,
-        manifest=None,
-        sha256=digest.hexdigest(),
-        size_bytes=size,
-        tables=len(survey.rows),
-        documents=files,
-        app=app,
-        rows=sum(survey.rows.values()),
-        documents_bytes=files_bytes,
-        server_version=str(survey.version or ""),
+        size = path.stat().st_size
+    except OSError as error:
+        raise ArchiveError(f"The archive {path.name} can't be opened: {error.strerror}.") from error
+    order = Order(path.absolute(), signing_key, limits.cpu_for(size), limits.memory_bytes, limits.unpacking)
+    mine, its = socket.socketpair()
+    with Connection(mine.detach()) as connection, its:
+        command, environment = engine_process("archive.check_process", f"serve({its.fileno()})")
+        with running(command, environment, uuid4(), [its.fileno()]) as child:
+            its.close()
+            return _answer(connection, child, order, limits.wall_for(size), progress)
+
+
+def _answer(
+    connection: Connection, child: Child, order: Order, wall_seconds: float, progress: Progress | None
+) -> ArchiveCheck:
+    began, last = time.monotonic(), Report("verify", 0, None)
+    try:
+        connection.send(order)
+        while True:
+            if connection.poll(REPORT_SECONDS):
+                match connection.recv():
+                    case ArchiveCheck() as found:
+                        return found
+                    case Report() as last:
+                        pass
+                    case MoreTime() as more:
+                        wall_seconds = max(wall_seconds, more.wall_seconds)
+                    case Failed() as failed:
+                        kind = getattr(errors, failed.error, EngineError)
+                        raise kind(failed.message)
+            if time.monotonic() - began > wall_seconds:
+                raise limit_error(f"{wall_seconds:.0f} seconds")
+            if progress is not None:
+                progress(last.phase, last.done, last.total)
+    except (EOFError, OSError) as error:
+        raise _lost(child, order) from error
+
+
+def _lost(child: Child, order: Order) -> EngineError:
+    """Return why the checking process is gone."""
+    code = child.wait()
+    if code == -signal.SIGXCPU:
+        return limit_error(f"{order.cpu_seconds:.0f} seconds of CPU time")
+    if code == -signal.SIGKILL:  # the kernel's out-of-memory killer
+        return limit_error("the memory that this machine has left")
+    said = child.messages().rpartition("\n")[2]
+    return EngineError(f"The check of the archive broke off ({said or f'exit code {code}'}); start it again.")
+
+
+def limit_error(what: str) -> ArchiveLimitError:
+    """Return the error for an archive whose check takes more than `what`."""
+    return ArchiveLimitError(
+        f"Checking the archive takes more than {what}, as with archives that are made to do harm; it was refused. If you "
+        "trust where it comes from, unpack it and pack database/ and documents/ again with `tar czf`."
     )

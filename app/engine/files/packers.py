@@ -19,7 +19,7 @@ from pathlib import Path
 from uuid import UUID
 
 from ..errors import DumpError, EngineError
-from ..processes import Child, running
+from ..processes import Child, engine_process, running
 from .documents import Document
 from .documents_packing import Batch
 from .packer_process import Answer, Task
@@ -28,7 +28,6 @@ WORTH_HELPERS = 32 * 1024 * 1024
 """Below so many bytes of documents the helpers would take longer to start than they save."""
 SLOT_BYTES = 8 * 1024 * 1024
 LOST = "A helper process that packs the documents was lost (killed, or out of memory); start the backup again."
-_PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,9 @@ def packers(root: Path, size: int, count: int, slots: int, run_id: UUID) -> Iter
                 pairs = [socket.socketpair() for _ in range(count)]
                 connections = [Connection(mine.detach()) for mine, _ in pairs]
                 sockets = [_open(theirs, its.detach()) for _, its in pairs]
-                command = _command(sockets, folder, memory_fd)
-                start = running(command, _environment(), run_id, [folder, memory_fd, *sockets])
+                call = f"serve({sockets}, {folder}, {memory_fd})"
+                command, environment = engine_process("files.packer_process", call)
+                start = running(command, environment, run_id, [folder, memory_fd, *sockets])
                 child = running_helpers.enter_context(start)
         except (OSError, DumpError):
             yield None
@@ -105,19 +105,3 @@ def packers(root: Path, size: int, count: int, slots: int, run_id: UUID) -> Iter
 def _open(stack: contextlib.ExitStack, descriptor: int) -> int:
     stack.callback(os.close, descriptor)
     return descriptor
-
-
-def _command(sockets: Sequence[int], folder: int, memory: int) -> list[str]:
-    # Started anew, not forked: this process has threads, whose locks a fork would copy as they are at that moment.
-    engine = Path(__file__).resolve().parents[1]
-    # A bare package stands in for the engine's own, which would import what restoring needs, and takes four times as long.
-    start = (
-        f"import sys, types; sys.path.insert(0, {str(engine.parents[1])!r}); "
-        f"engine = sys.modules['app.engine'] = types.ModuleType('app.engine'); engine.__path__ = [{str(engine)!r}]; "
-        "from app.engine.files.packer_process import serve; "
-    )
-    return [sys.executable, "-X", "utf8", "-c", f"{start}serve({list(sockets)}, {folder}, {memory})"]
-
-
-def _environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
