@@ -44,6 +44,10 @@ CREATE TABLE public.vehicles (
 );
 INSERT INTO public.vehicles (id, n) VALUES (1, 1);
 CREATE INDEX by_attack ON public.vehicles (public.attack_quiet(n));
+CREATE INDEX while_planning ON public.vehicles (id) WHERE public.attack_quiet(1) = 1;
+CREATE INDEX while_planning_too ON public.vehicles ((public.attack_quiet(2) + id));
+CREATE STATISTICS public.while_planning ON (public.attack_quiet(3)), id FROM public.vehicles;
+ALTER TABLE public.vehicles ADD CHECK (public.attack_quiet(4) = 4);
 CREATE STATISTICS public.stats ON (public.attack_quiet(id)), n FROM public.vehicles;
 CREATE TRIGGER t BEFORE INSERT OR UPDATE ON public.vehicles FOR EACH ROW EXECUTE FUNCTION public.attack_trigger();
 CREATE POLICY p ON public.vehicles USING (public.attack());

@@ -13,7 +13,8 @@ from psycopg import sql
 from ..archive.archive_reader import ArchiveReader
 from ..archive.manifest import Segment
 from ..database.dump_splitter import copied_columns
-from ..database.names import as_dumped, quoted, readable
+from ..database.names import as_dumped, readable
+from ..database.row_count import count_rows
 from ..progress import Meter
 from .rows_diff import ComparedTable, RowsDiff, compare_rows
 from .sql_loader import CANCEL_SECONDS, Connection
@@ -138,10 +139,8 @@ class TablesDiff:
 
     def _count(self, key: Key) -> int:
         """Return how many rows a table has now. It can take minutes, and longer while somebody locks the table."""
-        statement = b"SELECT count(*) AS rows FROM ONLY " + quoted(*key)
         cancel = partial(self._connection.cancel_safe, timeout=CANCEL_SECONDS)
-        row = self._meter.during(partial(self._connection.execute, statement), cancel).fetchone()
-        return int(row["rows"]) if row else 0
+        return self._meter.during(partial(count_rows, self._connection, *key), cancel)
 
     def _compare(self, until: float) -> dict[Key, RowsDiff]:
         """Return how the rows differ of those tables that can be compared in time: the small ones first."""
