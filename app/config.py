@@ -75,6 +75,16 @@ class Settings:
     metrics_allow: tuple[str, ...] = ()
     log_format: str = "console"
     rate_limit_factor: float = 1.0
+    # What a NAME_FILE held when it was read: name to (path, value).
+    files: Mapping[str, tuple[Path, str]] = field(default_factory=dict, repr=False, compare=False)
+
+    def changed_files(self) -> dict[str, str]:
+        """Return the settings whose NAME_FILE holds something else than when it was read, with what it holds now.
+
+        A file that can't be read counts as unchanged: no process would start again with it, so none should end.
+        """
+        now = {name: _now_in(path, value) for name, (path, value) in self.files.items()}
+        return {name: value for name, value in now.items() if value != self.files[name][1]}
 
     @property
     def signing_key(self) -> bytes:
@@ -135,7 +145,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
     Raise ConfigError with one line per problem, all of them at once.
     """
-    values, problems = _read_values(os.environ if environ is None else environ)
+    environ = os.environ if environ is None else environ
+    values, problems = _read_values(environ)
+    # Kept with the values, and an empty file too: it may be filled later.
+    files = {name: (Path(path), values.get(name, "")) for name in NAMES if (path := environ.get(f"{name}_FILE"))}
     problems += [f"{name} is missing. Set it, or {name}_FILE." for name in REQUIRED if not values.get(name)]
     problems += _check_urls(values)
     problems += _check_rest(values)
@@ -162,6 +175,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         metrics_allow=tuple(values.get("METRICS_ALLOW", "").replace(",", " ").split()),
         log_format=values.get("LOG_FORMAT", "console"),
         rate_limit_factor=float(values.get("RATE_LIMIT_FACTOR", "1")),
+        files=files,
     )
 
 
@@ -176,11 +190,22 @@ def _read_values(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]
                 problems.append(f"{name} and {name}_FILE are both set. Remove one of them.")
         elif file_name:
             try:
-                values[name] = Path(file_name).read_text(encoding="utf-8").rstrip("\r\n")
+                values[name] = _file_value(Path(file_name))
             except (OSError, UnicodeDecodeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
                 problems.append(f"{name}_FILE can't be read: {file_name}: {reason}.")
     return {name: value for name, value in values.items() if value}, problems
+
+
+def _file_value(path: Path) -> str:
+    return path.read_text(encoding="utf-8").rstrip("\r\n")
+
+
+def _now_in(path: Path, otherwise: str) -> str:
+    try:
+        return _file_value(path)
+    except (OSError, UnicodeDecodeError):
+        return otherwise
 
 
 def _check_urls(values: dict[str, str]) -> list[str]:

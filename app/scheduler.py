@@ -20,6 +20,7 @@ from rq_scheduler import Scheduler
 from app import queue
 from app.config import Settings
 from app.services import ticks
+from app.settings_watch import EXIT_SETTINGS_CHANGED, Watch
 
 logger = structlog.get_logger(__name__)
 
@@ -50,7 +51,20 @@ class TickScheduler(Scheduler):  # type: ignore[misc]
     """rq-scheduler that looks after its own entries at every poll: they survive a flushed Redis, a crash at the wrong
     moment and a changed version. Its first tick does not wait for the next full minute."""
 
+    watch: Watch
     _ticked = False
+
+    def heartbeat(self) -> None:
+        """Say that we live, and end where a setting's file changed: whoever starts us again has the new settings read."""
+        if self.watch.changed():
+            raise SystemExit(EXIT_SETTINGS_CHANGED)
+        super().heartbeat()
+        self.watch.report(self.connection)
+
+    def register_death(self) -> None:
+        """Say that we end."""
+        self.watch.withdraw(self.connection)
+        super().register_death()
 
     def enqueue_jobs(self) -> Iterable[Job]:
         """Put the entries right, then enqueue what is due, and at the first time the check."""
@@ -80,18 +94,25 @@ def reconcile_entries(scheduler: Scheduler, entries: Iterable[Entry] = ENTRIES) 
 
 
 def run(settings: Settings) -> None:
-    """Given the settings, schedule until told to stop. A Redis that goes away is waited for."""
+    """Schedule until asked to stop, waiting for a Redis that goes away.
+
+    Raise SystemExit with EXIT_SETTINGS_CHANGED where a setting's file changed.
+    """
     # rq-scheduler reckons cron in the process's own zone; with UTC, what its library warns of can't matter.
     os.environ["TZ"] = "UTC"
     time.tzset()
     warnings.filterwarnings("ignore", category=FutureWarning, module="rq_scheduler")
     redis = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=10)
+    watch = Watch("scheduler", settings)
     while True:
         try:
-            name = scheduler_name()
-            TickScheduler(queue_name=queue.TICKS, connection=redis, interval=POLL_SECONDS, name=name).run()
+            scheduler = TickScheduler(queue_name=queue.TICKS, connection=redis, interval=POLL_SECONDS, name=scheduler_name())
+            scheduler.watch = watch
+            scheduler.run()
         except RedisError as error:
             logger.error("Redis can't be reached, trying again", error=str(error))
+            if watch.changed():
+                raise SystemExit(EXIT_SETTINGS_CHANGED) from None
             time.sleep(POLL_SECONDS)
 
 

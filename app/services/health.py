@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import queue
+from app import queue, settings_watch
 from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, Tick, utcnow
@@ -49,6 +49,7 @@ def checks() -> list[Check]:
     found = [database, redis]
     if redis.ok:
         found.append(_guarded("worker", _worker, "The workers can't be listed."))
+        found.append(_guarded("settings", _settings, "The settings of the running processes can't be compared."))
     if database.ok:
         found.append(_guarded("scheduler", _scheduler, "The scheduler's last tick can't be read."))
         found.append(_guarded("last_backup", _last_backup, "The history can't be read."))
@@ -93,6 +94,15 @@ def _worker() -> tuple[bool, str]:
     if _just_begun():
         return True, "The worker has not started yet."
     return False, "No worker is running, so backups stay queued. Start one with `flask worker`."
+
+
+def _settings() -> tuple[bool, str]:
+    settings: Settings = current_app.config["SETTINGS"]
+    for report, names in settings_watch.disagreements(settings, queue.connection()):
+        harmful = ", ".join(name for name in names if name not in settings_watch.HARMLESS)
+        if harmful:
+            return False, f"The {report.kind} on {report.host} uses another {harmful} than this process. Restart both."
+    return True, "All processes use the same settings."
 
 
 def _scheduler() -> tuple[bool, str]:

@@ -44,8 +44,11 @@ def test_a_sound_installation_has_no_problem_but_a_key_that_was_changed(
     done = processes.run("doctor", "--json", SECRET_KEY=GOOD_KEY)
     report = json.loads(done.stdout)
     unsound = [each for each in report["findings"] if each["level"] == PROBLEM and WITHOUT_FLUSH not in each["text"]]
-    # The key differs from the one that signed: that must be seen, and nothing else.
-    assert [each["area"] for each in unsound] == ["BACKUP_SIGNING_KEY"]
+    # The key differs from the one that signed, and from that of the running processes: that must be seen, and nothing else.
+    assert {each["area"] for each in unsound} == {"BACKUP_SIGNING_KEY", "settings"}
+    assert {each["text"].split(" uses ")[1] for each in unsound if each["area"] == "settings"} == {
+        "another SECRET_KEY than this command."
+    }
     assert (done.returncode, report["ok"]) == (1, False)
     done = processes.run("doctor", "--quiet")
     assert [line for line in done.stdout.splitlines() if line.startswith("PROBLEM") and WITHOUT_FLUSH not in line] == []
@@ -220,7 +223,7 @@ def test_nobody_to_tell_and_no_proof_are_warnings(
 ) -> None:
     make_row()
     assert "Nobody would hear" in about(processes.look_at_mail(settings), "notifications", WARNING)
-    found = list(processes.look_at_processes())
+    found = list(processes.look_at_processes(settings))
     assert "flask backup verify --restore" in about(found, "restore_test", WARNING)
     assert "No schedule is on" in about(found, "schedules", WARNING)
     assert "flask worker" in about(found, "worker", PROBLEM)

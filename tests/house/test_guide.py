@@ -96,7 +96,7 @@ def test_settings_in_the_guide_are_settings_and_all_are_in_the_readme() -> None:
 
 def test_variables_of_the_compose_file_are_explained() -> None:
     names = set(re.findall(r"\$\{(\w+):-", (ROOT / "compose.yaml").read_text(encoding="utf-8")))
-    own = {"BACKUP_UID", "BACKUP_GID", "BACKUP_DOCUMENTS_PARENT", "BACKUP_DOCUMENTS_NAME", "PORT"}
+    own = {"BACKUP_UID", "BACKUP_GID", "BACKUP_DOCUMENTS_PARENT", "BACKUP_DOCUMENTS_NAME", "BACKUP_IMAGE", "PORT"}
     assert names - own <= set(config.NAMES)
     assert own - {"PORT"} <= set(re.findall(r"\w+", GUIDE))
 

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import queue
+from app import queue, settings_watch
 from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
@@ -30,12 +30,17 @@ ADVICE = {
     "worker": "Start `flask worker`, and let systemd or compose start it again when it ends.",
     "scheduler": "Start `flask scheduler`, and let systemd or compose start it again when it ends.",
     "last_backup": "Look at its page, or `flask backup show ID`; mend it and make one by hand.",
+    "settings": "`flask doctor` names each process; restart those that are out of date.",
     "schedules": "Look at the schedule's page; `flask backup create --wait` makes one now.",
     "notifications": "Settings, Notifications: send a test.",
     "disk": "Free some room, or lower the quotas.",
 }
+RESTART = (
+    "Restart it with the settings that are meant (systemctl restart, docker compose up -d); until then its backups and "
+    "restores follow its own."
+)
 # Looked at more closely elsewhere.
-LEFT_OUT = {"postgresql", "redis", "disk"}
+LEFT_OUT = {"postgresql", "redis", "disk", "settings"}
 
 
 def look_at_redis(settings: Settings) -> Iterator[Finding]:
@@ -98,8 +103,9 @@ def _is_near(host: str) -> bool:
         return host == "localhost"
 
 
-def look_at_processes() -> Iterator[Finding]:
+def look_at_processes(settings: Settings) -> Iterator[Finding]:
     """Yield what is found of worker, scheduler, schedules and messages."""
+    yield from _same_settings(settings)
     for check in health.checks():
         if check.name in LEFT_OUT:
             continue
@@ -108,6 +114,31 @@ def look_at_processes() -> Iterator[Finding]:
         yield from _practice()
     except SQLAlchemyError:
         db.session.rollback()
+
+
+def _same_settings(settings: Settings) -> Iterator[Finding]:
+    """Compare our settings with those that the running processes have read."""
+    changed = sorted(settings.changed_files())
+    if changed:
+        yield problem("settings", f"{', '.join(changed)} changed while this looked.", "Run it again.")
+    running = settings_watch.reports(queue.connection())
+    ours = settings_watch.fingerprints(settings)
+    found = False
+    for report in running:
+        names = settings_watch.differing(ours, report.fingerprints)
+        harmful = [name for name in names if name not in settings_watch.HARMLESS]
+        if not names:
+            continue
+        found = True
+        yield (problem if harmful else warning)(
+            "settings",
+            f"The {report.kind} on {report.host} (process {report.pid}, started {report.started:%Y-%m-%d %H:%M} UTC) uses "
+            f"another {', '.join(names)} than this command.",
+            RESTART,
+        )
+    kinds = sorted({report.kind for report in running})
+    if kinds and not found:
+        yield fine("settings", f"{', '.join(kinds).capitalize()} use the same settings as this command.")
 
 
 def _practice() -> Iterator[Finding]:

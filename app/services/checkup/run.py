@@ -24,7 +24,7 @@ def look(settings: Settings) -> list[Finding]:
         ("REDIS_URL", lambda: processes.look_at_redis(settings)),
         ("BACKUP_SOURCE_URL", lambda: source.look(settings)),
         ("folders", lambda: folders.look(settings)),
-        ("processes", processes.look_at_processes),
+        ("processes", lambda: processes.look_at_processes(settings)),
         ("SMTP_URL", lambda: processes.look_at_mail(settings)),
     ]
     found = [finding for area, each in looks for finding in _unbroken(area, each)]
