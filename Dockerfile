@@ -17,7 +17,7 @@ RUN groupadd --gid 10001 motovaultpro \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin motovaultpro
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
-COPY wsgi.py pyproject.toml ./
+COPY wsgi.py gunicorn.conf.py pyproject.toml ./
 COPY app app
 COPY migrations migrations
 COPY static static

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from werkzeug.exceptions import HTTPException
 
 from app.extensions import db, login_manager
+from app.turns import ClientTooSlow
 
 logger = structlog.get_logger(__name__)
 
@@ -107,6 +108,7 @@ SENTENCES = {
     401: "Sign in, or send an API token as 'Authorization: Bearer …'.",
     404: "There is nothing at this address.",
     405: "This address does not take that method.",
+    408: "The request did not arrive in time. Send it again; if it is cut off again, look at the network in between.",
     413: "What was sent is too large.",
     415: "Send the body as application/json.",
     416: "The archive does not have the bytes that were asked for.",
@@ -149,6 +151,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(DomainError, _domain_error)
     app.register_error_handler(HTTPError, _validation_error)
     app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(ClientTooSlow, lambda _error: problem(408, SENTENCES[408]))
     app.register_error_handler(OperationalError, _database_error)
     app.register_error_handler(DataError, _data_error)
     app.register_error_handler(Exception, _unexpected)
@@ -173,6 +176,9 @@ def _validation_error(error: HTTPError) -> Response:
 def _http_exception(error: HTTPException) -> Response:
     if error.response is not None or error.code is None or error.code < 400:
         return make_response(error.get_response())
+    # Werkzeug reports every broken connection as a bad request.
+    if isinstance(error.__context__, ClientTooSlow):
+        return problem(408, SENTENCES[408])
     detail = CSRF if isinstance(error, CSRFError) else SENTENCES.get(error.code)
     response = problem(error.code, detail or error.description or error.name)
     for name, value in error.get_headers():

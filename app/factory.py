@@ -12,7 +12,7 @@ from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import api, cli, errors, limits, logs, web
-from app.api.request import Request
+from app.api.request import Request, read_small_body
 from app.config import Settings, read_settings
 from app.extensions import csrf, db, login_manager, migrate
 from app.services import sessions
@@ -63,6 +63,7 @@ def build(settings: Settings | None = None) -> APIFlask:
         frame_options="DENY",
     )
     logs.register(app)
+    app.before_request(read_small_body)
     limits.init_app(app, settings)
     errors.register(app)
     api.init_app(app)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.api.auth import SAFE_METHODS, caller
 from app.config import Settings
 from app.errors import problem
+from app.services import devices
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,18 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def caller_name() -> str:
-    """Return who is counted: the token, the admin, or the address of somebody who is neither."""
+    """Return who is counted: the token, the admin, a device that signed in before, or a stranger's address.
+
+    A device by itself, so that strangers behind the same address can't use up its tries at the login page.
+    """
     try:
         found = caller()
     except SQLAlchemyError:
         found = None
-    return f"{found.kind}:{found.id}" if found else f"address:{request.remote_addr}"
+    if found:
+        return f"{found.kind}:{found.id}"
+    device = devices.name(request.cookies.get(devices.cookie_name()))
+    return f"device:{device}" if device else f"address:{request.remote_addr}"
 
 
 def refuse(limit: RequestLimit) -> Response:

@@ -22,12 +22,12 @@ __all__ = ["app", "environment", "settings"]
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
     "web": "door", "api": "door", "cli": "door", "scheduler": "door", "worker": "door",
-    "startup": "door", "factory": "door", "container": "door", "limits": "door",
+    "startup": "door", "factory": "door", "container": "door", "limits": "door", "server": "door",
     "jobs": "jobs", "services": "services", "engine": "engine",
     "ledger": "ledger", "ledger_steps": "ledger", "ledger_restores": "ledger", "queue": "queue",
     "locks": "ledger", "schedule_locks": "ledger", "models": "models",
     "extensions": "ground", "config": "ground", "errors": "ground", "logs": "ground",
-    "settings_watch": "ground",
+    "settings_watch": "ground", "turns": "ground",
 }  # fmt: skip
 MAY_IMPORT = {
     "door": {"door", "services", "engine", "ledger", "queue", "models", "ground"},

@@ -71,7 +71,8 @@ def _by_token() -> Actor | None:
 def _by_session() -> Actor | None:
     if not current_user.is_authenticated:
         return None
-    return Actor("admin", str(current_user.id), current_user.email, request.remote_addr)
+    user = current_user
+    return Actor("admin", str(user.id), user.email, request.remote_addr, session_id=str(user.session_id))
 
 
 def allows(scopes: list[str], needed: str) -> bool:

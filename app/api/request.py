@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from flask import Request as FlaskRequest
 from flask import current_app, request
+from werkzeug.utils import cached_property
 
+from app import turns
 from app.errors import DomainError, InvalidInput, UnknownType
 
 NO_JSON = "The body can't be read: it must be JSON, in UTF-8."
@@ -27,6 +29,13 @@ def refuse_repeated() -> None:
         twice = [name for name, values in request.args.lists() if len(values) > 1]
         if twice:
             raise InvalidInput(dict.fromkeys(twice, "Give it only once."))
+
+
+def read_small_body() -> None:
+    """Read the body of the present request, unless its view does so itself: a slow client must not make us wait while a
+    connection to the database, or anything else that is scarce, is held for it."""
+    if not request.is_streamed:
+        request.get_data(cache=True)
 
 
 class Request(FlaskRequest):
@@ -51,21 +60,29 @@ class Request(FlaskRequest):
         """Raise DomainError for a body that is no JSON."""
         raise DomainError(NO_JSON) from e
 
+    @cached_property
+    def stream(self) -> IO[bytes]:  # type: ignore[override]
+        """The body as it comes in. A view that streams it has let its client in by now: no deadline cuts an upload off."""
+        if self.is_streamed:
+            turns.expect_long_body()
+        return super().stream
+
     @property
     def want_form_data_parsed(self) -> bool:
         """Whether the body may be read as a form: looking for a CSRF token in it would read an upload whole."""
-        return not self._is_streamed and super().want_form_data_parsed
+        return not self.is_streamed and super().want_form_data_parsed
 
     @property
     def max_content_length(self) -> int | None:
         """The longest body in bytes; None for what is read piece by piece."""
-        return None if self._is_streamed else super().max_content_length
+        return None if self.is_streamed else super().max_content_length
 
     @max_content_length.setter
     def max_content_length(self, value: int | None) -> None:
         self._max_content_length = value
 
     @property
-    def _is_streamed(self) -> bool:
+    def is_streamed(self) -> bool:
+        """Whether the view reads the body itself, piece by piece."""
         view = current_app.view_functions.get(self.endpoint or "") if current_app else None
         return getattr(view, "streams_its_body", False)

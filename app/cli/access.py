@@ -38,6 +38,17 @@ def set_password(email: str) -> None:
         click.echo(f"The account is disabled: `flask admin enable {found.email}` lets them log in.", err=True)
 
 
+@admin.command("unlock")
+@click.argument("email")
+@checked
+def unlock_admin(email: str) -> None:
+    """Forget the wrong passwords typed at an account: its admin can sign in at once, from anywhere."""
+    found = admins.unlock(actor(), email)
+    click.echo(f"{found.email} can sign in again at once.")
+    if found.disabled_at is not None:
+        click.echo(f"The account is disabled: `flask admin enable {found.email}` lets them sign in.", err=True)
+
+
 @admin.command("list")
 @checked
 def list_admins() -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.config import ConfigError, Settings
 from app.errors import DomainError
+from app.queue import QueueUnavailable
 from app.services.actor import Actor
 from app.startup import check_start
 
@@ -61,6 +62,8 @@ def checked(command: Callable[P, R]) -> Callable[P, R]:
             stop(str(error))
         except DomainError as error:
             stop(error.detail)
+        except QueueUnavailable as error:
+            stop(str(error))
         except RedisError as error:
             stop(f"REDIS_URL can't be reached: {error}")
         except OperationalError as error:

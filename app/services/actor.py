@@ -8,12 +8,14 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Actor:
-    """`kind` says how they came in, `id` is the admin's or token's UUID as text, `address` the client's IP."""
+    """`kind` says how they came in, `id` is the admin's or token's UUID as text, `address` the client's IP, `session_id` an
+    admin's session."""
 
     kind: Literal["admin", "token", "system", "cli"]
     id: str | None
     name: str
     address: str | None = None
+    session_id: str | None = None
 
     @classmethod
     def system(cls, name: str) -> Actor:

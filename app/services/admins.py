@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -14,12 +15,16 @@ from app.config import Settings
 from app.errors import Conflict, InvalidCredentials, InvalidInput, NotFound, Throttled, Unauthenticated
 from app.extensions import db
 from app.models import Admin, AdminInvitation, AuditEntry, utcnow
-from app.services import audit, passwords, reauthentication, sessions, throttle, tokens
+from app.queue import QueueUnavailable
+from app.services import audit, devices, passwords, reauthentication, sessions, throttle, tokens
 from app.services.actor import Actor
+from app.services.throttle import Visitor
 
 WRONG = "Email or password is wrong."
 LAST = "This is the last admin who can log in. Invite or enable another one first, or nobody could get in any more."
 SELF = "This is your own account. Ask another admin, so that nobody locks themselves out by mistake."
+# The longest address that RFC 5321 allows; nobody has a longer one.
+EMAIL_LENGTH = 254
 # While somebody is kept waiting, one line in the audit log says so; a thousand would only hide the others.
 THROTTLED_TOLD = timedelta(minutes=15)
 
@@ -46,18 +51,23 @@ class Ended:
     invitations: int = 0
 
 
-def authenticate(email: str, password: str, address: str) -> Admin:
-    """Given what was typed and the client's address, return the admin. Raise InvalidCredentials or Throttled."""
+def authenticate(email: str, password: str, address: str, device: str | None = None) -> Admin:
+    """Return the admin whose email and password were typed.
+
+    `device` is the cookie of a device that signed in before, as it was sent. Raise InvalidCredentials or Throttled.
+    """
     email = normalised(email)
+    admin = _by_email(email[:EMAIL_LENGTH])
+    visitor = Visitor(address, devices.read(device, admin.id) if admin is not None else None)
     try:
-        throttle.check_login(email, address)
+        throttle.check_login(email, visitor)
     except Throttled:
-        _tell_throttled(email, address)
+        _note_throttled(email, address)
         raise
-    admin = _by_email(email)
-    right = passwords.matches(admin.password_hash if admin is not None else None, password)
+    kept = admin.password_hash if admin is not None else None
+    right = passwords.matches(kept, password, known=visitor.device is not None)
     if admin is None or admin.disabled_at is not None or not right:
-        throttle.count_failure(address)
+        throttle.count_failure(email, visitor)
         detail = {"email": email[:200]}
         if admin is not None and right:
             detail["reason"] = "disabled"
@@ -65,7 +75,7 @@ def authenticate(email: str, password: str, address: str) -> Admin:
         audit.record(actor, "login.failed", "admin", admin.id if admin else None, detail)
         db.session.commit()
         raise InvalidCredentials(WRONG)
-    throttle.forgive(email)
+    throttle.forgive(email, visitor)
     admin.last_login_at = utcnow()
     if passwords.is_outdated(admin.password_hash):
         admin.password_hash = passwords.hashed(password)
@@ -202,8 +212,19 @@ def set_password(actor: Actor, email: str, new: str) -> int:
     ended = sessions.drop(admin.id)
     audit.record(actor, "password.reset", "admin", admin.id, {"email": admin.email, "sessions": ended})
     db.session.commit()
-    throttle.forgive(admin.email)
+    with suppress(QueueUnavailable):
+        throttle.unlock(admin.email)
     return ended
+
+
+def unlock(actor: Actor, email: str) -> Admin:
+    """Forget the wrong passwords typed at an account, so that its admin can sign in from anywhere at once. For the command
+    line only. Raise NotFound or QueueUnavailable."""
+    admin = find(email)
+    throttle.unlock(admin.email)
+    audit.record(actor, "admin.unlocked", "admin", admin.id, {"email": admin.email})
+    db.session.commit()
+    return admin
 
 
 def ensure_first_admin(settings: Settings) -> None:
@@ -283,7 +304,7 @@ def _end_access(actor: Actor, admin: Admin) -> Ended:
     return Ended(sessions.drop(admin.id), tokens.revoke_all_of(actor, admin.id), invitations)
 
 
-def _tell_throttled(email: str, address: str) -> None:
+def _note_throttled(email: str, address: str) -> None:
     same = or_(AuditEntry.address == address, AuditEntry.detail["email"].astext == email[:200])
     recent = (AuditEntry.at > utcnow() - THROTTLED_TOLD, AuditEntry.action == "login.throttled", same)
     if db.session.scalar(select(AuditEntry.id).where(*recent).limit(1)) is None:

@@ -1,4 +1,4 @@
-"""The password once more, for what a session alone is not enough for: restores, settings, tokens, admins."""
+"""The password once more, for what a session alone is not enough for: restores, deletion, trust, settings, people."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ GONE = "Your account was disabled or removed. Ask another admin."
 
 
 def require(actor: Actor, password: str | None, field: str = "password") -> None:
-    """Given who acts and what was typed, check the password of an admin who came in with a session; tokens and the command
-    line have none. Raise InvalidInput for `field`, Throttled, or Unauthenticated if the admin has gone meanwhile."""
+    """Check the password of an admin who came in with a session; tokens and the command line have none.
+
+    Wrong ones are counted for the session alone: nothing that happens at the login page, or from the same address, keeps an
+    admin who is signed in from restoring. Raise InvalidInput for `field`, Throttled, or Unauthenticated if the admin has
+    gone meanwhile.
+    """
     if actor.kind != "admin":
         return
     admin = db.session.get(Admin, UUID(actor.id or ""), populate_existing=True)
@@ -25,10 +29,10 @@ def require(actor: Actor, password: str | None, field: str = "password") -> None
         raise Unauthenticated(GONE)
     if not password:
         raise InvalidInput({field: MISSING})
-    throttle.check_login(admin.email, actor.address or "")
-    if not passwords.matches(admin.password_hash, password):
-        throttle.count_failure(actor.address or "")
+    session_id = actor.session_id or actor.id or ""
+    throttle.check_again(session_id)
+    if not passwords.matches(admin.password_hash, password, known=True):
         audit.record(actor, "password.wrong", "admin", admin.id)
         db.session.commit()
         raise InvalidInput({field: WRONG})
-    throttle.forgive(admin.email)
+    throttle.forgive_again(session_id)

@@ -21,6 +21,7 @@ WORDS = {
     "admin.joined": ("person-check", "info", "Accepted the invitation of {invited_by}, and is an admin now"),
     "admin.disabled": ("person-slash", "warning", "Disabled {email}"),
     "admin.enabled": ("person-check", "info", "Enabled {email} again"),
+    "admin.unlocked": ("unlock", "warning", "Unlocked {email}, after too many wrong passwords"),
     "admin.removed": ("person-x", "danger", "Removed {email}"),
     "token.created": ("key", "info", "Made the API token “{name}”"),
     "token.revoked": ("key", "warning", "Revoked the API token “{name}”"),

@@ -8,4 +8,5 @@ from app.services.actor import Actor
 
 def current_actor() -> Actor:
     """Return the logged-in admin of this request as the services know actors."""
-    return Actor(kind="admin", id=str(current_user.id), name=current_user.email, address=request.remote_addr or "")
+    user = current_user
+    return Actor("admin", str(user.id), user.email, request.remote_addr or "", session_id=str(user.session_id))

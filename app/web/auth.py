@@ -1,14 +1,16 @@
 """Login, logout, and the page behind an invitation's link."""
 
 from urllib.parse import urlsplit
+from uuid import UUID
 
-from flask import Blueprint, flash, make_response, redirect, render_template, request, session, url_for
+from flask import Blueprint, current_app, flash, make_response, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required, login_user, logout_user
+from werkzeug.wrappers import Response
 
 from app.errors import Conflict, InvalidCredentials, InvalidInput, NotFound, Throttled
 from app.models import Admin
-from app.services import admins, invitations, sessions
+from app.services import admins, devices, invitations, sessions
 from app.web.actor import current_actor
 from app.web.forms import LoginForm, refuse
 from app.web.people_forms import AcceptForm
@@ -28,7 +30,8 @@ def login() -> ResponseReturnValue:
     headers: dict[str, str] = {}
     if form.validate_on_submit():
         try:
-            admin = admins.authenticate(form.email.data, form.password.data, request.remote_addr or "")
+            address, device = request.remote_addr or "", request.cookies.get(devices.cookie_name())
+            admin = admins.authenticate(form.email.data, form.password.data, address, device)
         except InvalidCredentials as error:
             form.form_errors.append(error.detail)
             status = error.status
@@ -36,8 +39,7 @@ def login() -> ResponseReturnValue:
             form.form_errors.append(error.detail)
             status, headers = error.status, {"Retry-After": str(error.retry_after)}
         else:
-            open_session(admin)
-            return redirect(safe_next(form.next.data, home))
+            return remember_device(redirect(safe_next(form.next.data, home)), open_session(admin))
     elif form.is_submitted():
         status = 422
     return render_template("auth/login.html", form=form), status, headers
@@ -67,9 +69,9 @@ def accept() -> ResponseReturnValue:
             except InvalidInput as error:
                 status = refuse(form, InvalidInput({"new_password": error.fields["password"]}))
             else:
-                open_session(admin)
+                admin_id = open_session(admin)
                 flash("Your account is ready, and you are logged in.", "success")
-                return redirect(url_for("web.start"))
+                return remember_device(redirect(url_for("web.start")), admin_id)
         elif form.is_submitted():
             status = 422
     except (NotFound, Conflict) as error:
@@ -97,7 +99,17 @@ def way_back() -> str | None:
     return path if path not in ("", "/") else None
 
 
-def open_session(admin: Admin) -> None:
-    """Given an admin who proved who they are, replace whatever session there was by a new one."""
+def open_session(admin: Admin) -> UUID:
+    """Replace whatever session there was by a new one of an admin who proved who they are; return the admin's id."""
     session.clear()
-    login_user(sessions.begin(admin, request.remote_addr or "", request.user_agent.string))
+    user = sessions.begin(admin, request.remote_addr or "", request.user_agent.string)
+    login_user(user)
+    return user.id
+
+
+def remember_device(response: Response, admin_id: UUID) -> Response:
+    """Let the browser keep that this admin has signed in from it."""
+    name, https = devices.cookie_name(), current_app.config["SETTINGS"].https
+    value, seconds = devices.issue(admin_id, request.cookies.get(name)), int(devices.LASTS.total_seconds())
+    response.set_cookie(name, value, max_age=seconds, secure=https, httponly=True, samesite="Lax")
+    return response

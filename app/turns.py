@@ -1,0 +1,83 @@
+"""How many requests a web process works on at once.
+
+A request takes a turn while the app computes its answer. Whoever only waits, for a slow client or in a line, gives the turn
+back meanwhile, so that waiting costs a sleeping thread and never keeps another request from being answered. Outside our own
+web server (tests, commands, worker) there are no turns, and nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class ClientTooSlow(ConnectionResetError):
+    """A client sent or took too little in its time. Our server handles it like a connection that was cut."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNRESET, "The client was too slow.")
+
+
+class Turns:
+    """A number of turns for the threads of this process."""
+
+    def __init__(self, number: int) -> None:
+        self._free = threading.Semaphore(number)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold a turn, waiting for a free one first."""
+        self._free.acquire()
+        _thread.turns = self
+        try:
+            yield
+        finally:
+            _thread.turns = None
+            self._free.release()
+
+    @contextmanager
+    def given_back(self) -> Iterator[None]:
+        """Let another have this thread's turn, and wait for one again at the end."""
+        _thread.turns = None
+        self._free.release()
+        try:
+            yield
+        finally:
+            self._free.acquire()
+            _thread.turns = self
+
+
+class _Thread(threading.local):
+    turns: Turns | None = None
+    be_patient: Callable[[], None] | None = None
+
+
+_thread = _Thread()
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Wait for something inside the block without holding a turn."""
+    if _thread.turns is None:
+        yield
+        return
+    with _thread.turns.given_back():
+        yield
+
+
+@contextmanager
+def with_patience(be_patient: Callable[[], None]) -> Iterator[None]:
+    """Let `be_patient` be what `expect_long_body` calls in this thread."""
+    _thread.be_patient = be_patient
+    try:
+        yield
+    finally:
+        _thread.be_patient = None
+
+
+def expect_long_body() -> None:
+    """Lift the deadline for the body of the present request: it is an upload by somebody who may upload."""
+    if _thread.be_patient is not None:
+        _thread.be_patient()
