@@ -4,11 +4,13 @@ own, and its row count decides: whoever lost the row learns it here. Nothing els
 
 from __future__ import annotations
 
+import os
+import socket
 import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, delete, update
+from sqlalchemy import ColumnElement, case, update
 
 from app.extensions import db
 from app.ledger_steps import WAITING, Cancelled, Lost, Steps, changed
@@ -17,8 +19,8 @@ from app.models import BackupHistory, utcnow
 __all__ = ["WAITING", "Cancelled", "Lost"]
 
 Row = BackupHistory
-UPLOADING = 1
-"""The attempt of an upload: it has only one."""
+CHECK = "check"
+"""The phase of an upload that waits for its check, or is being checked."""
 _steps = Steps(BackupHistory, "backup", "preflight")
 
 job_id = _steps.job_id
@@ -45,19 +47,60 @@ def open_backup(kind: str, requested_by: str, note: str | None = None, **values:
     return row
 
 
-def open_upload(upload_id: uuid.UUID, requested_by: str, note: str | None, **columns: Any) -> None:
-    """Given an upload that is checked and about to be named, add its row to the session's transaction, in progress: who
-    made it calls `complete` with the attempt UPLOADING, or, where that process died, the tick does. The caller commits."""
-    now = utcnow()
-    row = BackupHistory(id=upload_id, status="in_progress", attempt=UPLOADING, phase="publish", note=note, **columns)
-    row.requested_by, row.heartbeat_at, row.phase_started_at = requested_by, now, now
+def open_upload(upload_id: uuid.UUID, requested_by: str, note: str | None, size_bytes: int, sha256: str) -> None:
+    """Add the row of an upload that is on the disk and waits for its check to the session's transaction; the caller commits.
+
+    It is in progress from the start, and waits as long as no worker is named (see `upload_waits`).
+    """
+    row = BackupHistory(id=upload_id, kind="uploaded", status="in_progress", phase=CHECK, note=note, attempt=0, pinned=True)
+    row.requested_by, row.size_bytes, row.sha256 = requested_by, size_bytes, sha256
+    row.bytes_done, row.bytes_total, row.origin, row.job_id = 0, size_bytes, "foreign", check_job_id(upload_id)
+    row.created_at = row.notified_at = utcnow()
     db.session.add(row)
 
 
-def drop_upload(upload_id: uuid.UUID) -> None:
-    """Given an upload that could not be named, forget it."""
+def check_job_id(upload_id: uuid.UUID, attempts: int = 0) -> str:
+    """Return the id of the job that checks an upload after so many attempts: a lost one's job is not taken for the next."""
+    return f"check-{upload_id}-{attempts + 1}"
+
+
+def upload_waits() -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of an upload that waits for its check: no worker has it."""
+    return Row.kind == "uploaded", Row.status == "in_progress", Row.worker.is_(None)
+
+
+def claim_check(upload_id: uuid.UUID, worker: str) -> int | None:
+    """Take an upload that waits for its check, and return the new attempt, from 1; None if it does not wait."""
+    now = utcnow()
+    values = {"attempt": Row.attempt + 1, "heartbeat_at": now, "phase": CHECK, "phase_started_at": now, "bytes_done": 0}
+    values |= {"host": socket.gethostname(), "worker": f"{worker} (pid {os.getpid()})"}
+    statement = update(Row).where(Row.id == upload_id, *upload_waits()).values(**values).returning(Row.attempt)
     with db.engine.begin() as connection:
-        connection.execute(delete(Row).where(Row.id == upload_id, Row.status == "in_progress"))
+        return connection.execute(statement).scalar_one_or_none()
+
+
+def checked(upload_id: uuid.UUID, attempt: int, **columns: Any) -> bool:
+    """Write what the check of an upload found, before its file gets its name. Return False if the row is not ours."""
+    values = {"phase": "publish", "heartbeat_at": utcnow(), **columns}
+    return changed(update(Row).where(*_steps.ours(upload_id, attempt)).values(**values))
+
+
+def check_again(upload_id: uuid.UUID, attempt: int) -> bool:
+    """Let an upload whose worker was lost wait for another check. Return False if the row has moved on."""
+    values = {"worker": None, "phase": CHECK, "bytes_done": 0, "enqueued_at": None}
+    return changed(update(Row).where(*_steps.ours(upload_id, attempt)).values(**values))
+
+
+def mark_check_enqueued(upload_id: uuid.UUID) -> None:
+    """Note when the job of an upload's check was put into the queue."""
+    changed(update(Row).where(Row.id == upload_id, *upload_waits()).values(enqueued_at=utcnow()))
+
+
+def cancel_waiting_check(upload_id: uuid.UUID) -> bool:
+    """Close an upload as cancelled if no worker has begun to check it. Return whether it was so."""
+    now = utcnow()
+    values = {"status": "cancelled", "phase": None, "cancel_requested_at": now, "finished_at": now}
+    return changed(update(Row).where(Row.id == upload_id, *upload_waits()).values(**values))
 
 
 def reopen(backup_id: uuid.UUID) -> bool:

@@ -28,6 +28,8 @@ START = "backup:start"
 SCHEDULES = "backup:schedules"
 # Held while old backups are deleted: one container at a time.
 CLEANUP = "backup:cleanup"
+# Held while an uploaded archive is checked: one at a time.
+CHECKER = "upload:checker"
 # Taken for the moment between looking for the same archive and listing an uploaded one.
 UPLOAD = "backup:upload"
 # Taken for the moment between looking for an admin and making the first one.

@@ -13,15 +13,18 @@ from rq import Queue, Worker
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
-# Long work, one at a time; and short work that must not wait behind it.
+# Long work, one at a time; short work that must not wait behind it; and checks of uploads, which neither hold up a backup
+# that is due nor wait for one.
 BACKUPS = "backups"
 TICKS = "ticks"
-QUEUES = (BACKUPS, TICKS)
+CHECKS = "checks"
+QUEUES = (BACKUPS, TICKS, CHECKS)
 
 # The jobs, as dotted paths: nothing on this side of the belt imports them.
 BACKUP_JOB = "app.jobs.backup.run"
 RESTORE_JOB = "app.jobs.restore.run"
 VERIFY_JOB = "app.jobs.verify.run"
+CHECK_JOB = "app.jobs.check.run"
 TICK_JOB = "app.jobs.tick.run"
 NOTIFY_JOB = "app.jobs.notify.run"
 

@@ -95,7 +95,7 @@ class BackupWorker(Worker):
         """Close the row of a job that was killed: no code of its own could."""
         with self.app.app_context(), logs.bound(job=job.id):
             try:
-                if job.func_name == queue.BACKUP_JOB:
+                if job.func_name in (queue.BACKUP_JOB, queue.CHECK_JOB):
                     recover(UUID(job.args[0]))
                 elif job.func_name == queue.RESTORE_JOB:
                     restores.recover(UUID(job.args[0]))

@@ -18,10 +18,11 @@ protect(bp)
 @requires("backup")
 @streams_its_body
 @bp.input(UploadQuery, location="query")
-@bp.output(BackupOut, status_code=201, headers=Located)
+@bp.output(BackupOut, status_code=202, headers=Located)
 @bp.doc(responses=[409, 413, 415, 507])
 def upload_backup(query_data: UploadQuery) -> tuple[BackupOut, int, dict[str, str]]:
-    """Take in an archive: as the body (application/gzip), or as the file of a multipart form. It comes in pinned."""
+    """Take in an archive: as the body (application/gzip), or as the file of a multipart form. A worker checks it: follow
+    `status` at the address in Location, until it is `completed`, and pinned, or `failed` with the reason in `error`."""
     length = request.content_length
     row = uploads.receive(actor(), request.stream, request.content_type or "", length, query_data.note)
-    return BackupOut.of(row), 201, {"Location": url_for("api_backups.get_backup", backup_id=row.id)}
+    return BackupOut.of(row), 202, {"Location": url_for("api_backups.get_backup", backup_id=row.id)}

@@ -138,7 +138,8 @@ def _of_failures(known: list[Matter], now: datetime) -> list[Matter]:
     """What failed of late, where the last backup itself is no such failure, which has been said already."""
     if any(matter.name == "last_backup" for matter in known):
         return []
-    failed = select(func.count()).where(Row.status == "failed", Row.created_at > now - RECENTLY)
+    # A refused upload is no failed backup.
+    failed = select(func.count()).where(Row.status == "failed", Row.kind != "uploaded", Row.created_at > now - RECENTLY)
     number = db.session.scalar(failed)
     if not number:
         return []

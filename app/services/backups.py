@@ -17,7 +17,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import KINDS, LIVE, STATUSES
-from app.services import audit, figures, retention_plan, slot_list, slots
+from app.services import audit, figures, retention_plan, slot_list, slots, upload_check
 from app.services.actor import Actor
 from app.services.paging import LARGEST_PAGE, Page
 from app.services.progress import ProgressView, progress
@@ -38,6 +38,7 @@ __all__ = [
     "list_backups",
     "progress",
     "reconcile",
+    "remove_partials",
     "rescan",
     "rest",
     "source",
@@ -139,14 +140,15 @@ def start(actor: Actor, note: str | None = None) -> BackupHistory:
 
 
 def cancel(actor: Actor, backup_id: UUID) -> BackupHistory:
-    """Given a queued or running backup, stop it and return its row: a running one stops at its next heartbeat.
+    """Stop a queued or running backup, or an upload that is not checked yet, and return its row: a running one stops at its
+    next heartbeat.
 
     Raise NotFound or Conflict.
     """
     row = get(backup_id)
     if ledger.cancel_queued(backup_id):
         queue.forget(queue.BACKUPS, ledger.job_id(backup_id))
-    elif not ledger.request_cancel(backup_id):
+    elif not upload_check.cancel_waiting(backup_id, row.attempt) and not ledger.request_cancel(backup_id):
         raise Conflict(f"This backup is {get(backup_id).status}: there is nothing to cancel.", id=str(row.id))
     audit.record(actor, "backup.cancelled", "backup", backup_id)
     db.session.commit()
@@ -243,6 +245,11 @@ def archive_file(backup_id: UUID) -> ArchiveFile:
     if not path.is_file():
         raise NotFound(f"{row.filename} is no longer in the storage folder. Put it back, or delete this entry.")
     return ArchiveFile(path, row.filename, row.size_bytes, row.sha256)
+
+
+def remove_partials(backup_id: UUID) -> None:
+    """Remove the temporary files of a backup that writes no more."""
+    engine.remove_partials(_settings().storage_dir, backup_id)
 
 
 def rest() -> None:

@@ -132,7 +132,8 @@ def _delete_failed_rows(now: datetime, report: CleanupReport) -> None:
     old = (
         BackupHistory.status.in_(("failed", "cancelled")),
         BackupHistory.created_at < now - FAILED_KEPT,
-        ~BackupHistory.pinned,
+        # An upload is pinned on arrival, also one that is refused later.
+        ~BackupHistory.pinned | (BackupHistory.kind == "uploaded"),
         BackupHistory.filename.is_(None),
         BackupHistory.id.not_in(tried_again),
     )

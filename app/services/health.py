@@ -122,7 +122,7 @@ def _just_begun() -> bool:
 
 
 def _last_backup() -> tuple[bool, str]:
-    closed = select(BackupHistory).where(BackupHistory.status.in_(("completed", "failed")))
+    closed = select(BackupHistory).where(BackupHistory.status.in_(("completed", "failed")), BackupHistory.kind != "uploaded")
     row = db.session.scalar(closed.order_by(BackupHistory.created_at.desc()).limit(1))
     if row is None:
         return True, "No backup has been made yet."

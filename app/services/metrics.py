@@ -84,19 +84,20 @@ def _history() -> Iterator[Metric]:
     yield _gauge("backup_backups", "Backups in the history.", ("status",), (((name,), n) for name, n in counts.items()))
     size = db.session.scalar(select(func.sum(rows.size_bytes)).where(rows.status == "completed")) or 0
     yield _figure("backup_stored_bytes", "Bytes of all archives.", size)
+    made_here = rows.kind != "uploaded"
     for status, name, words in (
         ("queued", "backup_oldest_queued_age_seconds", "How long the oldest queued backup waits."),
         ("in_progress", "backup_running_age_seconds", "How long the running backup takes by now."),
     ):
         since = db.session.scalar(
-            select(func.min(func.coalesce(rows.started_at, rows.created_at))).where(rows.status == status)
+            select(func.min(func.coalesce(rows.started_at, rows.created_at))).where(rows.status == status, made_here)
         )
         yield _figure(name, words, _age(since) if since else 0)
-    beat = db.session.scalar(select(func.min(rows.heartbeat_at)).where(rows.status == "in_progress"))
+    beat = db.session.scalar(select(func.min(rows.heartbeat_at)).where(rows.status == "in_progress", made_here))
     yield _figure(
         "backup_running_silent_seconds", "How long the running backup has said nothing.", _age(beat) if beat else 0
     )
-    failed = select(func.max(rows.finished_at)).where(rows.status == "failed")
+    failed = select(func.max(rows.finished_at)).where(rows.status == "failed", made_here)
     yield from _moment("backup_last_failure_timestamp_seconds", "When a backup last failed.", db.session.scalar(failed))
     waiting = select(func.count()).select_from(Notification).where(Notification.status.in_(("pending", "sending")))
     yield _figure("backup_notifications_waiting", "Messages not sent yet.", db.session.scalar(waiting) or 0)

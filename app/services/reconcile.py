@@ -18,7 +18,7 @@ from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import LIVE
-from app.services import retention_plan, uploads
+from app.services import retention_plan, upload_check
 from app.services.figures import figures
 
 logger = structlog.get_logger(__name__)
@@ -32,7 +32,6 @@ IN_TRANSIT = timedelta(seconds=20)
 # Another installation may share the folder: its unknown files are left alone while they grow.
 FOREIGN_PARTIAL_SECONDS = 900.0
 LOST = "The worker was lost while it made this backup (killed, or its machine went down). Start the backup again."
-LOST_UPLOAD = "The web process was lost while it took this upload in (killed, or its machine went down). Send it again."
 
 
 def reconcile() -> None:
@@ -48,6 +47,8 @@ def reconcile() -> None:
 def close_lost_runs() -> None:
     """Close the running backups whose worker is gone."""
     for row in ledger.silent_since(SILENT):
+        if _waits_for_check(row):
+            continue
         silent_for = utcnow() - (row.heartbeat_at or row.created_at)
         hung = silent_for >= HUNG
         if hung or _lock_is_free(row.id):
@@ -59,9 +60,10 @@ def close_lost_runs() -> None:
 def recover(backup_id: UUID) -> None:
     """Given a backup whose worker process was seen to die, close it at once and let the next one in line begin."""
     row = db.session.get(BackupHistory, backup_id, populate_existing=True)
-    if row is not None and row.status == "in_progress":
+    if row is not None and row.status == "in_progress" and not _waits_for_check(row):
         close_lost_run(backup_id, row.attempt)
     enqueue_waiting()
+    upload_check.enqueue_next()
 
 
 def close_lost_run(backup_id: UUID, attempt: int) -> None:
@@ -72,12 +74,17 @@ def close_lost_run(backup_id: UUID, attempt: int) -> None:
     row = db.session.get(BackupHistory, backup_id, populate_existing=True)
     if row is None or row.status != "in_progress" or row.attempt != attempt:
         return
+    if row.kind == "uploaded":
+        if upload_check.close_lost(row):
+            logger.error("lost check closed", backup_id=str(backup_id), attempt=attempt)
+            retention_plan.refresh()
+        return
     if _complete_published(settings, row):
         closed = True
     elif row.cancel_requested_at is not None:
         closed = ledger.cancel_running(backup_id, attempt)
     else:
-        closed = ledger.fail(backup_id, attempt, LOST_UPLOAD if row.kind == "uploaded" else LOST)
+        closed = ledger.fail(backup_id, attempt, LOST)
     if closed:
         logger.error("lost run closed", backup_id=str(backup_id), attempt=attempt)
         engine.remove_partials(settings.storage_dir, backup_id)
@@ -105,6 +112,7 @@ def enqueue_forgotten() -> None:
         if not recent and row.phase != ledger.WAITING and not queue.knows(queue.BACKUPS, ledger.job_id(row.id)):
             _enqueue_backup(row.id)
     enqueue_waiting()
+    upload_check.enqueue_forgotten(before)
     asked = select(BackupHistory).where(BackupHistory.verify_requested_at < before, BackupHistory.status == "completed")
     for row in db.session.scalars(asked).all():
         if not queue.knows(queue.BACKUPS, f"verify-{row.id}"):
@@ -113,7 +121,9 @@ def enqueue_forgotten() -> None:
 
 def enqueue_waiting() -> None:
     """Put what waits for another run to finish into the queue again, if none runs now: a restore, else the oldest backup."""
-    running = db.session.scalar(select(BackupHistory.id).where(BackupHistory.status == "in_progress").limit(1))
+    # The check of an upload holds up nobody.
+    made_now = (BackupHistory.status == "in_progress", BackupHistory.kind != "uploaded")
+    running = db.session.scalar(select(BackupHistory.id).where(*made_now).limit(1))
     restore = ledger_restores.live()
     if restore is not None and restore.status == "in_progress":
         return
@@ -136,9 +146,6 @@ def _enqueue_backup(backup_id: UUID) -> None:
 
 def _complete_published(settings: Settings, row: BackupHistory) -> bool:
     """Given a lost run, close it as completed if its archive was published and verifies. Return whether it was."""
-    if row.kind == "uploaded":
-        path = uploads.published(row)
-        return path is not None and ledger.complete(row.id, row.attempt, filename=path.name)
     path = _published(settings, row)
     if path is None:
         return False
@@ -165,13 +172,17 @@ def _published(settings: Settings, row: BackupHistory) -> Path | None:
     return None
 
 
+def _waits_for_check(row: BackupHistory) -> bool:
+    return row.kind == "uploaded" and row.worker is None
+
+
 def _lock_is_free(backup_id: UUID) -> bool:
     with locks.holding(locks.run_name(backup_id)) as lock:
         return lock is not None
 
 
 def _is_abandoned(partial: engine.Partial) -> bool:
-    """Given a partial file without a row, return whether nobody writes or checks it: an upload holds its lock."""
+    """Given a partial file without a row, return whether nobody writes it: an upload holds its lock."""
     return _idle_seconds(partial.path) > FOREIGN_PARTIAL_SECONDS and _lock_is_free(partial.backup_id)
 
 

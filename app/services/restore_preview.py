@@ -83,7 +83,8 @@ def busy() -> list[str]:
 
 def running_backup() -> BackupHistory | None:
     """Return the backup that is being made now, or None."""
-    return db.session.scalar(select(BackupHistory).where(BackupHistory.status == "in_progress").limit(1))
+    made_now = (BackupHistory.status == "in_progress", BackupHistory.kind != "uploaded")
+    return db.session.scalar(select(BackupHistory).where(*made_now).limit(1))
 
 
 def check_scope(scope: str) -> None:

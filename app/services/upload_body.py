@@ -17,24 +17,29 @@ class Broken(Exception):
     """The form is not whole, or holds no file. str() says what to do."""
 
 
-def parts_of(stream: IO[bytes], content_type: str, read_bytes: int) -> Iterator[bytes]:
-    """Given a body, its Content-Type and how much to read at a time, return the file's content in parts of at most that.
+def parts_of(stream: IO[bytes], content_type: str, length: int | None, read_bytes: int) -> Iterator[bytes]:
+    """Return the file's content in a body of that Content-Type and length (bytes, if it was said), read so much at a time.
 
     Raise UnknownType at once; the iterator raises Broken, and what the stream raises when the client is gone.
     """
     kind, options = parse_options_header(content_type)
     name = kind.decode("latin-1").lower()
     if name in RAW_TYPES:
-        return _raw(stream, read_bytes)
+        return _raw(stream, length, read_bytes)
     boundary = options.get(b"boundary")
     if name == "multipart/form-data" and boundary:
         return _FileOfForm(boundary).parts(stream, read_bytes)
     raise UnknownType("Send the archive as the body with 'Content-Type: application/gzip', or as the file of a form.")
 
 
-def _raw(stream: IO[bytes], read_bytes: int) -> Iterator[bytes]:
+def _raw(stream: IO[bytes], length: int | None, read_bytes: int) -> Iterator[bytes]:
+    done = 0
     while part := stream.read(read_bytes):
+        done += len(part)
         yield part
+    # A web server may take a dropped connection for the body's end.
+    if done and length is not None and done < length:
+        raise Broken("The body ended early: the connection was cut. Send the archive again.")
 
 
 class _FileOfForm:

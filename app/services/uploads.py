@@ -1,80 +1,130 @@
-"""Taking in an archive from elsewhere: streamed to the disk in constant memory, checked to its last byte, then listed."""
+"""Receiving an archive from elsewhere: streamed to the disk in constant memory, then listed and left to a worker's check."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
 import shutil
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from uuid import UUID, uuid4
 
+import structlog
 from flask import current_app
-from sqlalchemy import select
+from redis.exceptions import RedisError
+from sqlalchemy import func, select
 
 from app import engine, ledger, locks
 from app.config import Settings
-from app.errors import Conflict, InvalidInput, NoRoom, TooLarge
+from app.errors import Conflict, InvalidInput, NoRoom, Throttled, TooLarge
 from app.extensions import db
-from app.models import BackupHistory, utcnow
-from app.services import audit
+from app.models import BackupHistory
+from app.queue import QueueUnavailable
+from app.services import audit, upload_check
 from app.services.actor import Actor
-from app.services.figures import of_upload
 from app.services.upload_body import Broken, parts_of
+
+logger = structlog.get_logger(__name__)
 
 READ_BYTES = 1024 * 1024
 LOOK_AT_DISK_EVERY = 64 * 1024 * 1024
 FORM_BYTES = 64 * 1024
+# A web process receives so many uploads at once: each takes a thread for as long as its client takes to send it.
+MOST_RECEIVED = 4
+TURN_SECONDS = 0.5
+SOON_SECONDS = 10
+# So many uploads may wait for their check, or be checked; each keeps its file on the disk meanwhile.
+MOST_WAITING = 50
+LATER_SECONDS = 60
+_turns = threading.BoundedSemaphore(MOST_RECEIVED)
+_FALLOC_FL_KEEP_SIZE = 1
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def receive(
     actor: Actor, stream: IO[bytes], content_type: str, length: int | None, note: str | None = None
 ) -> BackupHistory:
-    """Given who sends it, the request's body (the archive itself, or a multipart form with one file), its Content-Type and
-    its length in bytes if that was said, take the archive in and return its row: completed and pinned.
+    """Write a request's body (the archive itself, or a multipart form with one file) to the disk, and return its row: in
+    progress, until a worker has checked it. `length` is the body's in bytes, if it was said.
 
-    Whatever goes wrong, nothing is left behind. Raise UnknownType, InvalidInput, TooLarge, NoRoom, or Conflict with the
-    `id` of the same archive.
+    Whatever goes wrong, nothing is left behind. Raise UnknownType, InvalidInput, TooLarge, NoRoom, Throttled, or Conflict
+    with the `id` of the same archive.
     """
+    parts = parts_of(stream, content_type, length, READ_BYTES)
+    upload_id = uuid4()
+    with _turn():
+        _receive(actor, upload_id, parts, length, note)
+    try:
+        upload_check.enqueue(upload_id)
+    except (QueueUnavailable, RedisError):
+        # The file is safe and the row says so: the minute tick puts the job into the queue once Redis is back.
+        logger.warning("the queue can't be reached; the next tick tries again", backup_id=str(upload_id))
+    row = db.session.get(BackupHistory, upload_id, populate_existing=True)
+    if row is None:
+        raise Conflict("This archive was deleted as soon as it had come in.")
+    return row
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    if not _turns.acquire(timeout=TURN_SECONDS):
+        raise Throttled(
+            f"{MOST_RECEIVED} archives are being received already. Send this one when they have come in.", SOON_SECONDS
+        )
+    try:
+        yield
+    finally:
+        _turns.release()
+
+
+def _receive(actor: Actor, upload_id: UUID, parts: Iterator[bytes], length: int | None, note: str | None) -> None:
     storage = _settings().storage_dir
     storage.mkdir(mode=0o700, parents=True, exist_ok=True)
-    upload_id = uuid4()
     partial = engine.partial_path(storage, upload_id, 1)
-    parts = parts_of(stream, content_type, READ_BYTES)
-    _check_size(length)
     # The tick removes partial files that nobody writes: this lock says that somebody does.
     with locks.holding(locks.run_name(upload_id)):
+        written = None
         try:
-            written = _Written(partial)
-            try:
-                for part in parts:
-                    written.add(part)
-                written.finish()
-            finally:
-                written.close()
-            return _take_in(actor, upload_id, partial, written, note)
-        except Broken as error:
-            raise InvalidInput({"file": str(error)}, str(error)) from error
-        finally:
+            written = _admit(partial, length)
+            for part in parts:
+                written.add(part)
+            written.finish()
+            _list(actor, upload_id, written, note)
+        except BaseException as error:
+            db.session.rollback()
             partial.unlink(missing_ok=True)
+            if isinstance(error, Broken):
+                raise InvalidInput({"file": str(error)}, str(error)) from error
+            raise
+        finally:
+            if written is not None:
+                written.close()
 
 
-def published(row: BackupHistory) -> Path | None:
-    """Given the row of an upload whose process was lost, return its archive if that has got its name already."""
-    storage = _settings().storage_dir
-    listed = set(db.session.scalars(select(BackupHistory.filename).where(BackupHistory.filename.is_not(None))))
-    for path in engine.list_archives(storage, _settings().app_name) if storage.is_dir() else []:
-        with suppress(FileNotFoundError):
-            if path.name not in listed and path.stat().st_size == row.size_bytes and _sha256(path) == row.sha256:
-                return path
-    return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _admit(partial: Path, length: int | None) -> _Written:
+    """Open the partial file, with the room on the disk that its upload asks for. One at a time, so that no two of them are
+    promised the same room. Raise TooLarge, NoRoom or Throttled."""
+    if length is not None:
+        # A form is a little longer than its file.
+        _check_limit(length - FORM_BYTES)
+    locks.in_transaction(locks.UPLOAD)
+    waiting = select(func.count()).where(BackupHistory.kind == "uploaded", BackupHistory.status == "in_progress")
+    if (db.session.scalar(waiting) or 0) >= MOST_WAITING:
+        raise Throttled(
+            f"{MOST_WAITING} uploads wait for their check already. Send this one when some of them are done, or cancelled.",
+            LATER_SECONDS,
+        )
+    _check_room(length or 0)
+    written = _Written(partial)
+    if length is not None:
+        written.reserve(length)
+    db.session.rollback()
+    return written
 
 
 class _Written:
@@ -92,6 +142,16 @@ class _Written:
     def sha256(self) -> str:
         return self._digest.hexdigest()
 
+    def reserve(self, length: int) -> None:
+        """Take the room for so many bytes from the disk now, where its file system can (fallocate(2)): uploads and backups
+        that begin meanwhile then see what is really left."""
+        fallocate = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
+        if fallocate is None or length <= 0:
+            return
+        offset_type = ctypes.c_int64
+        if fallocate(self._file.fileno(), _FALLOC_FL_KEEP_SIZE, offset_type(0), offset_type(length)) == 0:
+            self._look_again = length
+
     def add(self, part: bytes) -> None:
         """Write a part. Raise TooLarge or NoRoom."""
         self.size += len(part)
@@ -108,7 +168,7 @@ class _Written:
             raise _full(error) from error
 
     def finish(self) -> None:
-        """Make the file durable. Raise InvalidInput if nothing came."""
+        """Make the file and its name durable. Raise InvalidInput if nothing came."""
         if not self.size:
             raise InvalidInput({"file": "Nothing was sent."}, "Nothing was sent: choose the archive's file.")
         try:
@@ -120,57 +180,16 @@ class _Written:
         self._file.close()
 
 
-def _take_in(actor: Actor, upload_id: UUID, partial: Path, written: _Written, note: str | None) -> BackupHistory:
-    """Given the whole file, check it, list it and name it. Where we die between the two, the tick finds its file."""
-    _refuse_duplicate(written.sha256)
-    db.session.rollback()
-    try:
-        check = engine.check_archive(partial, _settings().signing_key)
-    except engine.EngineError as error:
-        raise _useless(str(error), partial) from error
-    if not check.ok:
-        raise _useless("; ".join(check.problems), partial)
-    if check.sha256 != written.sha256:
-        raise _useless("what was written to the disk is not what was sent; send it again.", partial)
+def _list(actor: Actor, upload_id: UUID, written: _Written, note: str | None) -> None:
+    """Add the row of a file that has come in whole. Raise Conflict if the same archive is here already."""
     locks.in_transaction(locks.UPLOAD)
-    _refuse_duplicate(written.sha256)
-    columns = of_upload(check, utcnow())
-    ledger.open_upload(upload_id, actor.name, (note or "").strip()[:2000] or None, **columns)
-    db.session.commit()
-    moment = check.manifest.started_at if check.manifest else utcnow()
-    try:
-        path = engine.publish_archive(partial, _settings().app_name, moment)
-    except engine.EngineError as error:
-        ledger.drop_upload(upload_id)
-        raise Conflict(str(error).replace(partial.name, "the file")) from error
-    if not ledger.complete(upload_id, ledger.UPLOADING, filename=path.name):
-        path.unlink(missing_ok=True)
-        raise Conflict("Taking in this archive took so long that it was given up. Send it again.")
-    detail = {"filename": path.name, "sha256": check.sha256, "origin": columns["origin"]}
+    first = upload_check.same_archive(written.sha256)
+    if first is not None:
+        raise Conflict(upload_check.here_already(first), id=str(first.id))
+    ledger.open_upload(upload_id, actor.name, (note or "").strip()[:2000] or None, written.size, written.sha256)
+    detail = {"sha256": written.sha256, "size_bytes": written.size}
     audit.record(actor, "backup.uploaded", "backup", upload_id, detail)
     db.session.commit()
-    row = db.session.get(BackupHistory, upload_id, populate_existing=True)
-    if row is None:
-        raise Conflict("This archive was deleted as soon as it had come in.")
-    return row
-
-
-def _refuse_duplicate(sha256: str) -> None:
-    there = BackupHistory.status.in_(("completed", "in_progress"))
-    same = select(BackupHistory).where(BackupHistory.sha256 == sha256, there)
-    row = db.session.scalar(same.order_by(BackupHistory.created_at).limit(1))
-    if row is not None:
-        row_id, name = str(row.id), row.filename
-        db.session.rollback()
-        sentence = f"This archive is here already, as {name}." if name else "This archive is being taken in just now."
-        raise Conflict(sentence, id=row_id)
-
-
-def _check_size(length: int | None) -> None:
-    """Refuse at once what is said to be too large; a form may be longer than its file by FORM_BYTES."""
-    if length is not None:
-        _check_limit(length - FORM_BYTES)
-        _check_room(length)
 
 
 def _check_limit(size_bytes: int) -> None:
@@ -192,13 +211,6 @@ def _full(error: OSError) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return NoRoom("The disk of BACKUP_STORAGE_DIR is full. Free some room, then send the archive again.")
     return error
-
-
-def _useless(problem: str, partial: Path) -> InvalidInput:
-    """Given what is wrong, return it as an error that does not name the partial file, which nobody knows."""
-    problem = problem.replace(str(partial), "the file").replace(f" {partial.name}", "")
-    detail = f"This file can't be taken in: {problem}"
-    return InvalidInput({"file": problem}, _settings().redact(detail))
 
 
 def _settings() -> Settings:

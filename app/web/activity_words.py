@@ -31,6 +31,8 @@ WORDS = {
     "backup.deleted": ("trash3", "danger", "Deleted a backup"),
     "backup.verify": ("patch-check", "secondary", "Asked for a backup to be verified"),
     "backup.uploaded": ("upload", "primary", "Uploaded an archive"),
+    "backup.upload_accepted": ("check-circle", "success", "Checked an uploaded archive and took it in"),
+    "backup.upload_refused": ("x-circle", "warning", "Checked an uploaded archive and refused it"),
     "backup.downloaded": ("download", "info", "Downloaded a backup’s archive"),
     "backup.document_downloaded": ("file-earmark-arrow-down", "info", "Downloaded a document out of a backup"),
     "backup.trusted": ("patch-exclamation", "warning", "Trusted an archive that is not signed by this installation"),

@@ -14,6 +14,10 @@ PHASES = {
     "verify": "Reading the archive back",
     "publish": "Publishing the archive",
 }
+UPLOAD_PHASES = {
+    "check": "Checking the archive to its last byte",
+    "publish": "Publishing the archive",
+}
 STATUSES = {
     "queued": "Queued",
     "in_progress": "In progress",
@@ -28,7 +32,7 @@ def init_app(app: Flask) -> None:
     """Given the application, make this module's functions and words known to its templates."""
     for function in (filesize, count, utc, utc_day, zoned, iso, ago, duration, time_left, rate, phase_name, counted):
         app.add_template_filter(function)
-    app.jinja_env.globals.update(PHASES=PHASES, STATUSES=STATUSES, KINDS=KINDS)
+    app.jinja_env.globals.update(PHASES=PHASES, UPLOAD_PHASES=UPLOAD_PHASES, STATUSES=STATUSES, KINDS=KINDS)
 
 
 def filesize(size_bytes: int | float | None) -> str:
@@ -124,4 +128,6 @@ def phase_name(phase: str | None) -> str:
     """Given a phase of a run, return in words what is being done. A phase unknown here is shown as it is."""
     if phase == "waiting":
         return "Waiting for another backup to finish"
-    return "Waiting for a worker" if phase is None else PHASES.get(phase, phase.replace("_", " ").capitalize())
+    if phase is None:
+        return "Waiting for a worker"
+    return (PHASES | UPLOAD_PHASES).get(phase, phase.replace("_", " ").capitalize())

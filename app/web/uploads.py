@@ -37,7 +37,7 @@ def form() -> ResponseReturnValue:
 @csrf.exempt
 @streams_its_body
 def receive() -> ResponseReturnValue:
-    """Take an archive and go to its page.
+    """Take an archive and go to its page, which shows how far its check is.
 
     The token is in the form's address: looking for it in the body, as Flask-WTF does, would first read all of the archive.
     An address gets into access logs, so this token is one of its own, of this session, and good for nothing else.
@@ -53,7 +53,7 @@ def receive() -> ResponseReturnValue:
         return show_form(error, error.status)
     page = url_for("web.backups.detail", backup_id=row.id)
     # A script that followed a redirect would load the page for nothing.
-    return ("", 201, {"Location": page}) if request.headers.get("X-Requested-With") == BY_SCRIPT else redirect(page, 303)
+    return ("", 202, {"Location": page}) if request.headers.get("X-Requested-With") == BY_SCRIPT else redirect(page, 303)
 
 
 def read_on() -> None:

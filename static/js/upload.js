@@ -102,13 +102,13 @@
     });
     request.upload.addEventListener("load", () => {
       panel.querySelector("progress").removeAttribute("value");
-      part("words").textContent = "Checking the archive to its last byte";
+      part("words").textContent = "Writing the archive to the disk";
       for (const name of ["percent", "rate", "left"]) part(name).textContent = "";
-      announcements.textContent = "Sent. The archive is being checked.";
+      announcements.textContent = "Sent. The archive is checked next.";
     });
     request.addEventListener("load", () => {
       const page = request.getResponseHeader("Location");
-      if (request.status === 201 && page) return location.assign(page);
+      if (request.status === 202 && page) return location.assign(page);
       const loggedOut = request.responseURL && new URL(request.responseURL).pathname === "/login";
       fail(request.responseText, loggedOut ? "You are logged out. Log in and send the file again." : "The server did not take the file. Try again; its log has the cause.");
     });

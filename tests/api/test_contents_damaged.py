@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import tracemalloc
@@ -17,8 +16,8 @@ from flask.testing import FlaskClient
 from app import engine
 from app.api.document_response import disposition, safe_name
 from app.models import BackupHistory
-from app.services import archive_index, contents, uploads
-from tests.house.fixtures import TESTER
+from app.services import archive_index, contents
+from tests.house.uploading import upload
 from tests.web.restoring import foreign_archive, own_backup
 
 URL = "/api/admin/backups"
@@ -137,7 +136,7 @@ def test_an_archive_from_elsewhere_has_no_index_and_says_what_to_do(
     client: FlaskClient, app: APIFlask, tmp_path: Path
 ) -> None:
     content = foreign_archive(tmp_path)
-    row = uploads.receive(TESTER, io.BytesIO(content), "application/gzip", len(content))
+    row = upload(content)
     for part in ("contents", "contents/documents", "contents/document?path=one.txt"):
         assert "Download the whole archive" in refused(client, f"{URL}/{row.id}/{part}")
 

@@ -124,7 +124,7 @@ def test_a_session_types_its_password_again(
     assert "password" in problem(wrong, 422)["errors"]
     assert browser.post(url, json={**body, "password": PASSWORD}, headers=header).status_code == 202
     assert closed(browser)["status"] == "completed"
-    form = {"file": (io.BytesIO(b"no archive"), "a.tar.gz")}
+    form = {"file": (io.BytesIO(b""), "a.tar.gz")}
     upload = browser.post(f"{URL}/upload", data=form, headers=header)
     assert upload.status_code == 422
     assert browser.post(f"{URL}/upload", data=b"x", content_type="application/gzip").status_code == 400

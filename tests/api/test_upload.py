@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,13 +15,14 @@ import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from app import engine
+from app import engine, ledger, locks, queue
+from app.errors import InvalidInput, NoRoom
 from app.extensions import db
-from app.models import BackupHistory
-from app.services import audit, backups, restore_engine, uploads
+from app.models import BackupHistory, utcnow
+from app.services import audit, backups, reconcile, restore_engine, upload_check, uploads
 from app.services.uploads import READ_BYTES
-from tests.house.fixtures import TESTER
-from tests.house.uploading import made_by_hand, tarball
+from tests.house.fixtures import TESTER, unreachable_redis
+from tests.house.uploading import check_all, made_by_hand, tarball
 
 URL = "/api/admin/backups/upload"
 Token = Callable[..., dict[str, str]]
@@ -61,14 +64,23 @@ def form(client: FlaskClient, content: bytes) -> Any:
     return client.post(URL, data={"other": "field", "file": (io.BytesIO(content), "mine.tar.gz")})
 
 
+def result_of(client: FlaskClient, answer: Any) -> dict[str, Any]:
+    """Given the answer to an upload, have it checked as a worker would, and return what the API says of it then."""
+    assert answer.status_code == 202, answer.get_json()
+    body = answer.get_json()
+    assert (body["status"], body["phase"], body["kind"]) == ("in_progress", "check", "uploaded")
+    check_all()
+    found: dict[str, Any] = client.get(answer.headers["Location"]).get_json()
+    assert found["id"] == body["id"]
+    return found
+
+
 @pytest.mark.parametrize("send", [raw, form], ids=["raw", "multipart"])
 def test_an_own_archive_comes_in_pinned_verified_and_under_its_own_time(
     app: APIFlask, client: FlaskClient, storage_dir: Path, send: Callable[[FlaskClient, bytes], Any]
 ) -> None:
     content = own_archive(app)
-    answer = send(client, content)
-    assert answer.status_code == 201, answer.get_json()
-    body = answer.get_json()
+    body = result_of(client, send(client, content))
     assert (body["kind"], body["status"], body["pinned"], body["origin"]) == ("uploaded", "completed", True, "own")
     assert body["verified_at"]
     assert body["summary"]["rows"] == 1000
@@ -77,13 +89,13 @@ def test_an_own_archive_comes_in_pinned_verified_and_under_its_own_time(
     assert path.stat().st_mode & 0o777 == 0o600
     manifest = engine.read_manifest(path)
     assert body["filename"] == f"motovaultpro_backup_{manifest.started_at:%Y%m%d_%H%M%S}.tar.gz"
-    assert audit.list_entries().items[0].action == "backup.uploaded"
+    assert [entry.action for entry in audit.list_entries().items[:2]] == ["backup.upload_accepted", "backup.uploaded"]
     assert [item.name for item in storage_dir.iterdir()] == [path.name]
 
 
 def test_an_archive_signed_elsewhere_and_one_made_by_hand_say_so(app: APIFlask, client: FlaskClient, foreign: bytes) -> None:
-    assert raw(client, own_archive(app, b"another installation's key")).get_json()["origin"] == "other_key"
-    body = raw(client, foreign).get_json()
+    assert result_of(client, raw(client, own_archive(app, b"another installation's key")))["origin"] == "other_key"
+    body = result_of(client, raw(client, foreign))
     assert body["origin"] == "foreign"
     counts = {"tables": 1, "rows": 2, "documents": 1, "documents_bytes": 7, "server_version": "18"}
     assert body["summary"] == counts
@@ -93,25 +105,45 @@ def test_a_second_upload_of_the_same_archive_is_refused_with_the_id_of_the_first
     client: FlaskClient, foreign: bytes, storage_dir: Path
 ) -> None:
     first = raw(client, foreign).get_json()
-    again = form(client, foreign)
-    assert (again.status_code, again.get_json()["id"]) == (409, first["id"])
-    assert len(list(storage_dir.iterdir())) == 1
+    for state in ("being checked", "checked"):
+        again = form(client, foreign)
+        assert (again.status_code, again.get_json()["id"]) == (409, first["id"]), state
+        assert len(list(storage_dir.iterdir())) == 1
+        check_all()
+
+
+def test_a_duplicate_found_late_is_failed_and_names_the_first(
+    app: APIFlask, client: FlaskClient, foreign: bytes, storage_dir: Path
+) -> None:
+    answer = raw(client, foreign)
+    row = backups.get(answer.get_json()["id"])
+    # As if a file that somebody put into the folder had been listed while ours waited.
+    name, first = "motovaultpro_backup_20260101_000000.tar.gz", restore_engine.uuid4()
+    (storage_dir / name).write_bytes(foreign)
+    values = {"filename": name, "sha256": row.sha256, "size_bytes": row.size_bytes}
+    values |= {"started_at": row.created_at, "finished_at": row.created_at}
+    db.session.add(BackupHistory(id=first, kind="uploaded", status="completed", **values))
+    db.session.commit()
+    body = result_of(client, answer)
+    assert body["status"] == "failed"
+    assert str(first) in body["error"]
+    assert name in body["error"]
+    assert [path.name for path in storage_dir.iterdir()] == [name]
 
 
 def test_two_archives_of_the_same_second_get_names_of_their_own(
     app: APIFlask, client: FlaskClient, storage_dir: Path
 ) -> None:
     content = own_archive(app)
-    first = raw(client, content).get_json()
+    first = result_of(client, raw(client, content))
     db.session.execute(db.delete(BackupHistory))
     db.session.commit()
-    second = raw(client, content).get_json()
+    second = result_of(client, raw(client, content))
     assert first["filename"] != second["filename"]
     assert (storage_dir / first["filename"]).read_bytes() == (storage_dir / second["filename"]).read_bytes()
 
 
 BAD = {
-    "nothing": b"",
     "no archive": b"these are no bytes of an archive",
     "an empty tar": tarball({}),
     "something else in a tar": tarball({"notes.txt": b"hello"}),
@@ -120,25 +152,34 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("send", [raw, form], ids=["raw", "multipart"])
-@pytest.mark.parametrize("content", BAD.values(), ids=BAD.keys())
-def test_what_is_no_whole_archive_is_refused_and_nothing_stays(
-    client: FlaskClient, storage_dir: Path, content: bytes, send: Callable[[FlaskClient, bytes], Any]
-) -> None:
-    answer = send(client, content)
-    assert answer.status_code == 422
-    assert len(answer.get_json()["detail"]) > 15
-    assert "partial" not in str(answer.get_json()), "the internal file's name means nothing to anybody"
+def test_an_empty_file_is_refused_at_once(client: FlaskClient, storage_dir: Path) -> None:
+    answer = raw(client, b"")
+    assert (answer.status_code, "Nothing was sent" in answer.get_json()["detail"]) == (422, True)
     assert list(storage_dir.iterdir()) == []
     assert backups.list_backups().total == 0
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD.keys())
+def test_what_is_no_whole_archive_is_failed_with_the_reason_and_nothing_stays(
+    client: FlaskClient, storage_dir: Path, content: bytes
+) -> None:
+    body = result_of(client, raw(client, content))
+    assert body["status"] == "failed"
+    assert "can't be taken in" in body["error"]
+    assert "partial" not in body["error"], "the internal file's name means nothing to anybody"
+    assert list(storage_dir.iterdir()) == []
+    assert audit.list_entries().items[0].action == "backup.upload_refused"
+    health = {check["name"]: check["ok"] for check in client.get("/healthz").get_json()["checks"]}
+    assert health["last_backup"], "a refused upload is no failed backup"
+    assert raw(client, content).status_code == 202, "what was refused may be tried again"
 
 
 def test_a_cut_own_archive_is_refused(app: APIFlask, client: FlaskClient, storage_dir: Path) -> None:
     content = own_archive(app)
     for cut in (1, 46, 200, 5000, len(content) // 2):
-        answer = raw(client, content[:-cut])
-        assert (answer.status_code, "partial" in str(answer.get_json())) == (422, False), cut
-    assert raw(client, content[:2000] + b"\xff" + content[2001:]).status_code == 422
+        body = result_of(client, raw(client, content[:-cut]))
+        assert (body["status"], "partial" in body["error"]) == ("failed", False), cut
+    assert result_of(client, raw(client, content[:2000] + b"\xff" + content[2001:]))["status"] == "failed"
     assert list(storage_dir.iterdir()) == []
 
 
@@ -187,54 +228,153 @@ def test_the_disks_reserve_is_kept(client: FlaskClient, storage_dir: Path, monke
     assert list(storage_dir.iterdir()) == []
 
 
-def test_the_tick_leaves_an_upload_under_way_alone(
+def test_uploads_that_are_received_at_once_do_not_count_on_the_same_room(
+    app: APIFlask, storage_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length = 200_000_000
+    monkeypatch.setattr(engine, "DISK_RESERVE", shutil.disk_usage(storage_dir).free - length * 3 // 2)
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            with pytest.raises(NoRoom, match="stay free"):
+                uploads.receive(TESTER, io.BytesIO(), "application/gzip", length)
+            return super().read(size)
+
+    with pytest.raises(InvalidInput, match="Nothing was sent"):
+        uploads.receive(TESTER, Slow(), "application/gzip", length)
+    assert list(storage_dir.iterdir()) == []
+
+
+def test_more_uploads_than_may_wait_or_be_received_are_refused_with_words(
+    client: FlaskClient, foreign: bytes, storage_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "MOST_WAITING", 1)
+    first = raw(client, foreign)
+    full = raw(client, b"another")
+    assert (full.status_code, full.headers["Retry-After"]) == (429, "60")
+    assert "wait for their check" in full.get_json()["detail"]
+    assert result_of(client, first)["status"] == "completed"
+    monkeypatch.setattr(uploads, "TURN_SECONDS", 0.01)
+    with contextlib.ExitStack() as turns:
+        for _ in range(uploads.MOST_RECEIVED):
+            turns.enter_context(uploads._turn())
+        busy = raw(client, b"another")
+    assert (busy.status_code, busy.headers["Retry-After"]) == (429, "10")
+    assert "being received" in busy.get_json()["detail"]
+    assert raw(client, b"another").status_code == 202, "the turns were given back"
+
+
+def test_an_upload_is_kept_while_redis_is_away_and_checked_afterwards(
+    app: APIFlask, client: FlaskClient, foreign: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as away:
+        away.setitem(app.extensions, "redis", unreachable_redis())
+        answer = raw(client, foreign)
+    assert answer.status_code == 202
+    job_id = f"check-{answer.get_json()['id']}-1"
+    assert not queue.knows(queue.CHECKS, job_id)
+    monkeypatch.setattr(reconcile, "IN_TRANSIT", timedelta(0))
+    backups.reconcile()
+    assert queue.knows(queue.CHECKS, job_id)
+
+
+def test_the_tick_leaves_an_upload_that_waits_alone_and_enqueues_one_that_redis_forgot(
     app: APIFlask, client: FlaskClient, foreign: bytes, storage_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.services.reconcile.FOREIGN_PARTIAL_SECONDS", -1.0)
-    seen: list[int] = []
-    check = engine.check_archive
-
-    def check_while_the_tick_runs(*arguments: Any) -> engine.ArchiveCheck:
-        backups.reconcile()
-        seen.append(len(engine.list_partials(storage_dir)))
-        return check(*arguments)
-
-    monkeypatch.setattr(uploads.engine, "check_archive", check_while_the_tick_runs)
-    assert raw(client, foreign).status_code == 201
-    assert seen == [1]
+    monkeypatch.setattr(reconcile, "IN_TRANSIT", timedelta(0))
+    answer = raw(client, foreign)
+    row = backups.get(answer.get_json()["id"])
+    row.created_at = row.enqueued_at = utcnow() - timedelta(days=1)
+    db.session.commit()
+    queue.connection().flushdb()
     (storage_dir / f".{restore_engine.uuid4()}.1.partial").write_bytes(b"left by a killed web process")
     backups.reconcile()
-    assert engine.list_partials(storage_dir) == []
+    assert [partial.backup_id for partial in engine.list_partials(storage_dir)] == [row.id]
+    assert queue.knows(queue.CHECKS, f"check-{row.id}-1")
+    assert result_of(client, answer)["status"] == "completed"
 
 
-@pytest.mark.parametrize("when", ["before it has its name", "after it has its name"])
-def test_an_upload_whose_process_dies_at_its_last_step_is_settled_by_the_tick(
+def test_a_waiting_upload_can_be_cancelled_and_then_deleted(
+    client: FlaskClient, foreign: bytes, storage_dir: Path, token: Token
+) -> None:
+    address = raw(client, foreign).headers["Location"]
+    assert client.delete(address, headers=token("admin")).status_code == 409
+    assert client.post(f"{address}/cancel").get_json()["status"] == "cancelled"
+    assert list(storage_dir.iterdir()) == []
+    check_all()
+    assert client.get(address).get_json()["status"] == "cancelled"
+    assert client.delete(address, headers=token("admin")).status_code == 204
+
+
+def test_a_check_stops_when_it_is_cancelled(
+    app: APIFlask, client: FlaskClient, foreign: bytes, storage_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = raw(client, foreign).headers["Location"]
+    check = engine.check_archive
+
+    def cancel_first(*arguments: Any) -> engine.ArchiveCheck:
+        assert client.post(f"{address}/cancel").status_code == 202
+        return check(*arguments)
+
+    monkeypatch.setattr(upload_check.engine, "check_archive", cancel_first)
+    check_all()
+    assert client.get(address).get_json()["status"] == "cancelled"
+    assert list(storage_dir.iterdir()) == []
+
+
+def test_no_two_checks_run_at_once_and_none_holds_up_a_backup(app: APIFlask, client: FlaskClient, foreign: bytes) -> None:
+    answer = raw(client, foreign)
+    with locks.holding(locks.CHECKER):
+        check_all()
+        assert client.get(answer.headers["Location"]).get_json()["status"] == "in_progress"
+        backup = backups.start(TESTER)
+        assert ledger.wait_in_line(backup.id)
+        backups.enqueue_waiting()
+        assert queue.knows(queue.BACKUPS, f"backup-{backup.id}")
+    assert result_of(client, answer)["status"] == "completed"
+
+
+class Died(BaseException):
+    """The worker is gone in the middle of it."""
+
+
+@pytest.mark.parametrize("when", ["in the check", "before it has its name", "after it has its name"])
+def test_an_upload_whose_worker_dies_is_settled_by_the_tick(
     app: APIFlask, client: FlaskClient, foreign: bytes, storage_dir: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
+    answer = raw(client, foreign)
+    row_id = answer.get_json()["id"]
     publish = engine.publish_archive
 
     def die(*arguments: Any) -> Path:
         if when == "after it has its name":
             publish(*arguments)
-        raise KeyboardInterrupt
+        raise Died
 
-    with monkeypatch.context() as dying:
-        dying.setattr(uploads.engine, "publish_archive", die)
-        with pytest.raises(KeyboardInterrupt):
-            raw(client, foreign)
-    rescanned = backups.rescan(TESTER).findings
-    assert [finding.outcome for finding in rescanned] == (["known"] if when == "after it has its name" else [])
-    (row,) = backups.list_backups().items
-    assert (row.status, row.kind) == ("in_progress", "uploaded")
-    row.heartbeat_at = row.created_at - timedelta(seconds=30)
-    db.session.commit()
-    backups.reconcile()
-    row = backups.get(row.id)
-    if when == "after it has its name":
-        assert (row.status, row.origin, row.pinned) == ("completed", "foreign", True)
-        assert (storage_dir / str(row.filename)).read_bytes() == foreign
-        assert raw(client, foreign).status_code == 409
-    else:
-        assert (row.status, "Send it again" in str(row.error)) == ("failed", True)
+    def die_once() -> None:
+        with monkeypatch.context() as dying:
+            dying.setattr(upload_check.engine, "check_archive" if when == "in the check" else "publish_archive", die)
+            with pytest.raises(Died):
+                check_all()
+        row = backups.get(row_id)
+        assert (row.status, row.kind) == ("in_progress", "uploaded")
+        row.heartbeat_at = row.created_at - timedelta(seconds=30)
+        db.session.commit()
+        backups.reconcile()
+
+    die_once()
+    if when != "after it has its name":
+        row = backups.get(row_id)
+        assert (row.status, row.worker, row.attempt) == ("in_progress", None, 1), "it is checked once more"
+        assert len(engine.list_partials(storage_dir)) == 1
+        die_once()
+        row = backups.get(row_id)
+        assert (row.status, "lost each time" in str(row.error)) == ("failed", True)
         assert list(storage_dir.iterdir()) == []
-        assert raw(client, foreign).status_code == 201
+        assert raw(client, foreign).status_code == 202
+        return
+    row = backups.get(row_id)
+    assert (row.status, row.origin, row.pinned) == ("completed", "foreign", True)
+    assert (storage_dir / str(row.filename)).read_bytes() == foreign
+    assert raw(client, foreign).status_code == 409

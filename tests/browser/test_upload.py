@@ -21,7 +21,7 @@ def test_a_refused_file_is_told_at_its_field_and_another_one_is_taken(
     story.log_in()
     page.goto("/backups/upload")
     field = page.get_by_label("Archive (.tar.gz)")
-    (tmp_path / "wrong.tar.gz").write_bytes(b"this is no archive")
+    (tmp_path / "wrong.tar.gz").write_bytes(b"")
     field.set_input_files(tmp_path / "wrong.tar.gz")
     story.press(story.button("Upload"))
     expect(page.get_by_role("alert")).to_be_focused()
@@ -33,3 +33,4 @@ def test_a_refused_file_is_told_at_its_field_and_another_one_is_taken(
     story.press(story.button("Upload"))
     expect(page).to_have_url(re.compile("/backups/[0-9a-f]{8}-"))
     expect(page.get_by_text("Uploaded", exact=True).first).to_be_visible()
+    expect(page.get_by_text("Completed", exact=True).first).to_be_visible(timeout=30_000)

@@ -187,7 +187,7 @@ def processes(environment: dict[str, str], app: APIFlask) -> Iterator[Processes]
 @pytest.fixture
 def worker(processes: Processes) -> subprocess.Popen[bytes]:
     """A real worker on all queues, in one process: its horse is its only child."""
-    return processes.start("worker", "--queue", "ticks", "--queue", "backups")
+    return processes.start("worker", "--queue", "ticks", "--queue", "backups", "--queue", "checks")
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:

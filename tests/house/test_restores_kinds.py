@@ -14,16 +14,11 @@ from apiflask import APIFlask
 from psycopg import sql
 
 from app.errors import Conflict
-from app.models import BackupHistory
-from app.services import audit, backups, restore_engine, restores, uploads
+from app.services import audit, backups, restore_engine, restores
 from tests.house.fixtures import TESTER
 from tests.house.restoring import change_everything, leftovers, live_state, made_backup, restored
+from tests.house.uploading import upload
 from tests.support.databases import SourceDatabase
-
-
-def upload(content: bytes) -> BackupHistory:
-    """Given an archive's bytes, take it in and return its row."""
-    return uploads.receive(TESTER, io.BytesIO(content), "application/gzip", len(content))
 
 
 def made_by_hand(source: SourceDatabase, documents: Path) -> bytes:

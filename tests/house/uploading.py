@@ -5,6 +5,16 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+from uuid import UUID
+
+from sqlalchemy import select
+
+from app import ledger
+from app.extensions import db
+from app.jobs import check
+from app.models import BackupHistory
+from app.services import backups, uploads
+from tests.house.fixtures import TESTER
 
 DUMP = (
     b"--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 18.1\n\n"
@@ -28,3 +38,18 @@ def tarball(files: dict[str, bytes]) -> bytes:
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def upload(content: bytes, kind: str = "application/gzip") -> BackupHistory:
+    """Given an archive's bytes, receive and check it, and return its row."""
+    row_id = uploads.receive(TESTER, io.BytesIO(content), kind, len(content)).id
+    check.run(str(row_id))
+    return backups.get(row_id)
+
+
+def check_all() -> None:
+    """Do what a worker would: check all uploads that wait for it."""
+    waiting: list[UUID] = list(db.session.scalars(select(BackupHistory.id).where(*ledger.upload_waits())))
+    for row_id in waiting:
+        check.run(str(row_id))
+    db.session.expire_all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,9 @@ import pytest
 from apiflask import APIFlask
 
 from app.models import BackupHistory
-from app.services import backups, uploads
+from app.services import backups
 from app.web.contents import PAGE_SIZE
-from tests.house.fixtures import TESTER
+from tests.house.uploading import upload
 from tests.web.browser import Browser, Page
 from tests.web.restoring import foreign_archive, own_backup
 
@@ -106,7 +105,7 @@ def test_a_long_folder_comes_in_pages(admin: Browser, app: APIFlask, documents_d
 
 def test_an_archive_from_elsewhere_says_that_it_has_no_index_and_offers_all_of_it(admin: Browser, tmp_path: Path) -> None:
     content = foreign_archive(tmp_path)
-    row = uploads.receive(TESTER, io.BytesIO(content), "application/gzip", len(content))
+    row = upload(content)
     for part in ("tables", "documents"):
         page = admin.get(f"/backups/{row.id}/{part}")
         assert "no index" in page.by_id("no-contents")

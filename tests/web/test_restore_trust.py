@@ -12,13 +12,13 @@ from app.services import audit, backups
 from tests.house.fixtures import EMAIL, PASSWORD
 from tests.web.browser import Browser, Page
 from tests.web.restoring import foreign_archive
-from tests.web.test_upload_page import upload
+from tests.web.uploading import uploaded
 
 Make = Callable[..., BackupHistory]
 
 
 def test_the_preview_of_an_untrusted_archive_says_so_and_lists_its_code(admin: Browser, tmp_path: Path) -> None:
-    path = upload(admin, foreign_archive(tmp_path)).location or ""
+    path = uploaded(admin, foreign_archive(tmp_path))
     quick = admin.get(f"{path}/restore")
     assert "not signed by this installation: untrusted" in quick.text
     assert "not counted yet" in quick.text
@@ -30,7 +30,7 @@ def test_the_preview_of_an_untrusted_archive_says_so_and_lists_its_code(admin: B
 
 
 def test_trust_takes_its_sentence_and_is_noted_in_the_audit_log(admin: Browser, tmp_path: Path) -> None:
-    path = upload(admin, foreign_archive(tmp_path)).location or ""
+    path = uploaded(admin, foreign_archive(tmp_path))
     page = admin.get(f"{path}/trust")
     assert "run what they like in your database" in page.text
     refused = Page(admin.submit(page, f"{path}/trust", 422, words="yes"))

@@ -9,27 +9,15 @@ from pathlib import Path
 
 import pytest
 from apiflask import APIFlask
-from werkzeug.test import TestResponse
 
 from app.services import backups
+from tests.house.uploading import check_all
 from tests.support import hostile
 from tests.web.browser import Browser, Page
 from tests.web.restoring import foreign_archive
+from tests.web.uploading import PAGE, upload, uploaded
 
-PAGE = "/backups/upload"
 SCRIPT = {"X-Requested-With": "XMLHttpRequest"}
-
-
-def upload(admin: Browser, content: bytes, headers: dict[str, str] | None = None) -> TestResponse:
-    """Given the archive's bytes, send them by the page's form and return the answer."""
-    form = admin.get(PAGE).select("form", enctype="multipart/form-data")[0]
-    return admin.open(
-        "POST",
-        form.get("action", ""),
-        headers=headers,
-        data={"archive": (io.BytesIO(content), "elsewhere.tar.gz")},
-        content_type="multipart/form-data",
-    )
 
 
 def partials(storage_dir: Path) -> list[str]:
@@ -41,6 +29,11 @@ def test_an_uploaded_archive_has_its_page_pinned_checked_and_untrusted(admin: Br
     answer = upload(admin, foreign_archive(tmp_path))
     assert answer.status_code == 303, answer.text
     page = admin.get(answer.location or "")
+    for expected in ("In progress", "Received; waiting to be checked", "Cancel this upload", "Reload to see how far it is"):
+        assert expected in page.text
+    assert "Watch or cancel this upload" in admin.get("/backups/").text
+    check_all()
+    page = admin.get(answer.location or "")
     for expected in ("Completed", "Pinned", "Uploaded", "This archive is not signed.", "trust it…"):
         assert expected in page.text
     assert "Verify by restoring" not in page.text
@@ -49,11 +42,11 @@ def test_an_uploaded_archive_has_its_page_pinned_checked_and_untrusted(admin: Br
 def test_the_script_is_told_the_page_instead_of_being_led_there(admin: Browser, tmp_path: Path) -> None:
     answer = upload(admin, foreign_archive(tmp_path), SCRIPT)
     row = backups.list_backups().items[0]
-    assert (answer.status_code, answer.location) == (201, f"/backups/{row.id}")
+    assert (answer.status_code, answer.location) == (202, f"/backups/{row.id}")
 
 
 def test_a_refused_archive_is_told_at_its_field_and_announced(admin: Browser) -> None:
-    page = Page(upload(admin, b"this is no archive"))
+    page = Page(upload(admin, b""))
     (field,) = page.select("input", name="archive")
     assert field.get("aria-invalid") == "true"
     told = page.by_id("upload-error")
@@ -64,7 +57,7 @@ def test_a_refused_archive_is_told_at_its_field_and_announced(admin: Browser) ->
 
 def test_the_same_archive_again_leads_to_the_first(admin: Browser, tmp_path: Path, storage_dir: Path) -> None:
     content = foreign_archive(tmp_path)
-    first = upload(admin, content).location
+    first = uploaded(admin, content)
     refused = upload(admin, content)
     assert refused.status_code == 409
     page = Page(refused)
@@ -75,10 +68,9 @@ def test_the_same_archive_again_leads_to_the_first(admin: Browser, tmp_path: Pat
 
 
 def test_a_file_that_is_no_archive_is_refused_with_the_reason(admin: Browser, storage_dir: Path) -> None:
-    refused = upload(admin, b"no archive at all")
-    assert refused.status_code == 422
-    assert "can't be taken in" in Page(refused).by_id("upload-error")
-    assert backups.list_backups().total == 0
+    page = admin.get(uploaded(admin, b"no archive at all"))
+    for expected in ("Failed", "This archive was refused.", "can't be taken in", "Upload another archive"):
+        assert expected in page.text
     assert not partials(storage_dir)
 
 
@@ -93,9 +85,8 @@ def test_a_form_without_a_chosen_file_is_answered_with_what_to_do(admin: Browser
 
 
 def test_a_damaged_archive_is_refused(admin: Browser, tmp_path: Path, storage_dir: Path) -> None:
-    refused = upload(admin, foreign_archive(tmp_path)[:-200])
-    assert refused.status_code == 422
-    assert "can't be taken in" in Page(refused).by_id("upload-error")
+    path = uploaded(admin, foreign_archive(tmp_path)[:-200])
+    assert "This archive was refused." in admin.get(path).text
     assert not partials(storage_dir)
 
 

@@ -1,0 +1,64 @@
+"""Check one upload."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import structlog
+from flask import current_app
+from rq import get_current_job
+
+from app import ledger, locks, logs
+from app.config import Settings
+from app.jobs import aftermath
+from app.jobs.backup import UNEXPECTED
+from app.jobs.heartbeat import Heartbeat
+from app.jobs.log_ids import in_logs
+from app.services import backups, retention_plan, upload_check
+
+logger = structlog.get_logger(__name__)
+
+
+@in_logs("backup_id")
+def run(upload_id: str) -> None:
+    """Check an upload that waits for it, and close its row. Does nothing while another check runs, which starts the next one
+    when it ends.
+
+    Raise what nobody expected, after the row is closed.
+    """
+    row_id = UUID(upload_id)
+    with locks.holding(locks.run_name(row_id)) as alive:
+        turn = locks.acquire(locks.CHECKER, owner=row_id) if alive is not None else None
+        if turn is None:
+            return
+        try:
+            job = get_current_job()
+            attempt = ledger.claim_check(row_id, (job.worker_name if job else None) or "worker")
+            if attempt is not None:
+                with logs.bound(attempt=attempt):
+                    _check(row_id, attempt)
+        finally:
+            turn.release()
+    aftermath.guarded("categories", retention_plan.refresh)
+    aftermath.guarded("next check", upload_check.enqueue_next)
+
+
+def _check(row_id: UUID, attempt: int) -> None:
+    settings: Settings = current_app.config["SETTINGS"]
+    heartbeat = Heartbeat(lambda _phase, done, total: ledger.progress(row_id, attempt, ledger.CHECK, done, total))
+    try:
+        logger.info("check begins")
+        filename = upload_check.check(backups.get(row_id), attempt, heartbeat)
+        logger.info("upload taken in", filename=filename)
+    except ledger.Cancelled:
+        if ledger.cancel_running(row_id, attempt):
+            backups.remove_partials(row_id)
+        logger.info("check cancelled")
+    except ledger.Lost as error:
+        logger.error("check abandoned", reason=str(error))
+    except upload_check.Refused as error:
+        logger.warning("upload refused", reason=str(error))
+        upload_check.refuse(row_id, attempt, str(error))
+    except Exception as error:
+        upload_check.refuse(row_id, attempt, settings.redact(f"{UNEXPECTED}{type(error).__name__}: {error}"))
+        raise
