@@ -54,6 +54,21 @@ def test_rows_of_1_to_64_mb(source_db: SourceDatabase, documents_dir: Path, stor
 
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("count", [3_000, 30_000])
+def test_tiny_tables(source_db: SourceDatabase, documents_dir: Path, storage_dir: Path, count: int) -> None:
+    with psycopg.connect(source_db.url, autocommit=True) as connection:
+        for start in range(0, count, 500):  # a transaction holds a lock for each table that it makes
+            numbers = range(start, min(count, start + 500))
+            connection.execute(";".join(f"CREATE TABLE tiny_{n} AS SELECT {n} AS id" for n in numbers))
+    answer = backup_in_a_process(source_db.url, documents_dir, storage_dir, threads=2)
+    assert answer["problems"] == []
+    assert answer["peak_bytes"] < MOST
+    with ArchiveReader(Path(answer["path"])) as reader:
+        assert (len(reader.manifest.tables), sum(table.rows for table in reader.manifest.tables)) == (count, count)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("threads", [2, 8])
 def test_a_large_table_and_many_documents(
     source_db: SourceDatabase, storage_dir: Path, tmp_path: Path, threads: int

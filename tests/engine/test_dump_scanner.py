@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -169,6 +171,64 @@ def test_a_dump_cut_anywhere_before_its_last_line_is_an_error() -> None:
     for cut in range(len(DUMP) - len(END)):
         with pytest.raises(DumpError):
             split(DUMP[:cut], [])
+
+
+UNFINISHED = {
+    "a quote": (b"SELECT '", b"x"),
+    "doubled quotes": (b"SELECT '", b"''"),
+    "an escaped string": (b"SELECT E'", b"\\\\"),
+    "doubled quotes, escaped": (b"SELECT E'", b"''"),
+    "a name": (b'SELECT "', b"x"),
+    "a dollar quote": (b"SELECT $a$", b"$a"),
+    "a dollar tag": (b"SELECT $", b"a"),
+    "dollars": (b"SELECT 1 ", b"$1"),
+    "a word": (b"SELECT ", b"a"),
+    "a number": (b"SELECT ", b"1"),
+    "blanks": (b"SELECT ", b" "),
+    "blanks between statements": (b"", b"\n"),
+    "commas": (b"SELECT ", b","),
+    "a line comment": (b"-- ", b"x"),
+    "nested comments": (b"/*", b"/* "),
+    "closed comments": (b"/*", b"/**/"),
+    "parentheses": (b"SELECT ", b"(a"),
+    "closed parentheses": (b"SELECT ", b"(a)"),
+    "a statement in many words": (b"SELECT ", b"a "),
+    "a function's body": (b"CREATE FUNCTION f() BEGIN ATOMIC ", b"a; "),
+    "cases": (b"CREATE FUNCTION f() BEGIN ATOMIC ", b"case "),
+    "a meta command": (b"\\", b"x"),
+    "COPY data": (b"COPY a (b) FROM stdin;\n", b"x"),
+    "COPY data of backslashes": (b"COPY a (b) FROM stdin;\n", b"\\\\"),
+    "COPY data of line ends": (b"COPY a (b) FROM stdin;\n", b"\n"),
+}
+
+
+@pytest.mark.parametrize("what", UNFINISHED)
+def test_what_does_not_end_is_looked_at_once_however_small_the_chunks(what: str) -> None:
+    begin, more = UNFINISHED[what]
+    splitter = DumpSplitter()
+    began = time.process_time()
+    splitter.feed(begin)
+    for _ in range(10_000):
+        splitter.feed(more * 40)
+    with pytest.raises(DumpError, match=r"broke off|lacks"):
+        splitter.finish()
+    assert time.process_time() - began < 5, "about 0.2 s is usual; where all is looked at again it takes minutes"
+
+
+def test_small_tables_share_their_chunk_and_what_stands_behind_a_table_is_not_scanned_for_it() -> None:
+    tables = b"".join(b"COPY t%d (id) FROM stdin;\n1\n2\n\\.\n\n" % number for number in range(8_000))
+    text = (tables + b"-- " + b"x" * 700_000 + b"\n" + END).ljust(1024**2, b"\n")
+    splitter = DumpSplitter()
+    began = time.process_time()
+    tracemalloc.start()
+    try:
+        events = splitter.feed(text) + splitter.finish()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sum(isinstance(event, CopyEnd) for event in events) == 8_000
+    assert peak < 50 * 1024**2, "a copy of the chunk for each table would be 8 GB"
+    assert time.process_time() - began < 20
 
 
 def test_psql_executes_the_statements_that_the_scanner_finds(source_db_each: SourceDatabase) -> None:

@@ -70,7 +70,7 @@ class DatabaseWriter:
         """Add the next event of the dump."""
         if isinstance(event, Rows):
             self._current.rows += event.count
-            self._add_rows(event.text)
+            self._add_rows(event)
         elif isinstance(event, Sql):
             for start in range(0, len(event.text), PIECE_BYTES):
                 self._add(event.text[start : start + PIECE_BYTES])
@@ -89,19 +89,16 @@ class DatabaseWriter:
         self._parts.append(buffer)
         self._parts_size += len(buffer)
 
-    def _add_rows(self, rows: memoryview) -> None:
+    def _add_rows(self, rows: Rows) -> None:
         if self._parts_size + len(rows) < PIECE_BYTES:
-            self._add(rows)
+            self._add(rows.text)
             return
-        text = rows.obj
-        assert isinstance(text, bytes)
-        end = text.rfind(b"\n", 0, len(rows)) + 1
-        if end:
-            self._add(rows[:end])
+        whole, rest = rows.parted()
+        if len(whole):
+            self._add(whole.text)
             self._cut()
-            rows = rows[end:]
-        if len(rows):
-            self._add(rows)
+        if len(rest):
+            self._add(rest.text)
         if self._parts_size > LONGEST_PIECE:
             self._cut(inside_row=True)
 

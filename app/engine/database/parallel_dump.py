@@ -89,16 +89,14 @@ class _Stream:
             self._write_block()
 
     def _add(self, rows: Rows) -> None:
-        text = rows.text.obj
-        assert isinstance(text, bytes)
-        end = text.rfind(b"\n", 0, len(rows.text)) + 1
-        if end and self._size + end >= PIECE_BYTES:
-            self._rows.append(Rows(rows.text[:end], rows.count))
+        whole, rest = rows.parted()
+        if len(whole) and self._size + len(whole) >= PIECE_BYTES:
+            self._rows.append(whole)
             self._write_block()
-            rows = Rows(rows.text[end:], 0)
-        if len(rows.text):
+            rows = rest
+        if len(rows):
             self._rows.append(rows)
-            self._size += len(rows.text)
+            self._size += len(rows)
 
     def _write_block(self) -> None:
         assert self._begin is not None

@@ -11,7 +11,7 @@ from psycopg import pq
 
 from ..database.dump_splitter import CopyBegin, DumpSplitter, Event, Rows, Sql
 from ..database.names import quoted
-from ..database.sql_scanner import StatementScanner
+from ..database.sql_scanner import Statement
 from ..errors import DumpError, RestoreError
 from ..progress import Meter
 from .load_plan import planner_statistics
@@ -35,6 +35,10 @@ SELECT relkind = 'p' AS partitioned FROM pg_catalog.pg_class
 WHERE oid = pg_catalog.to_regclass(pg_catalog.convert_from(%s, pg_catalog.pg_client_encoding()))
 """
 LONGEST_STATEMENT = 32 * 1024 * 1024
+MOST_TABLES = 100_000
+LONGEST_NAME = 255
+"""Of a table in a dump that nobody vouches for; PostgreSQL's own limit, unless it was built for more, is 63 bytes."""
+
 _PREPARED: LiteralString = "SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
 CODE_KEPT = 200
 SESSION = "SET statement_timeout = '1h'; SET lock_timeout = '1min'; SET check_function_bodies = off"
@@ -120,12 +124,11 @@ class DumpSurvey:
         self.code_count = 0
         self.version: int | None = None
         self.bytes = 0
-        self._scanner = StatementScanner()
         self._table = ("", "")
 
     def read(self, text: Iterator[bytes]) -> None:
         """Given the dump's text, survey it to its end. Raise RestoreError unless it is complete."""
-        splitter = DumpSplitter(LONGEST_STATEMENT)
+        splitter = DumpSplitter(LONGEST_STATEMENT, self._note)
         try:
             for chunk in text:
                 self.bytes += len(chunk)
@@ -138,15 +141,20 @@ class DumpSurvey:
         for event in events:
             if isinstance(event, Sql):
                 self._note_version(event.text)
-                self._scanner.feed(event.text)
-                for statement in self._scanner.statements():
-                    if not is_command(statement):
-                        self._note_code(statement.text)
             elif isinstance(event, CopyBegin):
                 self._table = (event.schema, event.table)
                 self.rows.setdefault(self._table, 0)
+                if len(self.rows) > MOST_TABLES or max(map(len, self._table)) > LONGEST_NAME:
+                    raise RestoreError(
+                        f"The dump fills more than {MOST_TABLES} tables, or one with a name of more than {LONGEST_NAME} "
+                        "characters; it was refused."
+                    )
             elif isinstance(event, Rows):
                 self.rows[self._table] += event.count
+
+    def _note(self, statement: Statement) -> None:
+        if not is_command(statement):
+            self._note_code(statement.text)
 
     def _note_version(self, text: bytes) -> None:
         if self.version is None and (match := _VERSION.search(text)):
