@@ -194,5 +194,3 @@ def watch_in_background(settings: Settings, redis: Redis) -> threading.Thread:
     thread = threading.Thread(target=run, name="settings-watch", daemon=True)
     thread.start()
     return thread
-
-

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -21,6 +22,7 @@ from .archive.verify import VerifyReport, verify_archive
 from .database import dump, postgres
 from .database.clients import Client, find_client
 from .database.database_writer import DatabaseWriter, WrittenDump, database_path
+from .database.needs import read_needs, unrestorable
 from .database.parallel_dump import parallel_dump
 from .database.postgres import Snapshot
 from .errors import ArchiveError, DumpError
@@ -151,6 +153,9 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
                     writing(partial, request.disk_reserve, meter, threads) as pipeline,
                     contextlib.ExitStack() as until_written,
                 ):
+                    needs = read_needs(connection)
+                    for text in unrestorable(connection, {**snapshot.facts, "needs": needs}):
+                        warn(text)
                     ahead = _DocumentsAhead(request, tables_bytes, pipeline, meter, until_written)
                     written = _write_database(request, client, snapshot, pipeline, meter, started_at, warn, ahead)
                     connection.execute("COMMIT")  # the tables' locks are not needed for the documents
@@ -158,7 +163,7 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
                     writer = DocumentsWriter(pipeline, meter, warn, request.storage_dir, ahead.helpers)
                     with contextlib.closing(writer):
                         documents = writer.write(source.documents_dir)
-                    database = _database_part(source, client, snapshot, written)
+                    database = _database_part(source, client, {**snapshot.facts, "needs": needs}, written)
                     _write_end(request, pipeline.file, started_at, written.head, database, documents, warn)
                     pipeline.file.sync(meter.tick)
         except psycopg.Error as error:
@@ -209,8 +214,8 @@ def _write_database(
     return writer.finish()
 
 
-def _database_part(source: Source, client: Client, snapshot: Snapshot, written: WrittenDump) -> DatabasePart:
-    facts = dict(snapshot.facts)
+def _database_part(source: Source, client: Client, facts: dict[str, Any], written: WrittenDump) -> DatabasePart:
+    facts = dict(facts)
     return DatabasePart(
         path=database_path(source.app_name),
         size_bytes=written.size_bytes,

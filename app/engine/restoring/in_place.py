@@ -6,13 +6,14 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import LiteralString
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from ..archive.archive_reader import ArchiveReader
 from ..database.dump_splitter import DumpSplitter
+from ..database.needs import present_objects, some, special_objects
 from ..database.postgres import connect, one_line
 from ..errors import DumpError, RestoreBlocked, RestoreError
 from ..files.documents import shown
@@ -20,23 +21,52 @@ from ..progress import Meter
 from .database_settings import apply_settings, reset_public_schema, reset_settings
 from .load_plan import planner_statistics
 from .restore_source import Origin, RestoreRequest
-from .sql_loader import OWNER_TO, TABLESPACE, Connection, EventLoader, execute, without_tablespace
+from .sql_loader import DISPENSABLE, OWNER_TO, TABLESPACE, Connection, EventLoader, execute, use_tablespace
 
 _TRANSACTION = re.compile(rb"(?:BEGIN|COMMIT|START TRANSACTION|END)\s*;", re.IGNORECASE)
-_MAY_FAIL = re.compile(
-    OWNER_TO + rb"|(?:CREATE SCHEMA\b|GRANT\b|REVOKE\b|ALTER DEFAULT PRIVILEGES\b"
-    rb"|COMMENT ON (?:EXTENSION|SCHEMA)\b|CREATE EXTENSION\b)",
-    re.DOTALL | re.IGNORECASE,
+_MAY_FAIL = re.compile(OWNER_TO + rb"|(?:CREATE SCHEMA\b|CREATE EXTENSION\b)|" + DISPENSABLE, re.DOTALL | re.IGNORECASE)
+_OWNER_TO = re.compile(OWNER_TO, re.DOTALL)
+_SPECIAL = re.compile(
+    rb"CREATE (?:OR REPLACE )?(?:TRUSTED )?(?:PROCEDURAL )?(?P<kind>FUNCTION|PROCEDURE|AGGREGATE|TYPE|CAST|OPERATOR CLASS"
+    rb"|OPERATOR FAMILY|LANGUAGE|FOREIGN DATA WRAPPER|SERVER|TEXT SEARCH PARSER|TEXT SEARCH TEMPLATE|ACCESS METHOD"
+    rb"|TRANSFORM)(?: FOR)?\s+(?P<name>(?:\"(?:[^\"]|\"\")*\"|[^\s\";(])*)"
+    rb"|ALTER (?P<family>OPERATOR FAMILY) ",
 )
-_FOREIGN_OBJECTS: LiteralString = """
-SELECT format('%%s %%I.%%I of %%I', CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' ELSE 'table' END,
-              n.nspname, c.relname, pg_get_userbyid(c.relowner)) AS what
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't'
-  AND n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> 'information_schema' AND c.relowner <> %s::regrole
-  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-LIMIT 5
-"""
+_STAYED = (
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.DuplicateFunction,
+    psycopg.errors.InvalidFunctionDefinition,  # an aggregate over internal state
+    psycopg.errors.UniqueViolation,
+)
+
+
+class _Staying:
+    """What a backup holds that only a superuser may create and that has to be in the live database already."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self._objects = special_objects(facts)
+        self._kinds = {kind for kind, _ in self._objects}
+        self._names = {(kind, name.partition("(")[0]) for kind, name in self._objects}
+
+    def may_be(self, statement: bytes) -> bool:
+        """Return whether a statement creates, or adds to, something of that."""
+        match = _SPECIAL.match(statement) if self._objects else None
+        if match is None:
+            return False
+        kind = (match["kind"] or match["family"]).decode().lower().replace("foreign data", "foreign-data")
+        if kind in ("function", "procedure", "aggregate", "type"):
+            return (kind, match["name"].decode("utf-8", "replace")) in self._names
+        return kind in self._kinds
+
+    def check(self, connection: Connection) -> None:
+        """Raise RestoreError unless all of it is there."""
+        if self._objects and (lost := self._objects - present_objects(connection, staying_only=False)):
+            names = some(sorted(f"{kind} {name}" for kind, name in lost))
+            raise RestoreError(
+                f"Only a superuser may create {names}, and the live database does not have it any more: use a superuser in "
+                "BACKUP_SOURCE_URL for this restore. The live database was not changed."
+            )
 
 
 def restore_in_place(
@@ -61,11 +91,6 @@ def restore_in_place(
     with connect(url, f"restore {request.restore_id}") as connection:
         row = connection.execute("SELECT current_user AS role, current_database() AS name").fetchone()
         assert row is not None
-        others = [found["what"] for found in connection.execute(_FOREIGN_OBJECTS, [row["role"]])]
-        if others:
-            raise RestoreBlocked(
-                [f"Inside the live database only what the role {row['role']} owns can be replaced, not {others[0]}."]
-            )
         began = time.monotonic()
         try:
             with connection.transaction():
@@ -87,10 +112,18 @@ def restore_in_place(
 def _load(
     connection: Connection, reader: ArchiveReader, meter: Meter, rows: dict[tuple[str, str], int], warnings: list[str]
 ) -> None:
+    staying = _Staying(reader.manifest.database.facts)
+
     def run(statement: bytes) -> None:
         if _TRANSACTION.fullmatch(statement):
             return
-        if not (_MAY_FAIL.match(statement) or TABLESPACE.match(statement) or planner_statistics(statement)):
+        if TABLESPACE.match(statement):
+            warning = use_tablespace(connection, statement)
+            if warning is not None and warning not in warnings:
+                warnings.append(warning)
+            return
+        may_stay = staying.may_be(statement)
+        if not (may_stay or _MAY_FAIL.match(statement) or planner_statistics(statement)):
             execute(connection, statement)
             return
         try:
@@ -98,13 +131,15 @@ def _load(
                 execute(connection, statement)
         except psycopg.errors.DuplicateSchema:
             return  # another role's, as that of an extension may be: it has stayed
-        except psycopg.errors.InvalidParameterValue as error:
-            if (warning := without_tablespace(connection, statement, error)) not in warnings:
-                warnings.append(warning)
         except psycopg.Error as error:
-            if statement.startswith(b"CREATE SCHEMA"):
+            if may_stay and isinstance(error, _STAYED):
+                return
+            if may_stay or statement.startswith(b"CREATE SCHEMA"):
                 raise
-            warnings.append(f"Left out: {one_line(error)}")
+            if isinstance(error, psycopg.errors.DuplicateObject):
+                return  # a superuser's publication, event trigger or user mapping, which has stayed
+            if not (_OWNER_TO.match(statement) and isinstance(error, psycopg.errors.InsufficientPrivilege)):
+                warnings.append(f"Left out: {one_line(error)}")  # else the preview has said it
 
     meter.phase("database", reader.manifest.database.sql_bytes)
     splitter, loader = DumpSplitter(), EventLoader(connection, run, meter)
@@ -119,6 +154,7 @@ def _load(
         raise RestoreError(f"The dump in the archive is not complete: {error}") from error
     loader.finish()
     connection.execute("SET client_encoding = 'UTF8'; SET LOCAL search_path = pg_catalog")
+    staying.check(connection)
     for table in reader.manifest.tables:
         found = loader.rows.get((table.schema, table.name), 0)
         if found != table.rows:

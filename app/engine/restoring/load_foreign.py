@@ -15,13 +15,25 @@ from ..database.sql_scanner import Statement
 from ..errors import DumpError, RestoreError
 from ..progress import Meter
 from .load_plan import planner_statistics
-from .sql_loader import OWNER_TO, Connection, EventLoader, excerpt, execute, failed, is_command, without_tablespace
+from .sql_loader import (
+    DISPENSABLE,
+    OWNER_TO,
+    TABLESPACE,
+    Connection,
+    EventLoader,
+    excerpt,
+    execute,
+    failed,
+    is_command,
+    use_tablespace,
+)
 
 _LEFT_OUT = re.compile(
     OWNER_TO + rb"|(?:GRANT\b|REVOKE\b|ALTER DEFAULT PRIVILEGES\b|SET SESSION AUTHORIZATION\b"
     rb"|COMMENT ON EXTENSION\b|COMMENT ON SCHEMA public\b|ALTER SCHEMA public\b|SET default_tablespace\b)",
     re.DOTALL | re.IGNORECASE,
 )
+_MAY_FAIL = re.compile(OWNER_TO + rb"|" + DISPENSABLE, re.DOTALL | re.IGNORECASE)
 _CODE = re.compile(
     rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:CONSTRAINT\s+)?"
     rb"(FUNCTION|PROCEDURE|TRIGGER|RULE|POLICY|VIEW|"
@@ -39,6 +51,11 @@ MOST_TABLES = 100_000
 LONGEST_NAME = 255
 """Of a table in a dump that nobody vouches for; PostgreSQL's own limit, unless it was built for more, is 63 bytes."""
 
+_REFUSALS = (
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.InvalidParameterValue,
+)
 _PREPARED: LiteralString = "SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
 CODE_KEPT = 200
 SESSION = "SET statement_timeout = '1h'; SET lock_timeout = '1min'; SET check_function_bodies = off"
@@ -88,15 +105,17 @@ class DumpLoader:
     def _run(self, statement: bytes) -> None:
         if planner_statistics(statement) or (self._sandboxed and _LEFT_OUT.match(statement)):
             return  # what the planner is to know is found by ANALYZE, and not believed
+        if TABLESPACE.match(statement):
+            warning = use_tablespace(self._connection, statement)
+            if warning is not None and warning not in self.warnings:
+                self.warnings.append(warning)
+            return
         try:
             execute(self._connection, statement)
-        except (psycopg.errors.UndefinedObject, psycopg.errors.InsufficientPrivilege) as error:
-            if self._sandboxed or not _LEFT_OUT.match(statement):
+        except _REFUSALS as error:
+            if not (_MAY_FAIL.match(statement) or (not self._sandboxed and _LEFT_OUT.match(statement))):
                 raise
             self.warnings.append(f"Left out: {failed(statement, error)}")
-        except psycopg.errors.InvalidParameterValue as error:
-            if (warning := without_tablespace(self._connection, statement, error)) not in self.warnings:
-                self.warnings.append(warning)
 
 
 def count_rows(connection: Connection, schema: str, table: str) -> int | None:

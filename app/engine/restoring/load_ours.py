@@ -20,9 +20,9 @@ from ..database.sql_scanner import StatementScanner
 from ..errors import RestoreError, SourceError
 from ..progress import Meter
 from .load_plan import Key, PostData, foreign_key, planner_statistics
-from .load_role import NEEDS_SUPERUSER
+from .load_role import NEEDS_SUPERUSER, ROUTINE, create_routine_for
 from .load_tables import TableLoader, analyze_statement
-from .sql_loader import OWNER_TO, TABLESPACE, Connection, execute, failed, is_command, without_tablespace
+from .sql_loader import DISPENSABLE, OWNER_TO, TABLESPACE, Connection, execute, failed, is_command, use_tablespace
 
 SESSIONS_MORE = 1
 """So many more sessions than threads are used for: one of them often waits for the WAL to reach the disk. With one more a
@@ -45,12 +45,9 @@ SHARED_SETTINGS = (
     "search_path",
     "default_tablespace",
 )
-_MENDABLE = re.compile(
-    OWNER_TO + rb"|(?:GRANT |REVOKE |ALTER DEFAULT PRIVILEGES |COMMENT ON (?:EXTENSION|SCHEMA) "
-    rb"|SET SESSION AUTHORIZATION )",
-    re.DOTALL,
-)
+_MENDABLE = re.compile(OWNER_TO + rb"|" + DISPENSABLE, re.DOTALL)
 _OWNER_TO = re.compile(OWNER_TO, re.DOTALL)
+_SCHEMA_GRANT = re.compile(rb"GRANT (?:ALL|(?:USAGE,)?CREATE) ON SCHEMA ((?:\"(?:[^\"]|\"\")*\"|[^\s\"])+) TO ")
 # Tables that are no partitioned ones and that no extension has brought, perhaps with rows in them.
 _PLAIN: LiteralString = """
 SELECT pg_catalog.convert_to(n.nspname, pg_catalog.pg_client_encoding()) AS schema,
@@ -86,6 +83,7 @@ SELECT pg_catalog.convert_to('SET default_tablespace = ' || pg_catalog.quote_lit
                              pg_catalog.pg_client_encoding()) AS statement
 FROM pg_catalog.current_setting('default_tablespace') AS setting
 """
+_RIGHT_NEEDED = (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidFunctionDefinition)
 _MENDABLE_ERRORS = (
     psycopg.errors.UndefinedObject,
     psycopg.errors.InsufficientPrivilege,
@@ -154,8 +152,7 @@ class ArchiveLoader:
         self._tables.load(copied, post_data, keys, _names(main, _PATIENT))
         self._run_all(main, self._statements([segment for segment in segments[first : last + 1] if segment.kind == "sql"]))
         self._finish(main, segments[last + 1 :], post_data)
-        for statement in self._last:
-            self._run_as_superuser(statement)
+        self._run_last(main)
         return Loaded(self._tables.rows, self._warnings)
 
     def close(self) -> None:
@@ -193,28 +190,54 @@ class ArchiveLoader:
             self._meter.during(partial(self._run, connection, statement), partial(connection.cancel_safe, timeout=5))
 
     def _run(self, connection: Connection, statement: bytes) -> None:
+        if TABLESPACE.match(statement):
+            warning = use_tablespace(connection, statement)
+            if warning is not None and warning not in self._warnings:
+                self._warnings.append(warning)
+            return
         try:
             execute(connection, statement)
-        except psycopg.errors.InvalidParameterValue as error:
-            if not TABLESPACE.match(statement):
-                self._mend(statement, error)
-            elif (warning := without_tablespace(connection, statement, error)) not in self._warnings:
-                self._warnings.append(warning)
+            if self._last and self._superuser is None and (granted := _SCHEMA_GRANT.match(statement)):
+                self._give_in_schema(connection, granted[1])
         except psycopg.Error as error:
-            if self._superuser is not None and isinstance(error, psycopg.errors.InsufficientPrivilege):
+            if isinstance(error, _RIGHT_NEEDED):
                 if _OWNER_TO.match(statement):
-                    # Only when all is loaded: until then nothing may run with the rights of a greater owner.
+                    # By a superuser only when all is loaded: until then nothing may run with the rights of a greater owner.
                     self._last.append(statement)
                     return
-                if NEEDS_SUPERUSER.match(statement):
+                if self._superuser is not None and NEEDS_SUPERUSER.match(statement):
                     self._run_as_superuser(statement)
                     return
             self._mend(statement, error)
 
+    def _give_in_schema(self, connection: Connection, schema: bytes) -> None:
+        """Try again what could not be given to another role before it was granted the right to have anything in a schema:
+        now, because the grants on what it owns come next."""
+        waiting, self._last = self._last, []
+        for statement in waiting:
+            if b" " + schema + b"." in statement:
+                try:
+                    execute(connection, statement)
+                except psycopg.errors.InsufficientPrivilege:
+                    self._last.append(statement)
+            else:
+                self._last.append(statement)
+
+    def _run_last(self, main: Connection) -> None:
+        """Give to others what the first try could not."""
+        for statement in self._last:
+            try:
+                execute(self._superuser or main, statement)
+            except psycopg.Error as error:
+                self._mend(statement, error)
+
     def _run_as_superuser(self, statement: bytes) -> None:
         assert self._superuser is not None
         try:
-            execute(self._superuser, statement)
+            if ROUTINE.match(statement):
+                create_routine_for(self._superuser, statement, self._connections[0].info.user)
+            else:
+                execute(self._superuser, statement)
         except psycopg.Error as error:
             self._mend(statement, error)
 

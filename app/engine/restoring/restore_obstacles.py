@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, LiteralString
 
+from ..database.needs import Verdict, judge, label_providers, objects_in_the_way, some
 from ..database.postgres import server_facts
-from .sql_loader import Connection, lacks_tablespace
-from .staging_database import Rights, rights
+from .sql_loader import Connection, closed_tablespace, lacks_tablespace
+from .staging_database import Rights, rights, subscriptions
 
 _UNENDABLE: LiteralString = """
 SELECT DISTINCT a.usename AS role FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
@@ -17,6 +19,7 @@ WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
                           OR pg_has_role(current_user, 'pg_signal_backend', 'USAGE')))
 """
 _PREPARED: LiteralString = "SELECT min(gid) AS gid FROM pg_prepared_xacts WHERE database = current_database()"
+_SLOTS: LiteralString = "SELECT slot_name AS name FROM pg_replication_slots WHERE database = current_database() ORDER BY 1"
 _EXTENSIONS: LiteralString = """
 SELECT x.name, bool_or(v.superuser AND NOT v.trusted) AS needs_superuser,
        x.name IN (SELECT extname FROM pg_extension) AS is_here
@@ -58,14 +61,28 @@ class ServerObstacles:
         self.facts = server_facts(connection)
         self.rights: Rights = rights(connection)
 
-    def look(self, backup_version: int | None, backup_facts: dict[str, Any] | None) -> None:
-        """Given the backup's major version, and the facts in its manifest where it has one, find all obstacles."""
+    def look(
+        self,
+        backup_version: int | None,
+        backup_facts: dict[str, Any] | None,
+        rows: Mapping[tuple[str, str], int] | None = None,
+    ) -> None:
+        """Given the backup's major version, and the facts and rows in its manifest where it has one, find all obstacles."""
         self._look_at_version(backup_version)
         self._look_at_rights()
         if backup_facts is not None:
             self._look_at_extensions(backup_facts)
+            self._look_at_needs(judge(self._connection, backup_facts, rows))
+            for provider in label_providers(backup_facts):
+                self.warnings.append(
+                    f"The backup has security labels of the provider {provider}: they are left out if this server has not "
+                    "loaded it."
+                )
+        if self.strategy == "in_place" and self._may_run_as_us:
+            self._look_inside(backup_facts or {})
         if self.strategy == "swap":
             self._look_at_sessions()
+        self._look_at_replication()
         self._look_at_trust()
         if backup_facts is not None:
             self._look_at_roles(backup_facts)
@@ -104,6 +121,33 @@ class ServerObstacles:
                 f"There is a session of the role {role} which {self.rights.role} may not end: stop that program, or "
                 f"GRANT pg_signal_backend TO {self.rights.role} (superusers' sessions can't be ended by others)."
             )
+
+    def _look_at_replication(self) -> None:
+        """Say what becomes of the live database's subscriptions, and of the logical slots that others read."""
+        for row in subscriptions(self._connection, str(self.facts["name"])):
+            name = row["name"]
+            if self.strategy == "in_place":
+                self.warnings.append(
+                    f"The subscription {name} goes on writing into this database: ALTER SUBSCRIPTION {name} DISABLE before "
+                    "the restore, ENABLE and REFRESH PUBLICATION after it."
+                )
+                continue
+            text = (
+                f"The live database has the subscription {name}. It goes on writing into the old database, which is kept "
+                f"for an undo, not into the restored one: ALTER SUBSCRIPTION {name} DISABLE before the restore."
+            )
+            if not row["is_ours"]:
+                text += (
+                    f" Its owner is {row['owner']}, so {self.rights.role} can't drop the old database afterwards: have a "
+                    f"superuser drop the subscription there, or ALTER SUBSCRIPTION {name} OWNER TO {self.rights.role} now."
+                )
+            self.warnings.append(text)
+        if self.strategy == "swap":
+            for row in self._connection.execute(_SLOTS).fetchall():
+                self.warnings.append(
+                    f"The logical replication slot {row['name']} belongs to the live database, not to the restored one: "
+                    "what reads from it stops, and needs a new slot and a new copy of the tables."
+                )
 
     def _unendable_roles(self) -> list[str]:
         """Return whose sessions would stay; one that only looked in, as monitoring does, is given the time to leave."""
@@ -147,6 +191,64 @@ class ServerObstacles:
             elif self.strategy == "swap":
                 self.strategy = "in_place"
                 self.warnings.append(f"{what} only a superuser may create (one in BACKUP_SOURCE_URL could), so {IN_PLACE}.")
+
+    def _look_at_needs(self, verdict: Verdict) -> None:
+        """Say what of the backup this role may not create, and choose the live database if it has that."""
+        role, name = self.rights.role, self.facts["name"]
+        if verdict.refused or (verdict.staying and not self._may_run_as_us):
+            self.blockers.append(
+                f"Only a superuser may create what the backup holds: {some(verdict.refused or verdict.staying)}. Use a "
+                "superuser in BACKUP_SOURCE_URL for this restore."
+            )
+        elif verdict.staying:
+            if self.strategy == "swap":
+                self.strategy = "in_place"
+            self.warnings.append(
+                f"Only a superuser may create what the backup holds: {some(verdict.staying)}. The database {name} has it, "
+                f"and it stays as it is there (a superuser in BACKUP_SOURCE_URL could restore it), so {IN_PLACE}."
+            )
+        left_out = verdict.missing if self.strategy == "in_place" else verdict.dispensable
+        if left_out:
+            self.warnings.append(
+                f"Left out, because only a superuser may create it: {some(left_out)}. Use a superuser in BACKUP_SOURCE_URL "
+                "for this restore, or have a superuser create it in the restored database; the backup's dump has the "
+                "statement."
+            )
+        if verdict.tables:
+            self.blockers.append(
+                f"Only a superuser may write the rows that the backup has for {some(verdict.tables)}. Use a superuser in "
+                "BACKUP_SOURCE_URL for this restore."
+            )
+        if verdict.policy_roles:
+            self.blockers.append(
+                f"Row security policies in the backup name roles that do not exist here: {some(verdict.policy_roles)}. "
+                "CREATE ROLE them first."
+            )
+        if verdict.strangers:
+            self.blockers.append(
+                f"The role {role} may give objects to {some(verdict.strangers)}, but not use them afterwards: GRANT that "
+                f"role TO {role} WITH INHERIT TRUE first."
+            )
+        if verdict.owners and self.strategy == "swap":  # inside the live database it stays theirs
+            self.warnings.append(
+                f"The role {role} can't become {some(verdict.owners)}: what they own in the backup will belong to {role}. "
+                f"GRANT them TO {role} before the restore to keep their owners."
+            )
+        if verdict.parameters:
+            self.warnings.append(
+                f"Settings of the database that only a superuser may set are left out: {some(verdict.parameters)}."
+            )
+        for space in verdict.tablespaces:
+            self.warnings.append(closed_tablespace(space))
+
+    def _look_inside(self, facts: dict[str, Any]) -> None:
+        """Find what a restore inside the live database could not replace."""
+        others = objects_in_the_way(self._connection, facts)
+        if others:
+            self.blockers.append(
+                f"Inside the live database only what the role {self.rights.role} owns can be replaced, not {some(others)}: "
+                f"ALTER … OWNER TO {self.rights.role} first, or use a superuser in BACKUP_SOURCE_URL for this restore."
+            )
 
     def _look_at_roles(self, facts: dict[str, Any]) -> None:
         names = [role["name"] for role in facts["roles"]]

@@ -156,7 +156,8 @@ class Previewer:
         if backup_facts is not None:
             version = int(backup_facts["server_version_num"]) // 10000
         found = ServerObstacles(connection, self._origin.may_run_as_us(self._request.trusted))
-        found.look(version, backup_facts)
+        rows = {(table.schema, table.name): table.rows for table in manifest.tables} if manifest else None
+        found.look(version, backup_facts, rows)
         self.facts, self.strategy, self.rights = found.facts, found.strategy, found.rights
         self._blockers += found.blockers
         self._warnings += found.warnings

@@ -113,6 +113,8 @@ def _staging_database(run: RestoreRun) -> Iterator[LoadRole]:
             if run.sandbox is not None:
                 _take_from_sandbox(run, connection, with_database(run.url, name), name)
         run.warnings += apply_settings(connection, name, facts)
+        with connect(with_database(run.url, name), f"restore {request.restore_id}") as inside:
+            run.warnings += staging_database.disable_subscriptions(inside, name)
 
 
 def _owner(run: RestoreRun, connection: Connection, facts: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from ..archive.archive_reader import ArchiveReader
 from ..archive.verify import verify_archive
+from ..database.needs import judge, some
 from ..database.postgres import connect, one_line, server_facts
 from ..errors import EngineError, RestoreError
 from ..preflight import Source
@@ -87,6 +88,12 @@ def _load_scratch(
                 raise EngineError(
                     f"The test restore could not be made: the backup needs the extension {extension}, which {reason}."
                 )
+        found = judge(live, reader.manifest.database.facts, {(t.schema, t.name): t.rows for t in reader.manifest.tables})
+        if beyond := found.refused + found.staying + found.tables:
+            raise EngineError(
+                f"The test restore could not be made: only a superuser may restore {some(beyond)}; use one in "
+                "BACKUP_SOURCE_URL for it."
+            )
     drop_forgotten(connection, str(facts["name"]))
     name = staging_database.derived_name(str(facts["name"]), "test", run_id)
     owner = role.role if facts["owner_is_superuser"] and not role.superuser else str(facts["owner"])

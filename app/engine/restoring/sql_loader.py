@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import pq
@@ -31,6 +31,21 @@ OWNER_TO = rb'ALTER\b.*\bOWNER TO (?:"(?:[^"]|"")*"|[^\s";]+)\s*;\Z'
 """Matches, with DOTALL, a statement that does nothing but give an object to a role."""
 
 TABLESPACE = re.compile(rb"SET default_tablespace = (.*);\Z", re.DOTALL)
+DISPENSABLE = (
+    rb"(?:GRANT\b|REVOKE\b|ALTER DEFAULT PRIVILEGES\b|SET SESSION AUTHORIZATION\b|SECURITY LABEL\b|CREATE USER MAPPING\b"
+    rb"|(?:CREATE|ALTER) (?:EVENT TRIGGER|PUBLICATION|SUBSCRIPTION)\b"
+    rb"|COMMENT ON\b)"
+)
+"""Matches, with IGNORECASE, the beginning of a statement on which no table, function or row depends: if the server refuses
+it, the restore continues and warns of it."""
+
+_MAY_CREATE: LiteralString = """
+SELECT pg_catalog.has_tablespace_privilege(oid, 'CREATE') AS may FROM pg_catalog.pg_tablespace
+WHERE spcname = pg_catalog.current_setting('default_tablespace')
+"""
+_SECRETS = re.compile(
+    rb"(?:CREATE|ALTER) (?:USER MAPPING|SUBSCRIPTION|SERVER)\b.*?(?=\s(?:OPTIONS|CONNECTION)\b)", re.DOTALL | re.IGNORECASE
+)
 _WORDS = re.compile(rb"\s+")
 EXCERPT_BYTES = 160
 CANCEL_SECONDS = 5
@@ -48,14 +63,34 @@ def execute(connection: Connection, statement: bytes) -> None:
     connection.execute(statement, prepare=False)
 
 
-def without_tablespace(connection: Connection, statement: bytes, error: psycopg.Error) -> str:
-    """Given a statement that failed, if it names a tablespace that is not on this server, have the database's default one
-    used instead, and return a sentence about that. Else raise the error."""
+def use_tablespace(connection: Connection, statement: bytes) -> str | None:
+    """Given a statement that sets the default tablespace, execute it. If this server does not have the tablespace, or has it
+    for others only, have the database's default one used instead, and return a sentence about that."""
     match = TABLESPACE.match(statement)
-    if match is None or not isinstance(error, psycopg.errors.InvalidParameterValue):
-        raise error
+    assert match is not None, "callers look before"
+    name = unquoted(match[1].strip(b"'"))
+    if not name:
+        execute(connection, statement)
+        return None
+    try:
+        with connection.transaction():  # a savepoint, where a transaction is open already
+            execute(connection, statement)
+    except psycopg.errors.InvalidParameterValue:
+        execute(connection, b"SET default_tablespace = ''")
+        return lacks_tablespace(name)
+    row = connection.execute(_MAY_CREATE, prepare=False).fetchone()
+    if row is None or row["may"]:
+        return None
     execute(connection, b"SET default_tablespace = ''")
-    return lacks_tablespace(unquoted(match[1]))
+    return closed_tablespace(name)
+
+
+def closed_tablespace(name: str) -> str:
+    """Given a tablespace in which our role may not create anything, return a sentence about that."""
+    return (
+        f"What is in the tablespace {shown(name)} goes where the database is: GRANT CREATE ON TABLESPACE {shown(name)} "
+        "to the role that restores (for a superuser: to the owner of the database) to keep it there."
+    )
 
 
 def lacks_tablespace(name: str) -> str:
@@ -159,8 +194,10 @@ class _OpenCopy:
 
 
 def failed(statement: bytes, error: psycopg.Error) -> RestoreError:
-    """Given a statement and why it failed, return the error that says so."""
-    return RestoreError(f"The server refused a statement of the dump: {one_line(error)} ({excerpt(statement)})")
+    """Given a statement and why it failed, return the error that says so, without a password that the statement holds."""
+    secret = _SECRETS.match(statement)
+    shown_statement = excerpt(secret[0]) + " …" if secret is not None else excerpt(statement)
+    return RestoreError(f"The server refused a statement of the dump: {one_line(error)} ({shown_statement})")
 
 
 def is_open(connection: Connection) -> bool:

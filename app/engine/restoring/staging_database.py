@@ -146,6 +146,7 @@ def drop(connection: Connection, name: str, oid: int | None = None) -> None:
     if row is None or (oid is not None and row["oid"] != oid):
         return
     _end_prepared(connection, name)
+    _end_replication(connection, name)
     statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
     try:
         connection.execute(statement + sql.SQL(" WITH (FORCE)"))
@@ -165,6 +166,62 @@ def _end_prepared(connection: Connection, name: str) -> None:
                 inside.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(row["owner"])))
                 inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(row["gid"])))
                 inside.execute("RESET ROLE")
+
+
+_SUBSCRIPTIONS: LiteralString = """
+SELECT s.subname AS name, pg_get_userbyid(s.subowner) AS owner, s.subenabled AS enabled,
+       pg_has_role(s.subowner, 'USAGE') AS is_ours
+FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = %s ORDER BY 1
+"""
+_END_SLOTS: LiteralString = """
+SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = %s AND active_pid IS NOT NULL
+"""
+
+
+def subscriptions(connection: Connection, name: str) -> list[dict[str, Any]]:
+    """Given any connection to the server, return a database's subscriptions: name, owner, enabled, is_ours."""
+    return connection.execute(_SUBSCRIPTIONS, [name]).fetchall()
+
+
+def _end_replication(connection: Connection, name: str) -> None:
+    """Drop a database's subscriptions, which would keep it from being dropped, and end what reads from its logical slots.
+
+    The slots at the publishers stay: the live database may go on with them. Raise RestoreError for what is not ours.
+    """
+    found = subscriptions(connection, name)
+    others = [row for row in found if not row["is_ours"]]
+    if others:
+        raise RestoreError(
+            f"The database {name} can't be dropped, because the role {others[0]['owner']} owns its subscription "
+            f"{others[0]['name']}: have a superuser ALTER SUBSCRIPTION … DISABLE, SET (slot_name = NONE) and DROP it there."
+        )
+    if found:
+        url = with_database(connection.info.dsn, name, connection.info.user, connection.info.password)
+        with connect(url, "restore clean-up") as inside:
+            for row in found:
+                subscription = sql.SQL("SUBSCRIPTION {}").format(sql.Identifier(row["name"]))
+                inside.execute(sql.SQL("ALTER {} DISABLE").format(subscription))
+                inside.execute(sql.SQL("ALTER {} SET (slot_name = NONE)").format(subscription))
+                inside.execute(sql.SQL("DROP {}").format(subscription))
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):  # DROP DATABASE says it if one is still in use
+        connection.execute(_END_SLOTS, [name])
+
+
+def disable_subscriptions(connection: Connection, name: str) -> list[str]:
+    """Given a connection to a staging database, keep what it subscribes to from starting: return warnings.
+
+    pg_dump writes them disabled; a dump from elsewhere may not.
+    """
+    warnings = []
+    for row in subscriptions(connection, name):
+        if row["enabled"]:
+            statement = sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(row["name"]))
+            connection.execute(statement)
+        warnings.append(
+            f"The restored subscription {row['name']} is disabled: ALTER SUBSCRIPTION {row['name']} ENABLE, REFRESH "
+            "PUBLICATION when nothing else uses its slot."
+        )
+    return warnings
 
 
 @dataclass(frozen=True)
