@@ -76,6 +76,7 @@ TABLE = {
         DELETE /api/admin/backups/<uuid:backup_id>
         POST /api/admin/backups/<uuid:backup_id>/trust
         GET /api/admin/backups/recovery-sheet
+        POST /api/admin/backups/recovery-sheet
         POST /api/admin/backups/schedules
         PUT /api/admin/backups/schedules/<uuid:schedule_id>
         DELETE /api/admin/backups/schedules/<uuid:schedule_id>
@@ -105,6 +106,8 @@ TABLE = {
         GET /backups/<uuid:backup_id>/download
         POST /backups/<uuid:backup_id>/note
         POST /backups/<uuid:backup_id>/pin
+        GET /backups/<uuid:backup_id>/unpin
+        POST /backups/<uuid:backup_id>/unpin
         POST /backups/<uuid:backup_id>/cancel
         POST /backups/<uuid:backup_id>/verify
         GET /backups/<uuid:backup_id>/delete

@@ -12,6 +12,7 @@ from app.api.auth import actor, protect, requires
 from app.api.openapi_parts import BINARY, PROBLEM, PROBLEM_SCHEMA
 from app.api.schemas import BackupChange, BackupFilters, BackupOut, BackupPage, Located, NewBackup, Verification
 from app.services import backups
+from app.services.inputs import Proof
 
 bp = APIBlueprint("api_backups", __name__, url_prefix="/api/admin/backups", tag="Backups")
 protect(bp)
@@ -57,18 +58,20 @@ def get_backup(backup_id: UUID) -> BackupOut:
 @bp.input(BackupChange)
 @bp.output(BackupOut)
 def change_backup(backup_id: UUID, json_data: BackupChange) -> BackupOut:
-    """Pin, unpin or annotate a backup."""
+    """Pin, unpin or annotate a backup. A browser's session gives the admin's password once more to unpin."""
     note = json_data.note if "note" in json_data.model_fields_set else backups.UNCHANGED
-    return BackupOut.of(backups.update(actor(), backup_id, pinned=json_data.pinned, note=note))
+    changed = backups.update(actor(), backup_id, pinned=json_data.pinned, note=note, password=json_data.password)
+    return BackupOut.of(changed)
 
 
 @bp.delete("/<uuid:backup_id>")
 @requires("admin")
+@bp.input(Proof)
 @bp.output({}, status_code=204)
 @bp.doc(responses=[409])
-def delete_backup(backup_id: UUID) -> tuple[str, int]:
-    """Delete a backup and its archive."""
-    backups.delete(actor(), backup_id)
+def delete_backup(backup_id: UUID, json_data: Proof) -> tuple[str, int]:
+    """Delete a backup and its archive. A browser's session gives the admin's password once more."""
+    backups.delete(actor(), backup_id, json_data.password)
     return "", 204
 
 

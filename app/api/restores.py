@@ -9,9 +9,10 @@ from flask import Response, make_response, url_for
 
 from app.api.auth import actor, protect, requires
 from app.api.schemas import BackupOut, Located, Paging
-from app.api.schemas_restore import PreviewIn, PreviewOut, RestoreChoice, RestoreIn, RestoreOut, RestorePage, TrustIn
+from app.api.schemas_restore import PreviewIn, PreviewOut, RestoreChoice, RestoreIn, RestoreOut, RestorePage, TrustIn, UndoIn
 from app.errors import NotFound
-from app.services import recovery_sheet, restore_list, restores
+from app.services import reauthentication, recovery_sheet, restore_list, restores
+from app.services.inputs import Proof
 
 bp = APIBlueprint("api_restores", __name__, url_prefix="/api/admin/backups", tag="Restores")
 protect(bp)
@@ -79,12 +80,12 @@ def cancel_restore(json_data: RestoreChoice) -> tuple[RestoreOut, int]:
 
 @bp.post("/restore/undo")
 @requires("restore")
-@bp.input(RestoreChoice)
+@bp.input(UndoIn)
 @bp.output(RestoreOut)
 @bp.doc(responses=[404, 409])
-def undo_restore(json_data: RestoreChoice) -> RestoreOut:
+def undo_restore(json_data: UndoIn) -> RestoreOut:
     """Exchange the live state and the one before the restore; done twice, it is as after the restore again."""
-    return RestoreOut.of(restores.undo(actor(), json_data.restore_id))
+    return RestoreOut.of(restores.undo(actor(), json_data.restore_id, json_data.password))
 
 
 @bp.post("/<uuid:backup_id>/trust")
@@ -94,14 +95,30 @@ def undo_restore(json_data: RestoreChoice) -> RestoreOut:
 @bp.doc(responses=[409])
 def trust_backup(backup_id: UUID, json_data: TrustIn) -> BackupOut:
     """Vouch for an archive that this installation has not signed: its SQL is then executed as ours."""
-    return BackupOut.of(restores.trust(actor(), backup_id, json_data.words))
+    return BackupOut.of(restores.trust(actor(), backup_id, json_data.words, json_data.password))
 
 
 @bp.get("/recovery-sheet")
 @requires("admin")
 @bp.output(FileSchema(type="string"), content_type="text/plain", description="The sheet.")
+@bp.doc(responses=[422])
 def download_recovery_sheet() -> Response:
-    """Send the sheet for the day when this machine is gone. It holds the signing key."""
+    """Send the sheet for the day when this machine is gone, to a token. It holds the signing key: a browser's session asks
+    for it by POST, with the admin's password."""
+    return _recovery_sheet(None)
+
+
+@bp.post("/recovery-sheet")
+@requires("admin")
+@bp.input(Proof)
+@bp.output(FileSchema(type="string"), content_type="text/plain", description="The sheet.")
+def ask_for_recovery_sheet(json_data: Proof) -> Response:
+    """Send the same sheet. A browser's session gives the admin's password once more."""
+    return _recovery_sheet(json_data.password)
+
+
+def _recovery_sheet(password: str | None) -> Response:
+    reauthentication.require(actor(), password)
     response = make_response(recovery_sheet.text(actor()))
     response.mimetype = "text/plain"
     response.headers["Content-Disposition"] = f"attachment; filename={recovery_sheet.FILENAME}"

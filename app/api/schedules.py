@@ -11,7 +11,7 @@ from app.api.auth import actor, protect, requires
 from app.api.schemas import BackupOut, Located, Paging
 from app.api.schemas_schedules import ScheduleOut, SchedulePage, SchedulePreviewOut
 from app.services import schedules
-from app.services.inputs import ScheduleInput, Toggle
+from app.services.inputs import ScheduleChange, ScheduleInput, Toggle
 
 bp = APIBlueprint("api_schedules", __name__, url_prefix="/api/admin/backups/schedules", tag="Schedules")
 protect(bp)
@@ -56,11 +56,12 @@ def get_schedule(schedule_id: UUID) -> ScheduleOut:
 
 @bp.put("/<uuid:schedule_id>")
 @requires("admin")
-@bp.input(ScheduleInput)
+@bp.input(ScheduleChange)
 @bp.output(ScheduleOut)
-def update_schedule(schedule_id: UUID, json_data: ScheduleInput) -> ScheduleOut:
-    """Change a schedule. What is not named stays as it is."""
-    return ScheduleOut.of(schedules.update(actor(), schedule_id, json_data))
+def update_schedule(schedule_id: UUID, json_data: ScheduleChange) -> ScheduleOut:
+    """Change a schedule. What is not named stays as it is. A browser's session gives the admin's password once more where
+    quotas change."""
+    return ScheduleOut.of(schedules.update(actor(), schedule_id, json_data, password=json_data.password))
 
 
 @bp.delete("/<uuid:schedule_id>")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.models import BackupHistory
 from app.services.backups import NOTE_LENGTH, ProgressView, progress
-from app.services.inputs import Input
+from app.services.inputs import Input, Proof
 from app.services.paging import LARGEST_PAGE, Page
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
@@ -92,8 +92,8 @@ class UploadQuery(Input):
     note: str | None = Field(None, max_length=NOTE_LENGTH, description="A note for the new backup.")
 
 
-class BackupChange(Input):
-    """The body of a change: what is not named stays."""
+class BackupChange(Proof):
+    """The body of a change: what is not named stays. A browser's session adds the password to unpin."""
 
     pinned: bool | None = None
     note: str | None = Field(None, max_length=NOTE_LENGTH)

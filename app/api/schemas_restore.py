@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas import Output, PageOut, ProgressOut, Status
 from app.services import restores
-from app.services.inputs import Id, Input
+from app.services.inputs import Id, Input, Proof
 
 Scope = Literal["all", "database", "documents"]
 
@@ -38,8 +38,12 @@ class RestoreChoice(Input):
     restore_id: Id | None = None
 
 
-class TrustIn(Input):
-    """The sentence that says so."""
+class UndoIn(RestoreChoice, Proof):
+    """Which restore is undone; a browser's session adds the password."""
+
+
+class TrustIn(Proof):
+    """The sentence that says so; a browser's session adds the password."""
 
     words: str = Field(max_length=200)
 

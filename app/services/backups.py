@@ -17,7 +17,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import KINDS, LIVE, STATUSES
-from app.services import audit, figures, retention_plan, slot_list, slots, upload_check
+from app.services import audit, figures, reauthentication, retention_plan, slot_list, slots, upload_check
 from app.services.actor import Actor
 from app.services.paging import LARGEST_PAGE, Page
 from app.services.progress import ProgressView, progress
@@ -156,13 +156,22 @@ def cancel(actor: Actor, backup_id: UUID) -> BackupHistory:
 
 
 def update(
-    actor: Actor, backup_id: UUID, *, pinned: bool | None = None, note: str | Unchanged | None = UNCHANGED
+    actor: Actor,
+    backup_id: UUID,
+    *,
+    pinned: bool | None = None,
+    note: str | Unchanged | None = UNCHANGED,
+    password: str | None = None,
 ) -> BackupHistory:
     """Given a backup, pin or unpin it (None: leave it), or change its note (None: no note). Return its row.
 
-    Raise NotFound or InvalidInput.
+    Unpinning lets a cleanup delete it, so an admin with a session gives the password again. Raise NotFound, InvalidInput,
+    Throttled or Unauthenticated.
     """
     row = get(backup_id)
+    if pinned is False and row.pinned:
+        reauthentication.require(actor, password)
+        row = get(backup_id)
     changes: dict[str, bool | str | None] = {}
     if pinned is not None and pinned != row.pinned:
         row.pinned = changes["pinned"] = pinned
@@ -176,11 +185,14 @@ def update(
     return row
 
 
-def delete(actor: Actor, backup_id: UUID) -> None:
+def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
     """Given a backup that is neither queued nor running nor being read, remove its file, then its row.
 
-    Raise NotFound, or Conflict with the reason; then the row stays.
+    An admin with a session gives the password again. Raise NotFound, InvalidInput, Throttled, Unauthenticated, or Conflict
+    with the reason; then the row stays.
     """
+    row = get(backup_id)
+    reauthentication.require(actor, password)
     row = get(backup_id)
     if row.status in LIVE:
         raise Conflict("This backup has not finished. Cancel it first.", id=str(row.id))

@@ -89,6 +89,16 @@ class ScheduleInput(Input):
         raise ValueError('Give a day from 1 to 31, or "last".')
 
 
+class Proof(Input):
+    """What a browser's session gives again, and a token does not need."""
+
+    password: str | None = Field(None, max_length=1000, description="The admin's own, where a session asks.")
+
+
+class ScheduleChange(ScheduleInput, Proof):
+    """A change of a schedule; a browser's session adds the password if quotas change."""
+
+
 class Toggle(Input):
     """`enabled` sets; nothing flips."""
 

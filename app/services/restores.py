@@ -167,9 +167,14 @@ def _later(row: Restore) -> Restore | None:
     return db.session.scalar(later.limit(1))
 
 
-def undo(actor: Actor, restore_id: UUID | None = None) -> Restore:
+def undo(actor: Actor, restore_id: UUID | None = None, password: str | None = None) -> Restore:
     """Given a completed restore (None: the last one), exchange the live state and the one kept, and return its row: done
-    twice, it is as after the restore again. Raise NotFound, Conflict with the reason, or Unavailable."""
+    twice, it is as after the restore again.
+
+    An admin with a session gives the password again. Raise NotFound, InvalidInput, Throttled, Unauthenticated, Conflict
+    with the reason, or Unavailable.
+    """
+    reauthentication.require(actor, password)
     row = get(restore_id) if restore_id else status()
     if row is None:
         raise NotFound("No restore has been made yet.")
@@ -194,11 +199,15 @@ def undo(actor: Actor, restore_id: UUID | None = None) -> Restore:
     return get(row_id)
 
 
-def trust(actor: Actor, backup_id: UUID, words: str) -> BackupHistory:
+def trust(actor: Actor, backup_id: UUID, words: str, password: str | None = None) -> BackupHistory:
     """Given a backup that this installation has not signed and the sentence TRUST_WORDS, let its SQL be executed as ours
-    when it is restored. Return its row. Raise NotFound, InvalidInput or Conflict."""
+    when it is restored. Return its row.
+
+    An admin with a session gives the password again. Raise NotFound, InvalidInput, Throttled, Unauthenticated or Conflict.
+    """
     if words.strip().rstrip(".").casefold() != TRUST_WORDS.casefold():
         raise InvalidInput({"words": f"Type the sentence: {TRUST_WORDS}"})
+    reauthentication.require(actor, password)
     row = backups.get(backup_id)
     if row.status != "completed":
         raise Conflict(f"This backup is {row.status}: there is no archive to trust.", id=str(row.id))

@@ -13,7 +13,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, BackupSlot, utcnow
 from app.models.backup_history import LIVE
-from app.services import audit, retention_plan, slots
+from app.services import audit, reauthentication, retention_plan, slots
 from app.services.actor import Actor
 from app.services.inputs import ScheduleInput
 from app.services.paging import Page
@@ -81,10 +81,13 @@ def create(actor: Actor, given: ScheduleInput, now: datetime | None = None) -> B
     return row
 
 
-def update(actor: Actor, schedule_id: UUID, given: ScheduleInput, now: datetime | None = None) -> BackupSchedule:
+def update(
+    actor: Actor, schedule_id: UUID, given: ScheduleInput, now: datetime | None = None, password: str | None = None
+) -> BackupSchedule:
     """Given changes to a schedule, keep them and return it: what is not named stays. A changed rule counts from now on.
 
-    Raise NotFound or InvalidInput.
+    Other quotas may let a cleanup delete more, so an admin with a session gives the password again. Raise NotFound,
+    InvalidInput, Throttled or Unauthenticated.
     """
     now = now or utcnow()
     row = get(schedule_id)
@@ -96,6 +99,8 @@ def update(actor: Actor, schedule_id: UUID, given: ScheduleInput, now: datetime 
         wanted["name"] = given.name
     wanted |= {name: getattr(given, name) for name in QUOTA_COLUMNS if name in names}
     changes = {name: value for name, value in wanted.items() if value != getattr(row, name)}
+    if changes.keys() & set(QUOTA_COLUMNS):
+        reauthentication.require(actor, password)
     for name, value in changes.items():
         setattr(row, name, value)
     if changes:

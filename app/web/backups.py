@@ -7,12 +7,12 @@ from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
 from app.api.archive_response import send_archive
-from app.errors import Conflict, InvalidInput, Unavailable
+from app.errors import Conflict, InvalidInput, Throttled, Unavailable
 from app.services import backups, deletion, retention, schedules, slot_list
 from app.web import backup_filters
 from app.web.actor import current_actor
 from app.web.filters import filesize
-from app.web.forms import ActionForm, NoteForm, StartForm, show_errors
+from app.web.forms import NoteForm, PasswordAgainForm, StartForm, refuse, show_errors
 from app.web.running import running
 
 bp = Blueprint("backups", __name__, url_prefix="/backups")
@@ -92,11 +92,28 @@ def note(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.post("/<uuid:backup_id>/pin")
 def pin(backup_id: UUID) -> ResponseReturnValue:
-    """Pin or unpin, as the button says."""
-    pinned = request.form.get("pinned") == "yes"
-    backups.update(current_actor(), backup_id, pinned=pinned)
-    flash("Pinned: no cleanup deletes this backup." if pinned else "Unpinned: cleanup may delete it again.", "success")
+    """Pin; a form that would unpin leads on to the page that asks for the password."""
+    if request.form.get("pinned") != "yes":
+        return redirect(url_for(".unpin", backup_id=backup_id))
+    backups.update(current_actor(), backup_id, pinned=True)
+    flash("Pinned: no cleanup deletes this backup.", "success")
     return redirect(url_for(".detail", backup_id=backup_id))
+
+
+@bp.route("/<uuid:backup_id>/unpin", methods=["GET", "POST"])
+def unpin(backup_id: UUID) -> ResponseReturnValue:
+    """Say what unpinning means, and unpin when the password is given again."""
+    row, form = backups.get(backup_id), PasswordAgainForm()
+    status = 200
+    if form.validate_on_submit():
+        try:
+            backups.update(current_actor(), backup_id, pinned=False, password=form.password.data)
+        except (InvalidInput, Throttled) as error:
+            status = refuse(form, error)
+        else:
+            flash("Unpinned: cleanup may delete it again.", "success")
+            return redirect(url_for(".detail", backup_id=backup_id))
+    return render_template("backups/unpin.html", row=row, form=form), status
 
 
 @bp.post("/<uuid:backup_id>/cancel")
@@ -128,11 +145,13 @@ def verify(backup_id: UUID) -> ResponseReturnValue:
 @bp.route("/<uuid:backup_id>/delete", methods=["GET", "POST"])
 def delete(backup_id: UUID) -> ResponseReturnValue:
     """Say what deleting means, and delete when that is confirmed."""
-    row, form = backups.get(backup_id), ActionForm()
+    row, form = backups.get(backup_id), PasswordAgainForm()
     if form.validate_on_submit():
         name, meant = row.filename, deletion.consequences(row)
         try:
-            backups.delete(current_actor(), backup_id)
+            backups.delete(current_actor(), backup_id, form.password.data)
+        except (InvalidInput, Throttled) as error:
+            return show_delete(row, form, refuse(form, error))
         except Conflict as error:
             form.form_errors.append(error.detail)
             return show_delete(row, form, error.status)
@@ -169,7 +188,7 @@ def show_detail(row: backups.BackupHistory, form: NoteForm, status: int = 200) -
     return render_template("backups/detail.html", **values), status
 
 
-def show_delete(row: backups.BackupHistory, form: ActionForm, status: int = 200) -> ResponseReturnValue:
+def show_delete(row: backups.BackupHistory, form: PasswordAgainForm, status: int = 200) -> ResponseReturnValue:
     """Given a backup's row, return the page that says in words what deleting it means."""
     return render_template("backups/delete.html", row=row, form=form, meant=deletion.consequences(row)), status
 

@@ -44,7 +44,7 @@ class RestoreForm(FlaskForm):
     password = PasswordField("Your password, again", render_kw={"autocomplete": "current-password"})
 
 
-class TrustForm(FlaskForm):
+class TrustForm(PasswordAgainForm):
     words = StringField("Type the sentence", render_kw=TYPED_BY_HAND)
 
 

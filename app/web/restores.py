@@ -11,7 +11,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Throttled, Unavailable
 from app.services import backups, restore_list, restores, settings
 from app.web import backup_filters, restore_view
 from app.web.actor import current_actor
-from app.web.forms import ActionForm, RestoreForm, TrustForm, show_errors
+from app.web.forms import PasswordAgainForm, RestoreForm, TrustForm, refuse, show_errors
 
 bp = Blueprint("restores", __name__)
 
@@ -97,10 +97,9 @@ def trust(backup_id: UUID) -> ResponseReturnValue:
     status = 200
     if form.validate_on_submit():
         try:
-            restores.trust(current_actor(), backup_id, form.words.data or "")
-        except InvalidInput as error:
-            show_errors(form, error)
-            status = error.status
+            restores.trust(current_actor(), backup_id, form.words.data or "", form.password.data)
+        except (InvalidInput, Throttled) as error:
+            status = refuse(form, error)
         except Conflict as error:
             flash(error.detail, "warning")
             return redirect(url_for("web.backups.detail", backup_id=backup_id))
@@ -139,11 +138,13 @@ def cancel(restore_id: UUID) -> ResponseReturnValue:
 @bp.route("/restores/<uuid:restore_id>/undo", methods=["GET", "POST"])
 def undo(restore_id: UUID) -> ResponseReturnValue:
     """Say in words what exchanging the two states means, and exchange them when that is confirmed."""
-    row, form = restores.get(restore_id), ActionForm()
+    row, form = restores.get(restore_id), PasswordAgainForm()
     status = 200
     if form.validate_on_submit():
         try:
-            row = restores.undo(current_actor(), restore_id)
+            row = restores.undo(current_actor(), restore_id, form.password.data)
+        except (InvalidInput, Throttled) as error:
+            status = refuse(form, error)
         except (Conflict, Unavailable) as error:
             form.form_errors.append(error.detail)
             status = error.status

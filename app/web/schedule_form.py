@@ -5,7 +5,7 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, SelectField, StringField
+from wtforms import BooleanField, PasswordField, SelectField, StringField
 from wtforms.fields.choices import SelectChoice
 from wtforms.widgets import NumberInput
 
@@ -59,6 +59,12 @@ class ScheduleForm(FlaskForm):
     keep_daily = quota_field("daily")
     keep_weekly = quota_field("weekly")
     keep_monthly = quota_field("monthly")
+
+    password = PasswordField(
+        "Your password, again",
+        description="Only where you change what to keep: a cleanup may then delete more.",
+        render_kw={"autocomplete": "current-password"},
+    )
 
     def rule(self) -> dict[str, Any]:
         """Return what says when it runs: only what the chosen frequency looks at, so that nothing hidden is refused."""

@@ -8,13 +8,13 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
-from app.errors import Conflict, InvalidInput, Unavailable
+from app.errors import Conflict, InvalidInput, Throttled, Unavailable
 from app.models import BackupSchedule
 from app.services import retention, schedules, settings, slot_list
 from app.services.inputs import PlanInput, ScheduleInput, checked
 from app.services.schedule_rules import QUOTA_COLUMNS
 from app.web.actor import current_actor
-from app.web.forms import ActionForm, show_errors
+from app.web.forms import ActionForm, refuse, show_errors
 from app.web.schedule_form import ZONES, ScheduleForm
 
 bp = Blueprint("schedules", __name__, url_prefix="/schedules")
@@ -90,9 +90,10 @@ def edit(schedule_id: UUID) -> ResponseReturnValue:
         return show_form(form, row)
     if form.validate():
         try:
-            row = schedules.update(current_actor(), schedule_id, checked(ScheduleInput, form.values()))
-        except InvalidInput as error:
-            show_errors(form, error)
+            given = checked(ScheduleInput, form.values())
+            row = schedules.update(current_actor(), schedule_id, given, password=form.password.data)
+        except (InvalidInput, Throttled) as error:
+            return show_form(form, row, refuse(form, error))
         else:
             flash(f"{row.name} is saved.", "success")
             return redirect(url_for(".index"))

@@ -163,6 +163,7 @@ class Story:
         """From a restore's page: exchange the two states."""
         self.press(self.link("Undo this restore…"))
         self.fits(self.button("Exchange the two states"))
+        self.page.get_by_label("Your password, again").fill(self.stack.password)
         self.press(self.button("Exchange the two states"))
         self.wait_for(self.page.get_by_role("heading", name=re.compile("the state before this restore is live")))
 

@@ -16,6 +16,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "web.backups.detail": tuple(
         f"/backups/{{{name}}}" for name in ("own", "failed", "cancelled", "warned", "foreign", "safety", "missing")
     ),
+    "web.backups.unpin": ("/backups/{own}/unpin",),
     "web.backups.delete": ("/backups/{own}/delete", "/backups/{failed}/delete", "/backups/{foreign}/delete"),
     "web.contents.tables": ("/backups/{own}/tables", "/backups/{foreign}/tables"),
     "web.contents.documents": (

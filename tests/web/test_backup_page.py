@@ -11,6 +11,7 @@ import pytest
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.services import backups
+from tests.house.fixtures import PASSWORD
 from tests.web.browser import Browser, Page
 from tests.web.restoring import make_restore
 
@@ -104,7 +105,11 @@ def test_a_backup_is_pinned_and_unpinned(admin: Browser, make_row: Make) -> None
     row = make_row()
     admin.submit(f"/backups/{row.id}", f"/backups/{row.id}/pin")
     assert backups.get(row.id).pinned
-    admin.submit(f"/backups/{row.id}", f"/backups/{row.id}/pin")
+    unpin = admin.submit(f"/backups/{row.id}", f"/backups/{row.id}/pin").location or ""
+    refused = Page(admin.submit(unpin, unpin, 422))
+    assert refused.by_id("password-error")
+    assert backups.get(row.id).pinned
+    admin.submit(refused, unpin, password=PASSWORD)
     assert not backups.get(row.id).pinned
 
 
@@ -175,7 +180,10 @@ def test_deleting_the_way_back_of_a_restore_says_so(admin: Browser, make_row: Ma
 def test_a_deleted_backup_and_its_file_are_gone(admin: Browser, make_row: Make, storage_dir: Path) -> None:
     row = make_row()
     path, name = f"/backups/{row.id}", row.filename
-    assert admin.submit(f"{path}/delete", f"{path}/delete").location == "/backups/"
+    refused = Page(admin.submit(f"{path}/delete", f"{path}/delete", 422, password="wrong"))
+    assert "The password is wrong" in refused.by_id("password-error")
+    assert list(storage_dir.iterdir())
+    assert admin.submit(refused, f"{path}/delete", password=PASSWORD).location == "/backups/"
     assert f"{name} is deleted: 19 B are free again. No completed" in admin.get("/backups/").by_id("flashes")
     assert not list(storage_dir.iterdir())
     assert "deleted" in admin.get(path, 404).text
@@ -183,7 +191,8 @@ def test_a_deleted_backup_and_its_file_are_gone(admin: Browser, make_row: Make, 
 
 def test_a_running_backup_is_not_deleted(admin: Browser, make_row: Make) -> None:
     row = make_row("in_progress")
-    refused = Page(admin.submit(f"/backups/{row.id}/delete", f"/backups/{row.id}/delete", 409))
+    path = f"/backups/{row.id}/delete"
+    refused = Page(admin.submit(path, path, 409, password=PASSWORD))
     assert "Cancel it first" in refused.by_id("error-summary")
     assert backups.get(row.id).status == "in_progress"
 

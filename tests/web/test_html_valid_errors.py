@@ -13,7 +13,7 @@ from tests.support.pages import PAGES
 from tests.support.things import Things, make_things
 from tests.web.browser import HTML, Browser, Page
 
-NO_MORE_THAN_A_BUTTON = {"web.backups.delete", "web.restores.undo", "web.schedules.delete"}
+NO_MORE_THAN_A_BUTTON = {"web.schedules.delete"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Refused:
 FORMS: dict[str, Refused] = {
     "web.backups.start": Refused("/backups/", "/backups/", {"note": "x" * 3000}, ("note",)),
     "web.backups.note": Refused("/backups/{own}", "/backups/{own}/note", {"note": "x" * 3000}, ("note",)),
+    "web.backups.delete": Refused("/backups/{own}/delete", "/backups/{own}/delete", {"password": ""}, ("password",)),
+    "web.backups.unpin": Refused("/backups/{own}/unpin", "/backups/{own}/unpin", {"password": ""}, ("password",)),
+    "web.restores.undo": Refused("/restores/{restore}/undo", "/restores/{restore}/undo", {"password": ""}, ("password",)),
     "web.restores.confirm": Refused(
         "/backups/{own}/restore/confirm?scope=all",
         "/backups/{own}/restore/confirm?scope=all",

@@ -13,6 +13,7 @@ from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.services import restores
 from app.web import restore_view
+from tests.house.fixtures import PASSWORD
 from tests.web.browser import Browser, Page
 from tests.web.restoring import make_restore
 
@@ -104,7 +105,8 @@ def test_undoing_is_explained_first_and_what_keeps_it_from_working_is_told(admin
     path = f"/restores/{row.id}/undo"
     page = admin.get(path)
     assert "what was written since is kept, and can be brought back the same way for 24 hours" in page.text
-    refused = Page(admin.submit(page, path, 503))
+    assert Page(admin.submit(page, path, 422)).by_id("password-error")
+    refused = Page(admin.submit(page, path, 503, password=PASSWORD))
     assert refused.by_id("error-summary")
     assert restores.get(row.id).undone_at is None
 

@@ -44,9 +44,11 @@ def test_an_admin_previews_confirms_watches_and_undoes(
     assert "data-live" not in result.html
     assert "at the pace of the last restores" in admin.get(f"/backups/{backup.id}/restore").text
 
-    admin.submit(f"{path}/undo", f"{path}/undo")
+    admin.submit(f"{path}/undo", f"{path}/undo", 422)
+    assert live_state(source_db, documents_dir) == before
+    admin.submit(f"{path}/undo", f"{path}/undo", password=PASSWORD)
     assert live_state(source_db, documents_dir) == changed
     assert "the state before this restore is live" in admin.get(path).text
-    admin.submit(f"{path}/undo", f"{path}/undo")
+    admin.submit(f"{path}/undo", f"{path}/undo", password=PASSWORD)
     assert live_state(source_db, documents_dir) == before
     assert "The restored state is live" in admin.get(path).text

@@ -35,8 +35,10 @@ def test_trust_takes_its_sentence_and_is_noted_in_the_audit_log(admin: Browser, 
     assert "run what they like in your database" in page.text
     refused = Page(admin.submit(page, f"{path}/trust", 422, words="yes"))
     assert "I trust this archive" in refused.by_id("words-error")
+    refused = Page(admin.submit(page, f"{path}/trust", 422, words="I trust this archive"))
+    assert refused.by_id("password-error")
     assert audit.list_entries(action="backup.trusted").total == 0
-    admin.submit(page, f"{path}/trust", words="I trust this archive")
+    admin.submit(page, f"{path}/trust", words="I trust this archive", password=PASSWORD)
     assert audit.list_entries(action="backup.trusted").total == 1
     words = admin.get(path).text
     assert f"trusted by {EMAIL}" in words

@@ -10,6 +10,7 @@ import pytest
 
 from app.models import BackupHistory, utcnow
 from app.services import schedules
+from tests.house.fixtures import PASSWORD
 from tests.web.browser import HTML, Browser, Page
 from tests.web.test_schedule_pages import fill_slot, make_schedule
 
@@ -94,7 +95,9 @@ def test_a_schedule_is_changed_and_keeps_what_was_not(admin: Browser) -> None:
     page = admin.get(path)
     assert chosen(page, "day_of_week") == ["3"]
     assert page.form(path)["keep_weekly"] == "9"
-    answer = admin.submit(page, path, frequency="weekly", day_of_week="5", day_of_month="1", keep_weekly="", enabled=None)
+    typed = {"frequency": "weekly", "day_of_week": "5", "day_of_month": "1", "keep_weekly": "", "enabled": None}
+    assert Page(admin.submit(page, path, 422, **typed)).by_id("password-error")
+    answer = admin.submit(page, path, **typed, password=PASSWORD)
     assert answer.location == "/schedules/"
     after = schedules.get(row.id)
     assert (after.day_of_week, after.hour, after.keep_weekly, after.enabled) == (5, 3, None, False)
