@@ -13,7 +13,8 @@ from uuid import uuid4
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError
-from rq.exceptions import NoSuchJobError
+from rq import Queue
+from rq.exceptions import DeserializationError, NoSuchJobError
 from rq.job import Job
 from rq_scheduler import Scheduler
 
@@ -49,10 +50,22 @@ ENTRIES = (
 
 class TickScheduler(Scheduler):  # type: ignore[misc]
     """rq-scheduler that looks after its own entries at every poll: they survive a flushed Redis, a crash at the wrong
-    moment and a changed version. Its first tick does not wait for the next full minute."""
+    moment and a changed version. Its first tick does not wait for the next full minute. Entries that are not ours, and a
+    queue class that an entry names, are left alone."""
 
+    job_class = queue.QueuedJob
     watch: Watch
     _ticked = False
+
+    def get_queue_for_job(self, job: Job) -> Queue:
+        """Return the queue of the ticks."""
+        return queue.line(queue.TICKS, self.connection)
+
+    def get_jobs_to_queue(self, with_times: bool = False) -> list[Job]:
+        """Return what is due of our entries."""
+        ours = {entry.id for entry in ENTRIES}
+        due = self.connection.zrangebyscore(self.scheduled_jobs_key, 0, int(time.time()))
+        return [queue.QueuedJob.fetch(name, self.connection) for name in map(bytes.decode, due) if name in ours]
 
     def heartbeat(self) -> None:
         """Say that we live, and end where a setting's file changed: whoever starts us again has the new settings read."""
@@ -70,7 +83,7 @@ class TickScheduler(Scheduler):  # type: ignore[misc]
         """Put the entries right, then enqueue what is due, and at the first time the check."""
         reconcile_entries(self)
         if not self._ticked:
-            self.enqueue_job(Job.fetch(queue.tick_id(ticks.CHECK), connection=self.connection))
+            self.enqueue_job(queue.QueuedJob.fetch(queue.tick_id(ticks.CHECK), connection=self.connection))
             self._ticked = True
         due: Iterable[Job] = super().enqueue_jobs()
         return due
@@ -127,12 +140,12 @@ def _registered(scheduler: Scheduler) -> list[str]:
 
 def _is_right(redis: Redis, entry: Entry) -> bool:
     try:
-        job = Job.fetch(entry.id, connection=redis)
+        job = queue.QueuedJob.fetch(entry.id, connection=redis)
         return bool(
             job.meta.get("cron_string") == entry.cron
             and job.func_name == entry.path
             and list(job.args) == [entry.name]
             and job.origin == queue.TICKS
         )
-    except NoSuchJobError:
+    except (NoSuchJobError, DeserializationError):
         return False

@@ -18,8 +18,9 @@ from flask import Flask
 from redis import Redis
 from redis.client import Pipeline
 from rq import Queue, Worker, worker_registration
-from rq.exceptions import StopRequested
+from rq.exceptions import DeserializationError, StopRequested
 from rq.job import Job
+from rq.serializers import JSONSerializer
 
 from app import ledger, logs, queue
 from app.extensions import db
@@ -75,9 +76,21 @@ class BackupWorker(Worker):
                 pipeline.execute()
             raise StopRequested
         try:
-            super().execute_job(job, queue)
+            if self._is_ours(job, queue):
+                super().execute_job(job, queue)
         finally:
             self._busy = False
+
+    def _is_ours(self, job: Job, queue: Queue) -> bool:
+        """Return whether a job may be run; delete it if not. A row whose job an older version left in pickle is enqueued
+        again by the next tick."""
+        try:
+            return job.func_name is not None
+        except DeserializationError:
+            logger.warning("a job that is not one of ours was refused and deleted", job=job.id, queue=queue.name)
+            self.connection.lrem(queue.intermediate_queue_key, 1, job.id)
+            job.delete()
+            return False
 
     def teardown(self) -> None:
         """Say that this process ends."""
@@ -126,8 +139,10 @@ def serve(app: Flask, queue_names: Sequence[str], burst: bool = False) -> None:
     # Its own client: a worker blocks on Redis for longer than the web's timeouts allow.
     redis = Redis.from_url(settings.redis_url, socket_keepalive=True, health_check_interval=30)
     worker = BackupWorker(
-        [Queue(name, connection=redis) for name in queue_names],
+        [queue.line(name, redis) for name in queue_names],
         connection=redis,
+        job_class=queue.QueuedJob,
+        serializer=JSONSerializer,
         worker_ttl=WORKER_TTL_SECONDS,
         job_monitoring_interval=MONITOR_SECONDS,
     )

@@ -115,6 +115,7 @@ def test_every_job_that_is_named_by_its_path_is_there() -> None:
     paths = {value for name, value in vars(queue).items() if name.endswith("_JOB")}
     paths |= {entry.path for entry in scheduler.ENTRIES}
     assert len(paths) >= 3
+    assert paths == queue.JOBS, "the worker refuses a job that is not in queue.JOBS"
     assert all(callable(import_attribute(path)) for path in paths)
 
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from apiflask import APIFlask
 from rq import Queue
-from rq.job import Job, JobStatus
+from rq.job import JobStatus
 
 from app import engine, ledger, locks, queue
 from app.config import Settings
@@ -43,7 +43,7 @@ def silent(make_row: MakeRow, silent_for: timedelta, **columns: object) -> Backu
 
 def is_started(row_id: uuid.UUID) -> bool:
     """Given a backup, return whether a worker's child runs its job, which is a moment after the worker took it."""
-    job = Job.fetch(f"backup-{row_id}", connection=queue.connection())
+    job = queue.QueuedJob.fetch(f"backup-{row_id}", connection=queue.connection())
     return job.get_status() == JobStatus.STARTED and job.last_heartbeat is not None
 
 
@@ -190,7 +190,7 @@ def test_a_job_taken_by_a_worker_that_died_before_it_said_so_is_enqueued_again(
     app: APIFlask, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = backups.start(TESTER)
-    taken = Queue.dequeue_any([Queue(queue.BACKUPS, connection=queue.connection())], None, queue.connection())
+    taken = Queue.dequeue_any([queue.line(queue.BACKUPS)], None, queue.connection(), queue.QueuedJob)
     assert taken is not None
     assert waiting_jobs() == []
     backups.reconcile()

@@ -9,7 +9,6 @@ import pytest
 from apiflask import APIFlask
 from redis import Redis
 from rq import Queue
-from rq.job import Job
 
 from app import queue
 from app.extensions import db
@@ -42,7 +41,7 @@ def test_an_entry_that_is_right_keeps_its_overdue_time(app: APIFlask) -> None:
     scheduler = scheduler_of(app)
     reconcile_entries(scheduler)
     overdue = datetime.now(UTC) - timedelta(minutes=5)
-    job = Job.fetch("tick-check", connection=app.extensions["redis"])
+    job = queue.QueuedJob.fetch("tick-check", connection=app.extensions["redis"])
     scheduler.connection.zadd(scheduler.scheduled_jobs_key, {job.id: overdue.timestamp()})
     reconcile_entries(scheduler)
     assert abs(scheduled(scheduler)["tick-check"] - overdue) < timedelta(seconds=2)
@@ -55,7 +54,7 @@ def test_an_entry_that_is_wrong_or_half_lost_is_put_right(app: APIFlask) -> None
     assert scheduled(scheduler)["tick-check"] - datetime.now(UTC) < timedelta(minutes=1, seconds=5)
     redis.delete("rq:job:tick-check")
     reconcile_entries(scheduler)
-    assert Job.fetch("tick-check", connection=redis).func_name == queue.TICK_JOB
+    assert queue.QueuedJob.fetch("tick-check", connection=redis).func_name == queue.TICK_JOB
     redis.zrem(scheduler.scheduled_jobs_key, "tick-check")
     reconcile_entries(scheduler)
     assert "tick-check" in scheduler

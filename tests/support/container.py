@@ -16,7 +16,8 @@ from typing import Any
 from uuid import UUID
 
 from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 
 from app import create_app, ledger, queue
@@ -60,7 +61,12 @@ def main() -> None:
     aftermath.of_backup = lambda row_id: slots.settle(clock.now())  # type: ignore[assignment]
     app = create_app()
     with app.app_context():
-        worker = SimpleWorker([Queue(queue.BACKUPS, connection=queue.connection())], connection=queue.connection())
+        worker = SimpleWorker(
+            [queue.line(queue.BACKUPS)],
+            connection=queue.connection(),
+            job_class=queue.QueuedJob,
+            serializer=JSONSerializer,
+        )
         worker.death_penalty_class = TimerDeathPenalty
         ticked, recovered = None, utcnow()
         while True:

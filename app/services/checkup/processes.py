@@ -87,13 +87,32 @@ def _redis_duties(info: dict[str, Any], name: str) -> Iterator[Finding]:
 
 def _redis_password(settings: Settings) -> Iterator[Finding]:
     parts = urlsplit(settings.redis_url)
-    if parts.scheme == "unix" or parts.password or _is_near(parts.hostname or ""):
+    if parts.scheme == "unix" or parts.password:
         return
+    where = parts.hostname or "localhost"
+    if _is_near(where):
+        addresses = _open_addresses()
+        if not addresses:
+            return
+        where = f"{where} (it listens on {', '.join(addresses)})"
     yield warning(
         AREA,
-        f"{parts.hostname} is asked without a password: whoever reaches it can make workers run what they like.",
+        f"Redis at {where} asks for no password, and can be reached from beyond this machine: whoever reaches it can start "
+        "and stop jobs, and lock admins out of signing in.",
         "Set requirepass there, and redis://:PASSWORD@HOST here; use rediss:// over networks that others share.",
     )
+
+
+def _open_addresses() -> list[str]:
+    """Return the addresses beyond this machine on which a Redis without a password listens; none if it doesn't say."""
+    try:
+        said = queue.connection().config_get("bind", "protected-mode")
+    except RedisError:
+        return []
+    if said.get("protected-mode") != "no":
+        return []
+    bound = str(said.get("bind", "")).replace("-", "").split() or ["every address"]
+    return [address for address in bound if not _is_near(address)]
 
 
 def _is_near(host: str) -> bool:
