@@ -17,7 +17,7 @@ from app.engine import RestoreBlocked, RestoreError, restore, undo
 from app.engine.restoring import exchange as exchange_module
 from app.engine.restoring import swap
 from app.engine.restoring.journal import Journal
-from app.engine.restoring.staging_documents import StagingFolder
+from app.engine.restoring.staging_documents import StagingFolder, Trust
 from tests.engine.test_restore_killed import SCRIPT, change
 from tests.support.databases import admin_connection
 from tests.support.file_limit import files_of_at_most
@@ -184,8 +184,8 @@ def test_a_disk_that_is_full_is_refused_before_and_noticed_during(
         ballast.unlink()
         original = StagingFolder.__init__
 
-        def with_less_room(folder: StagingFolder, path: Path) -> None:
-            original(folder, path)
+        def with_less_room(folder: StagingFolder, path: Path, trust: Trust) -> None:
+            original(folder, path, trust)
             ballast.write_bytes(bytes(8_000_000))
 
         monkeypatch.setattr(StagingFolder, "__init__", with_less_room)

@@ -57,7 +57,7 @@ def parse_index_line(line: bytes) -> IndexLine:
         if entry.kind not in tar_headers.KINDS:
             raise ValueError(entry.kind)
         return checked(IndexLine, {"entry": entry, **shared})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArchiveError("A line of documents.index.jsonl can't be read; the archive is damaged.") from error
 
 

@@ -12,7 +12,8 @@ from isal import isal_zlib
 
 from ..errors import RestoreError
 from ..files.documents import Document, shown
-from ..restoring.staging_documents import check_path, check_target
+from ..files.links import leads_out
+from ..restoring.staging_documents import check_path, link_refused
 from .archive_end import MANIFEST_NAME
 from .archive_reader import GZIP, IsalError
 from .gzip_members import FOOTER_SIZE, parse_footer
@@ -24,12 +25,15 @@ _OURS = {MANIFEST_NAME, "documents.index.jsonl"}
 
 @dataclass(frozen=True)
 class Limits:
-    """How much an untrusted archive may ask for: entries, unpacked bytes, and bytes unpacked for each byte packed."""
+    """How much an untrusted archive may ask for: entries (and folders that have none), unpacked bytes,
+    bytes unpacked for each byte packed, and how much its links may keep us busy."""
 
     entries: int = 500_000
     unpacked_bytes: int = 1 << 50
     ratio: int = 200
     ratio_from_bytes: int = 64 * 1024 * 1024
+    links_bytes: int = 64 * 1024 * 1024
+    links_steps: int = 250_000
 
 
 class GzipStream:
@@ -115,7 +119,6 @@ class ForeignArchive:
         self._limits = limits
         self._count = count
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.entries = 0
 
     def walk(
         self,
@@ -126,17 +129,11 @@ class ForeignArchive:
         outer = GzipStream(self._packed(), self._limits, f"The archive {self._path.name}")
         parts = outer.parts()
         stream = TarStream(exact_reader(parts))
-        seen: set[int] = set()
+        names = _Names(self._limits)
         dumps = 0
         for entry in stream.entries():
-            self.entries += 1
-            if self.entries > self._limits.entries:
-                raise RestoreError(f"The archive has more than {self._limits.entries} entries; it was refused.")
             name = _plain_name(entry)
-            identity = hash(name)
-            if identity in seen:
-                raise RestoreError(f"The archive holds {shown(name)[:200]!r} twice; it was refused.")
-            seen.add(identity)
+            names.add(name, entry.kind, entry.target)
             # Ours ends with the manifest in a member of its own; `tar czf` makes one member of all.
             if name == MANIFEST_NAME and outer.member_at == stream.entry_at > 0 and not self._has_footer():
                 raise RestoreError(
@@ -157,6 +154,7 @@ class ForeignArchive:
                 )
         # The gzip file's checksum stands at its very end.
         drain(parts)
+        names.check_links()
 
     def _dump_text(self, name: str, content: Iterator[bytes]) -> Iterator[bytes]:
         if name.endswith(".sql"):
@@ -184,6 +182,70 @@ class ForeignArchive:
         self.close()
 
 
+class _Names:
+    """The names in an archive, by their hashes: there may be very many, and each may be very long.
+
+    Refuses what no folder can hold (a name twice, an entry below a file) and what leads elsewhere once links are made: an
+    entry below a link, and links that lead out of the documents by themselves or through each other.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._entries = 0
+        self._seen: set[int] = set()
+        self._folders: set[int] = {hash("")}
+        self._links: dict[str, str] = {}
+        self._links_bytes = 0
+
+    def add(self, name: str, kind: str, target: str) -> None:
+        """Take an entry. Raise RestoreError at what is refused."""
+        identity = hash(name)
+        if identity in self._seen or (identity in self._folders and kind != "folder" and name):
+            raise RestoreError(f"The archive holds {shown(name)[:200]!r} twice; it was refused.")
+        self._count()
+        self._seen.add(identity)
+        self._add_folders(name.rpartition("/")[0], name)
+        if kind == "folder":
+            self._folders.add(identity)
+        elif kind == "symlink":
+            self._links[name.partition("/")[2]] = target
+            self._links_bytes += len(name) + len(target)
+            if self._links_bytes > self._limits.links_bytes:
+                raise RestoreError("The archive holds more links than any folder of documents has; it was refused.")
+
+    def _add_folders(self, path: str, name: str) -> None:
+        """Take the folders above an entry, whether they have entries or not."""
+        while (identity := hash(path)) not in self._folders:
+            if identity in self._seen:
+                raise RestoreError(
+                    f"The archive holds {shown(name)[:200]!r} below a link or a file, where no backup has anything; it was "
+                    "refused."
+                )
+            self._count()
+            self._folders.add(identity)
+            path = path.rpartition("/")[0]
+
+    def _count(self) -> None:
+        self._entries += 1
+        if self._entries > self._limits.entries:
+            raise RestoreError(f"The archive has more than {self._limits.entries} entries; it was refused.")
+
+    def check_links(self) -> None:
+        """Raise RestoreError for a link that leads out of the documents."""
+        left = self._limits.links_steps + 16 * len(self._links)
+
+        def target_of(path: str) -> str | None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise RestoreError("The archive's links lead through too many others; it was refused.")
+            return self._links.get(path)
+
+        for path, target in self._links.items():
+            if leads_out(path, target, target_of):
+                raise link_refused(path)
+
+
 def _plain_name(entry: Entry) -> str:
     name = entry.name.rstrip("/") if entry.kind == "folder" else entry.name
     while name.startswith("./"):
@@ -191,8 +253,6 @@ def _plain_name(entry: Entry) -> str:
     if name in (".", ""):
         return ""
     check_path(name)
-    if entry.kind == "symlink":
-        check_target(name.partition("/")[2] or name, entry.target)
     return name
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 from ..database.names import readable
@@ -33,7 +33,8 @@ def checked(kind: type[Part], values: dict[str, Any]) -> Part:
 
 def _find_checks(kind: Any) -> list[tuple[str, Callable[[Any], bool]]]:
     """Given a dataclass, return for each field a function that says whether a value has its type."""
-    return [(name, _check(hint)) for name, hint in get_type_hints(kind).items() if hint is not Any]
+    hints = get_type_hints(kind, include_extras=True)
+    return [(name, _check(hint)) for name, hint in hints.items() if hint is not Any]
 
 
 _checks: Callable[[Any], list[tuple[str, Callable[[Any], bool]]]] = functools.cache(_find_checks)
@@ -44,6 +45,9 @@ def _check(hint: Any) -> Callable[[Any], bool]:
     if origin in (list, dict):
         inner = _check(get_args(hint)[-1])
         return lambda value: isinstance(value, origin) and all(map(inner, value if origin is list else value.values()))
+    if origin is Annotated:  # a number with a limit of its own
+        limit = get_args(hint)[1]
+        return lambda value: type(value) is int and abs(value) <= limit
     if hint is int:
         return lambda value: type(value) is int and abs(value) < LARGEST_NUMBER
     if hint is Any:

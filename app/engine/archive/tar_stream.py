@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..errors import RestoreError
+from ..files.documents import LATEST_NS
 from .tar_headers import BLOCK
 
 LONGEST_EXTENSION = 64 * 1024
@@ -173,5 +174,5 @@ def _entry(info: tarfile.TarInfo, pax: dict[str, str], long_name: str, long_link
         raise RestoreError("The archive's tar stream is damaged (bad number in a pax header).") from error
     if size < 0 or uid < 0 or gid < 0 or uid >= 2**32 - 1 or gid >= 2**32 - 1:
         raise RestoreError(f"The archive's entry {name[:200]!r} has an impossible size or owner; it was refused.")
-    mtime_ns = min(max(mtime_ns, 0), 2**63 - 1)
+    mtime_ns = min(max(mtime_ns, -LATEST_NS), LATEST_NS)
     return Entry(name, kind, size, info.mode & 0o777, mtime_ns, uid, gid, pax.get("linkpath") or long_link or info.linkname)

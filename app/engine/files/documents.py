@@ -9,27 +9,24 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 from ..errors import SourceError
+from .folders import FOLDER_FLAGS, Folder, FolderChain, open_root
+from .links import LinksOnDisk
 
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-OPEN_LEVELS = 64
-"""So many folders stay open on the way down; those above are opened again on the way back."""
+LONGEST_PATH = 32 * 1024
+"""In bytes. Linux limits the path in one call, not how deep folders lie in each other; this bounds a walk's memory and time,
+and an archive's names: at most 16,384 levels. What lies deeper is left out with a warning."""
+LONGEST_SHOWN = 1000
+"""In characters: a longer path is cut in the middle where it is shown."""
 
 
-class Folder:
-    """An open folder; closed when the last entry that needs it is gone."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def __del__(self) -> None:
-        os.close(self.fd)
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return type(None), ()  # what is sent to another process arrives there without its open folders
+LATEST_NS = (2**63 - 1) * 10**9
+"""The latest time of a file that Linux has, in nanoseconds since 1970; as far before 1970 is the earliest. Not every
+filesystem has it: ext4 ends in 2446, XFS in 2486."""
+Nanoseconds: TypeAlias = Annotated[int, LATEST_NS]
 
 
 class Document(NamedTuple):
@@ -43,7 +40,7 @@ class Document(NamedTuple):
     kind: str
     size: int
     mode: int
-    mtime_ns: int
+    mtime_ns: Nanoseconds
     uid: int
     gid: int
     target: str = ""
@@ -76,6 +73,13 @@ def shown(path: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def named(path: str) -> str:
+    """Return a path fit for a message, as `shown` does, and cut in the middle if it is very long."""
+    text = shown(path)
+    half = LONGEST_SHOWN // 2
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:half]}…{text[-half:]}"
+
+
 def measure(root: Path, tick: Callable[[], None]) -> FolderSize:
     """Given the documents folder, return how much is in it; `tick` is called between. Raise SourceError."""
     entries = size = 0
@@ -93,11 +97,11 @@ def walk(root: Path) -> Iterator[Document | Skipped]:
     Only one folder's names are in memory at a time. Raise SourceError if the folder itself can't be opened.
     """
     try:
-        folder = Folder(os.open(root, _FOLDER_FLAGS & ~os.O_NOFOLLOW))
+        folder = open_root(root)
     except OSError as error:
         raise SourceError("BACKUP_DOCUMENTS_DIR", f"the documents folder {root} can't be read: {error.strerror}") from error
     yield _document("", os.fstat(folder.fd), "folder", None)
-    yield from _walk_folder(folder, os.path.realpath(root))
+    yield from _walk_folder(folder)
 
 
 def _document(path: str, info: os.stat_result, kind: str, folder: Folder | None, target: str = "") -> Document:
@@ -110,65 +114,43 @@ def _names(folder: Folder) -> Iterator[str]:
     return iter(sorted(os.listdir(folder.fd), key=os.fsencode))
 
 
-@dataclass
-class _Level:
-    """A folder on the way from the root to where the walk is; `folder` is None while it is closed."""
-
-    folder: Folder | None
-    prefix: str
-    names: Iterator[str]
-
-
-def _opened_again(levels: list[_Level]) -> Folder:
-    """Return the last level's folder, found anew from the root, which is always open. Raise OSError."""
-    folder = levels[0].folder
-    assert folder is not None
-    for name in levels[-1].prefix.split("/")[:-1]:
-        folder = Folder(os.open(name, _FOLDER_FLAGS, dir_fd=folder.fd))
-    return folder
-
-
-def _walk_folder(folder: Folder, root: str) -> Iterator[Document | Skipped]:
-    levels = [_Level(folder, "", _names(folder))]
+def _walk_folder(root: Folder) -> Iterator[Document | Skipped]:
+    chain, links = FolderChain(root), LinksOnDisk(root)
+    levels = [_names(root)]
+    prefix = ""
     while levels:
-        level = levels[-1]
-        name = next(level.names, None)
+        name = next(levels[-1], None)
         if name is None:
             levels.pop()
+            if levels:
+                prefix = prefix[: -len(chain.names[-1]) - 1]
+                chain.leave()
             continue
-        path = level.prefix + name
+        path = prefix + name
         try:
-            if level.folder is None:
-                level.folder = _opened_again(levels)
-            folder = level.folder
+            folder = chain.current()
             info = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
-            if stat.S_ISREG(info.st_mode):
+            if len(path) > LONGEST_PATH // 4 and len(os.fsencode(path)) > LONGEST_PATH:
+                yield Skipped(path, f"its path has more than {LONGEST_PATH} bytes")
+            elif stat.S_ISREG(info.st_mode):
                 yield _document(path, info, "file", folder)
             elif stat.S_ISDIR(info.st_mode):
-                below = Folder(os.open(name, _FOLDER_FLAGS, dir_fd=folder.fd))
+                below = Folder(os.open(name, FOLDER_FLAGS, dir_fd=folder.fd))
                 names = _names(below)
                 yield _document(path, info, "folder", None)
-                levels.append(_Level(below, path + "/", names))
-                if len(levels) > OPEN_LEVELS + 1:
-                    levels[-1 - OPEN_LEVELS].folder = None
+                chain.enter(name, below)
+                levels.append(names)
+                prefix = f"{path}/"
             elif stat.S_ISLNK(info.st_mode):
                 target = os.readlink(name, dir_fd=folder.fd)
-                if stays_inside(root, path, target):
-                    yield _document(path, info, "symlink", None, target)
-                else:
+                if links.leads_out(path, target):
                     yield Skipped(path, "a link that leads out of the documents folder is not followed")
+                else:
+                    yield _document(path, info, "symlink", None, target)
             else:
                 yield Skipped(path, "neither a file, a folder nor a link")
         except OSError as error:
             yield Skipped(path, reason_of(error))
-
-
-def stays_inside(root: str, path: str, target: str) -> bool:
-    """Given a link's path below `root` and its target, return whether it leads to somewhere below `root`."""
-    if os.path.isabs(target):
-        return False
-    led_to = os.path.realpath(os.path.join(root, os.path.dirname(path), target))
-    return led_to == root or led_to.startswith(root.rstrip("/") + "/")
 
 
 def reason_of(error: OSError) -> str:
@@ -212,14 +194,6 @@ class ReadDocument(NamedTuple):
     data: bytes
     sha256: str
     changed: bool
-
-
-def open_below(root: int, path: str) -> Folder:
-    """Given an open folder and a path below it, return the folder there, no part of whose path is a link. Raise OSError."""
-    folder = Folder(os.dup(root))
-    for name in path.split("/") if path else ():
-        folder = Folder(os.open(name, _FOLDER_FLAGS, dir_fd=folder.fd))
-    return folder
 
 
 class GrownTooLarge(Exception):

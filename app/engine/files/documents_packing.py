@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..archive import tar_headers
 from ..archive.gzip_members import Buffer, is_worth_deflating, member
 from . import documents
-from .documents import Document, ReadDocument, shown
+from .documents import Document, ReadDocument, named
 
 FOLDER_NAME = "documents"
 _quoted = json.JSONEncoder().encode
@@ -55,7 +55,7 @@ def index_facts(entry: Document, sha256: str = "") -> str:
 def changed_warning(path: str, read: int, size: int) -> str:
     """Given a file that changed twice while it was read, return the warning about what the archive holds."""
     missing = f", the missing {size - read} bytes as zeros" if read < size else ""
-    return f"{shown(path)}: it changed while it was read; this backup holds the {read} bytes that were read{missing}."
+    return f"{named(path)}: it changed while it was read; this backup holds the {read} bytes that were read{missing}."
 
 
 class IndexLine(NamedTuple):
@@ -122,7 +122,7 @@ def pack(batch: list[Document], read: Callable[[Document], ReadDocument] | None 
         try:
             found = read(document)
         except OSError as error:
-            packing.warnings.append(f"{shown(document.path)}: {documents.reason_of(error)}; it is not in this backup.")
+            packing.warnings.append(f"{named(document.path)}: {documents.reason_of(error)}; it is not in this backup.")
             continue
         if found.changed:
             packing.warnings.append(changed_warning(document.path, found.document.size, found.document.size))

@@ -15,8 +15,9 @@ from ..archive.gzip_members import is_worth_deflating, member
 from ..archive.manifest import DocumentsPart
 from ..progress import Meter
 from . import documents
-from .documents import Document, Folder, Skipped, shown
+from .documents import Document, Skipped, named
 from .documents_packing import Batch, IndexLine, changed_warning, index_line, pack, tar_header
+from .folders import Folder
 from .packers import InSlot, Packers
 
 LARGE_FILE = 4 * 1024 * 1024
@@ -59,7 +60,7 @@ class DocumentsWriter:
         first_member = self._pipeline.file.offset
         for found in documents.walk(root):
             if isinstance(found, Skipped):
-                self._warn(f"{shown(found.path)}: {found.reason}; it is not in this backup.")
+                self._warn(f"{named(found.path)}: {found.reason}; it is not in this backup.")
             elif found.kind == "file" and found.size > LARGE_FILE:
                 self._flush()
                 self._write_large(found)
@@ -124,7 +125,7 @@ class DocumentsWriter:
             try:
                 fd, before = documents.open_file(document)
             except OSError as error:
-                self._warn(f"{shown(document.path)}: {documents.reason_of(error)}; it is not in this backup.")
+                self._warn(f"{named(document.path)}: {documents.reason_of(error)}; it is not in this backup.")
                 return
             try:
                 entry = document._replace(
@@ -139,7 +140,7 @@ class DocumentsWriter:
             except OSError as error:
                 self._pipeline.drain()
                 self._pipeline.file.take_back(mark)
-                self._warn(f"{shown(document.path)}: {documents.reason_of(error)}; it is not in this backup.")
+                self._warn(f"{named(document.path)}: {documents.reason_of(error)}; it is not in this backup.")
                 return
             finally:
                 os.close(fd)

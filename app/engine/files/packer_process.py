@@ -14,8 +14,9 @@ from multiprocessing.connection import Connection
 
 from ..processes import die_with_parent
 from . import documents
-from .documents import Document, Folder, Opened, ReadDocument
+from .documents import Document, Opened, ReadDocument
 from .documents_packing import Batch, pack
+from .folders import Folder, FolderCursor
 
 LONGEST_READ = 6 * 1024 * 1024
 """A file that has grown beyond so many bytes since the walk saw it is left to the sender."""
@@ -40,27 +41,10 @@ class Answer:
     length: int = 0
 
 
-class Folders:
-    """Opens the folders of a tree without following links; the last one stays open."""
-
-    def __init__(self, root: int) -> None:
-        self._root = root
-        self._path = ""
-        self._folder: Folder | None = None
-
-    def of(self, path: str) -> Folder:
-        """Given an entry's path, return its folder, open. Raise OSError."""
-        wanted = path.rpartition("/")[0]
-        if self._folder is None or wanted != self._path:
-            self._folder = documents.open_below(self._root, wanted)
-            self._path = wanted
-        return self._folder
-
-
 class FilesAhead:
     """Reads the files among the given entries, in their order; the next ones are open by then, and the disk is at them."""
 
-    def __init__(self, entries: Sequence[Document], folders: Folders) -> None:
+    def __init__(self, entries: Sequence[Document], folders: FolderCursor) -> None:
         self._folders = folders
         self._coming = (entry for entry in entries if entry.kind == "file")
         self._opened: deque[Opened | None] = deque()
@@ -72,7 +56,7 @@ class FilesAhead:
         return documents.read_small(document, self._open, LONGEST_READ, self._opened.popleft())
 
     def _open(self, document: Document) -> Opened:
-        return documents.open_file(document, self._folders.of(document.path))
+        return documents.open_file(document, self._folders.to(document.path.rpartition("/")[0]))
 
     def _open_ahead(self, document: Document) -> Opened | None:
         try:
@@ -105,7 +89,7 @@ def serve(connections: Sequence[int], root: int, memory_fd: int) -> None:
             os.close(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sender to act on
     with mmap.mmap(memory_fd, 0) as memory, memoryview(memory) as room, Connection(mine) as connection:
-        folders = Folders(root)
+        folders = FolderCursor(Folder(root))
         while True:
             try:
                 task: Task = connection.recv()
@@ -114,7 +98,7 @@ def serve(connections: Sequence[int], root: int, memory_fd: int) -> None:
             connection.send(_do(task, folders, room))
 
 
-def _do(task: Task, folders: Folders, room: memoryview) -> Answer:
+def _do(task: Task, folders: FolderCursor, room: memoryview) -> Answer:
     with contextlib.closing(FilesAhead(task.entries, folders)) as ahead:
         try:
             parts, batch = pack(task.entries, ahead.read)

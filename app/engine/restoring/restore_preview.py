@@ -28,7 +28,9 @@ from .staging_database import Rights
 from .tables_diff import TableDiff, TablesDiff
 
 LOCK_SECONDS = 5
-TIME_BITS = 63
+TIME_BITS = 95
+TIME_BIAS = 1 << 94
+"""Added to a time in nanoseconds, it makes any that Linux has positive and of at most TIME_BITS bits."""
 DATABASE_SPACE_FACTOR = 1.6
 """A loaded database, with its indexes, is expected to take this many times the bytes of its dump's text."""
 
@@ -136,7 +138,7 @@ class Previewer:
         def on_document(entry: Document, content: Any) -> None:
             drain(content)
             if entry.kind == "file":
-                found[entry.path] = entry.size << TIME_BITS | entry.mtime_ns  # one number: there may be very many
+                found[entry.path] = entry.size << TIME_BITS | entry.mtime_ns + TIME_BIAS  # one number: there may be many
 
         try:
             limits = limits_for(self._request)
@@ -198,7 +200,7 @@ class Previewer:
     def _backup_files(self) -> Iterator[tuple[str, documents_diff.FileFacts]]:
         if self._foreign_documents is not None:
             for path, facts in self._foreign_documents.items():
-                yield path, (facts >> TIME_BITS, facts & ((1 << TIME_BITS) - 1))
+                yield path, (facts >> TIME_BITS, (facts & ((1 << TIME_BITS) - 1)) - TIME_BIAS)
         elif self._origin.reader:
             for raw in self._origin.reader.index_lines():
                 line = parse_index_line(raw)

@@ -28,7 +28,7 @@ from .restore_preview import limits_for
 from .restore_run import RestoreRun
 from .sql_loader import CANCEL_SECONDS, Connection
 from .staging_database import maintenance, with_database
-from .staging_documents import DocumentsStager, StagingFolder
+from .staging_documents import DocumentsStager, StagingFolder, Trust
 
 WAIT_SECONDS = 0.1
 
@@ -40,7 +40,7 @@ def stage(run: RestoreRun, with_database: bool) -> None:
         live = request.target.documents_dir.resolve()
         path = live.parent / f".{live.name}_restore_{request.restore_id.hex[:12]}"
         run.note(staging_folder=str(path))
-        run.folder = StagingFolder(path)
+        run.folder = StagingFolder(path, Trust.SIGNED if run.origin.signed else Trust.FOREIGN)
     if run.origin.uses_index(request.trusted):
         assert run.origin.reader is not None
         with _documents_beside(run, run.origin.reader) as documents_done:
@@ -57,6 +57,7 @@ def stage(run: RestoreRun, with_database: bool) -> None:
         _walk_foreign(run, None)
     if run.folder is not None:
         run.documents_after = run.folder.files
+        run.warnings += run.folder.warnings.all()
     _note_pairs(run, with_database)
 
 
@@ -184,7 +185,6 @@ def _walk_foreign(run: RestoreRun, loader: DumpLoader | None) -> None:
         elif entry.kind == "symlink":
             run.folder.add_link(entry)
         else:
-            run.folder.add_parents(entry.path)
             run.folder.add_file(entry, content, None)
         run.meter.tick()
 
@@ -226,5 +226,5 @@ def _note_pairs(run: RestoreRun, with_database: bool) -> None:
     if run.folder is not None:
         live_folder = request.target.documents_dir.resolve()
         live_folder.mkdir(mode=0o700, exist_ok=True)
-        folders = FolderPair(str(live_folder), str(run.folder.path), inode(run.folder.path), inode(live_folder))
+        folders = FolderPair(str(live_folder), str(run.folder.path), run.folder.identity, inode(live_folder))
     run.note(database=pair, folder=folders)

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import hashlib
 import os
-import shutil
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from enum import Enum
 from pathlib import Path
 
 from ..archive.archive_reader import ArchiveReader, IndexLine, parse_index_line
+from ..backup import Warnings
 from ..errors import RestoreError
-from ..files.documents import Document, shown
+from ..files.documents import LONGEST_PATH, Document, named, shown
 from ..files.documents_writer import LARGE_FILE
+from ..files.folders import FOLDER_FLAGS, Folder, FolderCursor
+from ..files.links import LinksOnDisk, is_possible_target
 
 LONGEST_NAME = 255
-LONGEST_PATH = 4096
 _NO_NAMES = frozenset((b"", b".", b".."))
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OFTEN_KEPT_NS = range(-(2**31) * 10**9, 2**31 * 10**9)
+"""Times that every filesystem has (1901 to 2038)."""
+
+
+class Trust(Enum):
+    """Whether an archive's rights beyond those of its documents' owner are kept: only this installation's own are."""
+
+    SIGNED = 0o7777
+    FOREIGN = 0o777
+
+    @property
+    def modes(self) -> int:
+        """Return the mode bits that are kept."""
+        return self.value
 
 
 def check_path(path: str) -> None:
@@ -34,57 +53,87 @@ def check_path(path: str) -> None:
         )
 
 
-def check_target(path: str, target: str) -> None:
-    """Given a symlink's path and target, raise RestoreError if it leads out of the documents."""
-    steps = [step for step in target.split("/") if step not in ("", ".")]
-    up = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
-    # A ".." behind a name would lead to the parent of whatever that name links to.
-    if os.path.isabs(target) or not target or "\0" in target or up > path.count("/") or ".." in steps[up:]:
-        raise RestoreError(
-            f"The archive holds the link {shown(path)[:200]!r}, which leads out of the documents; it was refused."
-        )
+def link_refused(path: str) -> RestoreError:
+    """Return the error for a link that leads out of the documents."""
+    return RestoreError(
+        f"The archive holds the link {shown(path)[:200]!r}, which leads out of the documents; it was refused."
+    )
 
 
 class StagingFolder:
-    """A new folder that is filled and then finished: folders get their modes and times last, links come last of all."""
+    """A new folder that is filled and then finished: folders get their modes and times last, links come last of all.
 
-    def __init__(self, path: Path) -> None:
+    The threats, and the rules that answer them:
+
+    - A link of the archive, or one that somebody else puts into the folder above meanwhile, leads what is made after it out
+      of here. Nothing is made by path: the folder is opened once, when it is ours, empty and closed to everybody else, and
+      what is in it is made relative to open folders that were reached without following a link. Links come last; an entry
+      below one of them is refused.
+    - Links that stay inside each by itself lead out together. When all are made, each is followed on the disk, step by step.
+    - A file with the setuid bit makes its owner's rights anybody's: only a signed archive brings it.
+    """
+
+    def __init__(self, path: Path, trust: Trust = Trust.FOREIGN) -> None:
         self.path = path
+        self._trust = trust
         self._folders: list[Document] = []
         self._links: list[Document] = []
         self.files = 0
+        self.warnings = Warnings()
+        self._modes_cut = 0
+        self._as_root = os.geteuid() == 0
         self._lock = threading.Lock()
-        path.mkdir(mode=0o700)
+        self._root = _new_folder(path)
+        self._cursors = threading.local()
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Return the folder's (device, inode), whatever lies at its path by now."""
+        info = os.fstat(self._root.fd)
+        return info.st_dev, info.st_ino
+
+    def _folder(self, path: str) -> Folder:
+        """Return the folder at `path`, made if it is missing. Raise OSError."""
+        cursor: FolderCursor | None = getattr(self._cursors, "mine", None)
+        if cursor is None:
+            cursor = self._cursors.mine = FolderCursor(self._root)
+        return cursor.to(path, make=True)
 
     def add_folder(self, entry: Document) -> None:
-        """Make a folder; its parent must have been made before."""
+        """Make a folder, and those above it that are missing."""
         if entry.path:
             check_path(entry.path)
+            parent, _, name = entry.path.rpartition("/")
             try:
-                (self.path / entry.path).mkdir(mode=0o700, parents=True, exist_ok=True)
+                above = self._folder(parent)
+                try:
+                    os.mkdir(name, 0o700, dir_fd=above.fd)
+                except FileExistsError:
+                    if not stat.S_ISDIR(os.stat(name, dir_fd=above.fd, follow_symlinks=False).st_mode):
+                        raise
             except OSError as error:
                 raise _refused(entry, error) from error
         self._folders.append(entry)
 
-    def add_parents(self, path: str) -> None:
-        """Make the folders above a file that an archive has no entries for."""
-        check_path(path)
-        try:
-            (self.path / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise RestoreError(f"The folder of {shown(path)[:200]} can't be made: {error.strerror}.") from error
-
     def add_link(self, entry: Document) -> None:
         """Remember a symlink; it is made when no file is written any more, so that nothing is written through it."""
         check_path(entry.path)
-        self._links.append(entry)
+        if not is_possible_target(entry.target):
+            self._leads_out(entry)
+            return
+        with self._lock:
+            self._links.append(entry)
 
     def add_file(self, entry: Document, content: Iterator[bytes | memoryview], sha256: str | None) -> None:
-        """Write a file from its content, at most `entry.size` bytes. Raise RestoreError if its hash or size differ."""
+        """Write a file from its content, at most `entry.size` bytes, and the folders above it that are missing.
+
+        Raise RestoreError if its hash or size differ.
+        """
         check_path(entry.path)
+        parent, _, name = entry.path.rpartition("/")
         digest, written = hashlib.sha256(), 0
         try:
-            fd = os.open(f"{self.path}/{entry.path}", _WRITE_FLAGS, 0o600)
+            fd = os.open(name, _WRITE_FLAGS, 0o600, dir_fd=self._folder(parent).fd)
         except OSError as error:
             raise _refused(entry, error) from error
         try:
@@ -94,7 +143,7 @@ class StagingFolder:
                 view = memoryview(part)
                 while len(view):
                     view = view[os.write(fd, view) :]
-            _set_facts(entry, fd)
+            self._set_facts(entry, fd)
         except OSError as error:
             raise _refused(entry, error) from error
         finally:
@@ -107,52 +156,87 @@ class StagingFolder:
     def finish(self) -> None:
         """Make the links, give the folders their modes and times, and wait until all is on the disk."""
         for link in self._links:
+            self._make_link(link)
+        on_disk = LinksOnDisk(self._root)
+        for link in self._links:
+            if on_disk.leads_out(link.path, link.target):
+                parent, _, name = link.path.rpartition("/")
+                os.unlink(name, dir_fd=self._folder(parent).fd)
+                self._leads_out(link)
+        # A folder's path sorts before those of what is in it, and a folder without rights can't be entered any more.
+        self._folders.sort(key=lambda folder: folder.path, reverse=True)
+        for folder in self._folders:
             try:
-                os.symlink(link.target, self.path / link.path)
-                os.utime(self.path / link.path, ns=(link.mtime_ns, link.mtime_ns), follow_symlinks=False)
-                if os.geteuid() == 0:
-                    os.chown(self.path / link.path, link.uid, link.gid, follow_symlinks=False)
+                self._set_facts(folder, self._folder(folder.path).fd)
             except OSError as error:
-                raise _refused(link, error) from error
-        for folder in reversed(self._folders):
-            _set_facts(folder, self.path / folder.path if folder.path else self.path)
-        sync_filesystem(self.path)
+                raise _refused(folder, error) from error
+        if self._modes_cut:
+            self.warnings(
+                f"{self._modes_cut} documents had the setuid, setgid or sticky bit; it was left out, because this "
+                "installation has not signed the archive. Set it by hand where it is needed."
+            )
+        sync_filesystem(self._root, self.path)
+
+    def _make_link(self, link: Document) -> None:
+        parent, _, name = link.path.rpartition("/")
+        try:
+            above = self._folder(parent).fd
+            os.symlink(link.target, name, dir_fd=above)
+            os.utime(name, ns=(link.mtime_ns, link.mtime_ns), dir_fd=above, follow_symlinks=False)
+            if self._as_root:
+                os.chown(name, link.uid, link.gid, dir_fd=above, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise RestoreError(
+                    f"The archive holds {shown(link.path)[:200]!r} below a link or a file, where no backup has anything; it "
+                    "was refused."
+                ) from error
+            raise _refused(link, error) from error
+
+    def _leads_out(self, link: Document) -> None:
+        if self._trust is not Trust.SIGNED:
+            raise link_refused(link.path)
+        self.warnings(f"{named(link.path)}: the link leads out of the documents; it was not restored.")
+
+    def _set_facts(self, entry: Document, fd: int) -> None:
+        if self._as_root:
+            os.chown(fd, entry.uid, entry.gid)
+        os.chmod(fd, entry.mode & self._trust.modes)
+        if entry.mode & ~self._trust.modes & 0o7777:
+            with self._lock:
+                self._modes_cut += 1
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        if entry.mtime_ns not in _OFTEN_KEPT_NS and os.fstat(fd).st_mtime_ns // 10**9 != entry.mtime_ns // 10**9:
+            self.warnings(f"{named(entry.path)}: its time, far from now, is not one that this filesystem can hold.")
 
 
-def _set_facts(entry: Document, place: int | Path) -> None:
-    if os.geteuid() == 0:
-        os.chown(place, entry.uid, entry.gid)
-    os.chmod(place, entry.mode)
-    os.utime(place, ns=(entry.mtime_ns, entry.mtime_ns))
+def _new_folder(path: Path) -> Folder:
+    """Make a folder that nobody else may enter, and open it.
+
+    Raise RestoreError where another lies there at once: whoever owns the folder above may exchange it.
+    """
+    os.mkdir(path, 0o700)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        folder = Folder(os.open(path, FOLDER_FLAGS))
+        info = os.fstat(folder.fd)
+        if info.st_uid == os.geteuid() and not stat.S_IMODE(info.st_mode) & 0o077 and not os.listdir(folder.fd):
+            return folder
+    raise RestoreError(
+        f"The folder {path} was exchanged while it was made. Find out which program does that, then restore again."
+    )
 
 
 def _refused(entry: Document, error: OSError) -> RestoreError:
     return RestoreError(f"The document {shown(entry.path)[:200]} can't be written: {error.strerror}.")
 
 
-def sync_filesystem(path: Path) -> None:
-    """Wait until everything written to the filesystem of `path` is on the disk (syncfs(2))."""
+def sync_filesystem(folder: Folder, path: Path) -> None:
+    """Wait until everything written to the filesystem of a folder is on the disk (syncfs(2))."""
     if sys.platform != "linux":
         os.sync()
         return
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
-            raise RestoreError(f"The disk of {path} failed: {os.strerror(ctypes.get_errno())}.")
-    finally:
-        os.close(fd)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder of ours with all that is in it, whatever modes its folders have."""
-    if not path.is_symlink() and path.is_dir():
-        os.chmod(path, 0o700)
-        for folder, names, _ in os.walk(path):
-            for name in names:
-                below = os.path.join(folder, name)
-                if not os.path.islink(below):
-                    os.chmod(below, 0o700)
-        shutil.rmtree(path)
+    if ctypes.CDLL(None, use_errno=True).syncfs(folder.fd) != 0:
+        raise RestoreError(f"The disk of {path} failed: {os.strerror(ctypes.get_errno())}.")
 
 
 def groups(reader: ArchiveReader) -> Iterator[tuple[int, int, list[IndexLine]]]:

@@ -19,9 +19,9 @@ from . import journal as journals
 from . import staging_database
 from .exchange import exchange_databases, exchange_folders, is_live, mend_three_step_exchange
 from .journal import DatabasePair, Journal
+from .remove_tree import remove_tree
 from .sql_loader import Connection
 from .staging_database import maintenance
-from .staging_documents import remove_tree
 
 SESSIONS_END_SECONDS = 10.0
 

@@ -1,0 +1,130 @@
+"""Open folders instead of paths: a path can be exchanged for a link between two calls, and has at most 4,096 bytes.
+
+Whoever may write to a folder above can put a link in the place of any folder below it. Therefore everything below the root
+is opened relative to its parent's descriptor and without following links, and the root once. The depth of a tree is limited
+by nothing, so no function here or elsewhere may call itself for the next level, nor keep a descriptor or a path for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_LEVELS = 64
+"""So many of the deepest folders stay open on the way down."""
+CHECKPOINT = 128
+"""Each so many levels one folder stays open, from where those that were closed are opened again on the way back."""
+
+
+class Folder:
+    """An open folder; closed when the last that needs it is gone."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # what is sent to another process arrives there without its open folders
+
+
+def open_root(path: Path) -> Folder:
+    """Open the folder at `path`, which may be a link. Raise OSError."""
+    return Folder(os.open(path, FOLDER_FLAGS & ~os.O_NOFOLLOW))
+
+
+class FolderChain:
+    """The folders from a root down to a current one. Every method raises OSError as the calls of the system do.
+
+    Of a deep chain only the last ones and every 128th stay open: 320 descriptors for 16,000 levels.
+    """
+
+    def __init__(self, root: Folder) -> None:
+        self._folders: list[Folder | None] = [root]
+        self.names: list[str] = []
+
+    @property
+    def depth(self) -> int:
+        """Return how many levels below the root the current folder is."""
+        return len(self.names)
+
+    def enter(self, name: str, folder: Folder | None = None) -> Folder:
+        """Make a folder of the current one the current one; `folder` if it is open already."""
+        folder = folder or Folder(os.open(name, FOLDER_FLAGS, dir_fd=self.current().fd))
+        self._folders.append(folder)
+        self.names.append(name)
+        behind = len(self._folders) - 1 - OPEN_LEVELS
+        if behind > 0 and behind % CHECKPOINT:
+            self._folders[behind] = None
+        return folder
+
+    def leave(self) -> None:
+        """Go back to the folder above."""
+        self._folders.pop()
+        self.names.pop()
+
+    def current(self) -> Folder:
+        """Return the current folder, opened again if it was closed."""
+        folder = self._folders[-1]
+        if folder is not None:
+            return folder
+        level = len(self._folders) - 1
+        while self._folders[level] is None:
+            level -= 1
+        while level < len(self._folders) - 1:
+            above = self._folders[level]
+            assert above is not None
+            level += 1
+            self._folders[level] = Folder(os.open(self.names[level - 1], FOLDER_FLAGS, dir_fd=above.fd))
+        folder = self._folders[-1]
+        assert folder is not None
+        return folder
+
+
+class FolderCursor:
+    """Opens folders below a root by their paths. Neighbours in a tree are a step apart; not for several threads at once."""
+
+    def __init__(self, root: Folder) -> None:
+        self._chain = FolderChain(root)
+        self._path = ""
+
+    def to(self, path: str, make: bool = False) -> Folder:
+        """Return the folder at `path`, "" for the root; `make`: make what is missing of it, mode 0700.
+
+        Raise OSError, ENOTDIR or ELOOP where a part of the path is a link.
+        """
+        if path == self._path:
+            return self._chain.current()
+        names = path.split("/") if path else []
+        keep = self._shared_levels(path, names)
+        while self._chain.depth > keep:
+            self._chain.leave()
+        self._path = "/".join(names[:keep])
+        for name in names[keep:]:
+            try:
+                self._chain.enter(name)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                with contextlib.suppress(FileExistsError):  # another thread was quicker
+                    os.mkdir(name, 0o700, dir_fd=self._chain.current().fd)
+                self._chain.enter(name)
+            self._path = f"{self._path}/{name}" if self._path else name
+        return self._chain.current()
+
+    def _shared_levels(self, path: str, names: list[str]) -> int:
+        """Return how many levels the way to `path` shares with the way to the current folder."""
+        depth = self._chain.depth
+        if not depth or path.startswith(f"{self._path}/"):
+            return depth
+        if not path or self._path.startswith(f"{path}/"):
+            return len(names)
+        shared = 0
+        for here, there in zip(self._chain.names, names, strict=False):
+            if here != there:
+                break
+            shared += 1
+        return shared

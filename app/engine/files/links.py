@@ -1,0 +1,84 @@
+"""Where a symbolic link leads, followed step by step as the kernel does (path_resolution(7)), links on the way included.
+
+The threat: a link's own text says nothing about where it leads once there are links in its path or in its parent's
+(`p/q/r -> ../..`, then `p/q/r/s -> ../../../etc`; `a -> .`, `a/b -> ../..`). The same answer is needed in a backup, which
+leaves out what leads out, in an archive from elsewhere, which is refused for it, and in a finished staging folder: so a link
+that a backup took is one that a restore takes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from .folders import Folder, FolderCursor
+
+MOST_LINKS = 40
+"""The kernel follows no more links than this for one path (MAXSYMLINKS): what lies behind them can't be reached."""
+MOST_STEPS = 4096
+"""The longest target has 2,048 names; what takes more steps is made to keep somebody busy."""
+LONGEST_WAY = 64 * 1024
+"""In characters; twice as many as a document's path has bytes at most."""
+
+
+def is_possible_target(target: str) -> bool:
+    """Return whether a link with such a target can be made, and can be made to stay below a folder."""
+    return bool(target) and "\0" not in target and not target.startswith("/")
+
+
+def leads_out(path: str, target: str, target_of: Callable[[str], str | None]) -> bool:
+    """Return whether the link at `path` leads, at any step, above the root or to an absolute path.
+
+    `target_of` gets a path below the root without links in it and returns that link's target, None where it is no link.
+    What does not exist counts as a folder: it may be made later.
+    """
+    if not is_possible_target(target):
+        return True
+    here = path.rpartition("/")[0]
+    todo = target.split("/")
+    todo.reverse()
+    links = steps = 0
+    while todo:
+        name = todo.pop()
+        steps += 1
+        if steps > MOST_STEPS:
+            return True
+        if name in ("", "."):
+            continue
+        if name == "..":
+            if not here:
+                return True
+            here = here.rpartition("/")[0]
+            continue
+        below = f"{here}/{name}" if here else name
+        further = target_of(below)
+        if further is None:
+            here = below
+            if len(here) > LONGEST_WAY:
+                return True
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            return False
+        if not is_possible_target(further):
+            return True
+        todo += reversed(further.split("/"))
+    return False
+
+
+class LinksOnDisk:
+    """Answers for the links below an open root as they are on the disk now."""
+
+    def __init__(self, root: Folder) -> None:
+        self._cursor = FolderCursor(root)
+
+    def leads_out(self, path: str, target: str) -> bool:
+        """Return whether the link at `path` with this target leads out of the root."""
+        return leads_out(path, target, self._target_of)
+
+    def _target_of(self, path: str) -> str | None:
+        parent, _, name = path.rpartition("/")
+        try:
+            return os.readlink(name, dir_fd=self._cursor.to(parent).fd)
+        except (OSError, ValueError):  # not a link, not there, or behind a file
+            return None
