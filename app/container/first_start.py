@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from app.config import ConfigError, read_settings
+
 # Files in the volume of secrets; settings of these names are read from them.
 FILES = {
     "SECRET_KEY": "secret_key",
@@ -27,6 +29,7 @@ FILES = {
 }
 GENERATED = ("SECRET_KEY", "ADMIN_PASSWORD")
 SERVERS_FILE = "servers.json"
+INSTALLATION_FILE = "installation"
 PASSWORD_FILE = "password"
 METADATA_ROLE, SOURCE_ROLE = "motovaultpro_backup", "motovaultpro"
 VALKEY = """\
@@ -70,6 +73,11 @@ def prepare(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
     Changes nothing that is there already but the owner of our own files: it runs at every start.
     """
     try:
+        # All that may need a decision first: until it is made nothing changes, and what runs goes on.
+        _check_settings(order, environ)
+        _check_key(order, environ)
+        _check_installation(order)
+        _check_documents(order)
         yield from _storage(order)
         yield from _documents(order)
         yield from _secrets(order, environ)
@@ -92,6 +100,45 @@ def _storage(order: Order) -> Iterator[str]:
         yield f"{order.storage} belongs to {order.uid}:{order.gid} now."
 
 
+def _check_settings(order: Order, environ: Mapping[str, str]) -> None:
+    """Refuse what every other process would refuse when it has ended to read it."""
+    stand_in = {"SECRET_KEY": secrets.token_hex(32), "DATABASE_URL": "postgresql://m@h/m", "BACKUP_SOURCE_URL": "postgresql://s@h/s"}
+    given = {name: environ[name] for name in FILES if environ.get(name)}
+    rest = {"REDIS_URL": "redis://h", "BACKUP_DOCUMENTS_DIR": str(order.documents)}
+    try:
+        read_settings(stand_in | rest | given)
+    except ConfigError as error:
+        raise StartError(f"A setting in .env can't be used; nothing was changed.\n{error}") from None
+
+
+def _check_documents(order: Order) -> None:
+    live = order.documents
+    if not live.exists() or order.uid == 0:
+        return
+    uid, gid = _owner(live)
+    if uid != order.uid and any(live.iterdir()):
+        raise StartError(
+            f"The documents in {live} belong to user {uid}, group {gid}, but these containers run as {order.uid}: they "
+            f"could not give restored documents back to them.\nWrite BACKUP_UID={uid} and BACKUP_GID={gid} into .env, "
+            "and start again."
+        )
+
+
+def _check_installation(order: Order) -> None:
+    """Refuse a folder of archives that is not the one whose keys lie in the volume.
+
+    It may be that of a second stack whose folder has the same name as the first one's: Compose takes both for one project.
+    """
+    known, here = _read(order.secrets / INSTALLATION_FILE), _read(order.storage / f".{INSTALLATION_FILE}")
+    if known and known != here:
+        raise StartError(
+            f"The volumes of this project belong to another folder of archives than the one mounted at {order.storage}.\n"
+            "Is this a second stack, in a folder of the same name? Write COMPOSE_PROJECT_NAME=another-name and another PORT "
+            "into its .env.\nDid you mean to begin with another folder of archives? Copy the file "
+            f".{INSTALLATION_FILE} from the old one into it, and start again."
+        )
+
+
 def _documents(order: Order) -> Iterator[str]:
     live, parent = order.documents, order.documents.parent
     wanted = (order.uid, order.gid)
@@ -99,14 +146,8 @@ def _documents(order: Order) -> Iterator[str]:
         live.mkdir(mode=0o750, parents=True)
         os.chown(live, *wanted)
         yield f"{live} was made, empty: put the documents there, or set BACKUP_DOCUMENTS_PARENT to the folder above them."
-    uid, gid = _owner(live)
-    if uid != order.uid:
-        if any(live.iterdir()):
-            raise StartError(
-                f"The documents in {live} belong to user {uid}, group {gid}, but these containers run as {order.uid}: they "
-                f"could not give restored documents back to them.\nWrite BACKUP_UID={uid} and BACKUP_GID={gid} into .env, "
-                "and start again."
-            )
+    elif _owner(live)[0] != order.uid and order.uid != 0:
+        # It is empty: see _check_documents.
         os.chown(live, *wanted)
     if _owner(parent)[0] != order.uid and not _may_write(parent, order):
         if {path.name for path in parent.iterdir()} <= {live.name}:
@@ -128,7 +169,7 @@ def _may_write(folder: Path, order: Order) -> bool:
     return bool(info.st_mode & 0o003 == 0o003)
 
 
-def _secrets(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
+def _check_key(order: Order, environ: Mapping[str, str]) -> None:
     first = not (order.secrets / FILES["SECRET_KEY"]).exists()
     key_is_given = environ.get("SECRET_KEY") or environ.get("BACKUP_SIGNING_KEY")
     if first and not key_is_given and any(order.storage.glob("*_backup_*.tar.gz")):
@@ -137,6 +178,10 @@ def _secrets(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
             "Write BACKUP_SIGNING_KEY=… into .env (the recovery sheet has it), or the old SECRET_KEY=…, and start again. "
             "Without the key: move the archives away, start, and upload them on the page; they count as foreign then."
         )
+
+
+def _secrets(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
+    first = not (order.secrets / FILES["SECRET_KEY"]).exists()
     order.secrets.mkdir(parents=True, exist_ok=True)
     os.chown(order.secrets, order.uid, order.gid)
     order.secrets.chmod(0o700)
@@ -149,10 +194,24 @@ def _secrets(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
     # Each of these volumes is mounted by one server only, whose user's number we don't know.
     _write(order.postgres / PASSWORD_FILE, passwords["postgres"], 0o444)
     _write(order.valkey / "valkey.conf", VALKEY.format(password=passwords["valkey"]), 0o444)
+    _write_installation(order)
     if first:
-        yield f"Secrets were made. Sign in as {environ.get('ADMIN_EMAIL') or 'ADMIN_EMAIL'}; this shows the password:"
-        yield f"  docker compose exec web cat {order.secrets / FILES['ADMIN_PASSWORD']}"
+        yield "Secrets were made."
+    # Each time: the logs of the first start are gone with its container.
+    email = environ.get("ADMIN_EMAIL") or "ADMIN_EMAIL"
+    yield f"Sign in as {email}; this shows the password with which that admin was made:"
+    yield f"  docker compose exec web cat {order.secrets / FILES['ADMIN_PASSWORD']}"
+    yield "It was changed since, or ADMIN_EMAIL and ADMIN_PASSWORD are newer than the first start? This sets another one:"
+    yield f"  docker compose exec web flask admin password {email}"
     yield "Everything is prepared."
+
+
+def _write_installation(order: Order) -> None:
+    """Let volume and folder know each other. A folder that is older than the volume keeps its name: it was moved here."""
+    here = order.storage / f".{INSTALLATION_FILE}"
+    name = _read(order.secrets / INSTALLATION_FILE) or _read(here) or secrets.token_hex(16)
+    _write(order.secrets / INSTALLATION_FILE, name, 0o400)
+    _write(here, name, 0o400, (order.uid, order.gid))
 
 
 def _server_passwords(order: Order) -> dict[str, str]:

@@ -11,7 +11,7 @@ from types import FrameType
 
 import psycopg
 
-from app.demo.config import ADMIN_EMAIL, Place, load_or_make_secrets, write_environment_file
+from app.demo.config import Place, given_admin, load_or_make_secrets, write_environment_file
 from app.demo.launcher import PR_SET_PDEATHSIG, prctl
 from app.demo.processes import StackError
 from app.demo.stack import Stack, check_web_port, lock_folder
@@ -55,8 +55,9 @@ def bring_up(stack: Stack) -> None:
     say("Starting PostgreSQL 18 and Valkey ...")
     stack.start_servers()
     say("Sample data made." if stack.fill() else "Sample data found.")
-    write_environment_file(stack.place, stack.settings())
     stack.run_flask("db", "upgrade")
+    stack.use_admin(given_admin(os.environ))
+    write_environment_file(stack.place, stack.settings())
     say("Starting web, worker and scheduler ...")
     stack.start_children()
     if not stack.has_backup():
@@ -70,7 +71,7 @@ def bring_up(stack: Stack) -> None:
 def announce(stack: Stack) -> None:
     say()
     say(f"MotoVaultPro Backup runs at {stack.place.url}")
-    say(f"  log in as   {ADMIN_EMAIL}")
+    say(f"  log in as   {stack.secrets.admin_email}")
     say(f"  password    {stack.secrets.admin_password}")
     say(f"  data, logs  {stack.place.data_dir}")
     say(f"  commands    . {stack.place.environment_file} && {Path(sys.executable).with_name('flask')} backup list")

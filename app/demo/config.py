@@ -98,6 +98,7 @@ class Secrets:
     app_password: str
     metadata_password: str
     valkey_password: str
+    admin_email: str = ADMIN_EMAIL
 
 
 def write_private(path: Path, text: str) -> None:
@@ -132,6 +133,21 @@ def load_or_make_secrets(place: Place) -> Secrets:
     )
     write_private(path, json.dumps(vars(made), indent=2) + "\n")
     return made
+
+
+def given_admin(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what ADMIN_EMAIL and ADMIN_PASSWORD say, or their files, as fields of Secrets. Raise StackError."""
+    found = {}
+    for name in ("ADMIN_EMAIL", "ADMIN_PASSWORD"):
+        value = environ.get(name, "")
+        if path := environ.get(f"{name}_FILE"):
+            try:
+                value = value or Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise StackError(f"{name}_FILE can't be read: {error}") from None
+        if value:
+            found[name.lower()] = value
+    return found
 
 
 def process_environment(settings: Mapping[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -11,14 +12,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
 
 from app.container.databases import make_database
-from app.demo.config import ADMIN_EMAIL, APP_NAME, METADATA_NAME, Place, Secrets, process_environment
+from app.demo.config import APP_NAME, METADATA_NAME, Place, Secrets, process_environment, write_private
 from app.demo.processes import StackError, end, last_lines, launch
 from app.demo.sample import fill_sample
 from app.demo.servers import EmbeddedPostgres, EmbeddedValkey
@@ -106,7 +107,7 @@ class Stack:
             "BACKUP_APP_NAME": APP_NAME,
             "PG_BIN_DIR": str(self.postgres.bin_dir),
             "PUBLIC_URL": self.place.url,
-            "ADMIN_EMAIL": ADMIN_EMAIL,
+            "ADMIN_EMAIL": self.secrets.admin_email,
             "ADMIN_PASSWORD": self.secrets.admin_password,
         }
 
@@ -124,6 +125,27 @@ class Stack:
     def fill(self) -> bool:
         """Make the sample app's data; return False if it is there already."""
         return fill_sample(self.settings()["BACKUP_SOURCE_URL"], self.place.documents)
+
+    def use_admin(self, given: Mapping[str, str]) -> None:
+        """Let this admin sign in: the web process makes the first one; here a later start changes it. Raise StackError."""
+        before, self.secrets = self.secrets, replace(self.secrets, **given)
+        if self.secrets == before:
+            return
+        with psycopg.connect(self.settings()["DATABASE_URL"]) as connection:
+            emails = [row[0] for row in connection.execute("SELECT email FROM admins")]
+        if emails:
+            command = "password" if self.secrets.admin_email.strip().lower() in emails else "create"
+            done = subprocess.run(
+                [sys.executable, "-m", "flask", "admin", command, self.secrets.admin_email],
+                input=f"{self.secrets.admin_password}\n",
+                env=process_environment(self.settings()),
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                raise StackError(f"ADMIN_EMAIL and ADMIN_PASSWORD can't be used: {done.stderr.strip()}")
+        write_private(self.place.secrets_file, json.dumps(vars(self.secrets), indent=2) + "\n")
 
     def run_flask(self, *arguments: str) -> None:
         """Given a flask command's arguments, run it to its end. Raise StackError with its last lines if it fails."""

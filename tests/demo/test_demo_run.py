@@ -21,7 +21,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.demo.config import ADMIN_EMAIL
 from app.demo.servers import free_port
 from tests.support.processes import SESSION_VARIABLE, processes_with, wait_until
 
@@ -33,12 +32,12 @@ READY_LINE = "Ctrl-C stops all of it"
 class Demo:
     """A running demo; everything it starts carries its mark."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, **settings: str) -> None:
         self.mark = secrets.token_hex(8)
         self.port = free_port()
         self.data_dir = data_dir
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment = kept | {"DATA_DIR": str(data_dir), "PORT": str(self.port), SESSION_VARIABLE: self.mark}
+        environment = kept | {"DATA_DIR": str(data_dir), "PORT": str(self.port), SESSION_VARIABLE: self.mark} | settings
         self.output = data_dir.with_name(f"output-{self.mark}.txt")
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
@@ -88,14 +87,15 @@ def demos() -> Iterator[list[Demo]]:
 
 def listed_backups(demo: Demo) -> list[str]:
     """Given a demo, log in on its page with what it printed; return the file names of its completed backups."""
-    password = re.search(r"password\s+(\S+)", demo.said())
+    email, password = re.search(r"log in as\s+(\S+)", demo.said()), re.search(r"password\s+(\S+)", demo.said())
+    assert email is not None
     assert password is not None
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
     with browser.open(f"{demo.url}/", timeout=20) as answer:
         login_url, page = answer.url, answer.read().decode()
     token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
     assert token is not None, page
-    fields = {"email": ADMIN_EMAIL, "password": password[1], "csrf_token": token[1]}
+    fields = {"email": email[1], "password": password[1], "csrf_token": token[1]}
     request = urllib.request.Request(login_url, urllib.parse.urlencode(fields).encode(), {"Referer": login_url})
     with browser.open(request, timeout=20) as answer:
         assert answer.status == 200
@@ -116,8 +116,10 @@ def archives(data_dir: Path) -> dict[str, str]:
 
 def test_demo_starts_backs_up_ends_and_finds_its_data_again(tmp_path: Path, demos: list[Demo]) -> None:
     data_dir = tmp_path / "data"
-    demos.append(first := Demo(data_dir).wait_ready())
+    given = {"ADMIN_EMAIL": "me@example.com", "ADMIN_PASSWORD": "a-first-long-password"}
+    demos.append(first := Demo(data_dir, **given).wait_ready())
     assert "Sample data made." in first.said()
+    assert re.search(r"log in as +me@example.com\n +password +a-first-long-password\n", first.said())
     (name, digest), *others = archives(data_dir).items()
     assert not others
     assert re.fullmatch(r"motovaultpro_backup_\d{8}_\d{6}\.tar\.gz", name)
@@ -133,7 +135,8 @@ def test_demo_starts_backs_up_ends_and_finds_its_data_again(tmp_path: Path, demo
     assert first.processes() == []
     assert not (data_dir / "postgres" / "cluster" / "postmaster.pid").exists()
 
-    demos.append(again := Demo(data_dir).wait_ready())
+    demos.append(again := Demo(data_dir, ADMIN_PASSWORD="a-second-long-password").wait_ready())
+    assert re.search(r"log in as +me@example.com\n +password +a-second-long-password\n", again.said())
     assert "Sample data found." in again.said()
     assert "first backup" not in again.said()
     assert archives(data_dir) == {name: digest}

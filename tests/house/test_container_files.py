@@ -133,7 +133,7 @@ def test_what_the_image_copies_is_there_and_is_not_left_out(tmp_path: Path) -> N
     kept = {line[1:] for line in (compose.ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     sources = {source for copied, _ in compose.copies() for source in copied}
     assert sources <= kept
-    assert kept <= sources | {"requirements.lock"}
+    assert kept <= sources | {"requirements.lock", "requirements-build.lock"}
     assert not (tmp_path / "image" / "app" / "demo").exists()
     assert (tmp_path / "image" / "templates" / "layout.html").exists()
 

@@ -54,11 +54,57 @@ def test_the_first_start_makes_what_is_missing_and_prints_no_secret(order: Order
     assert f"requirepass {settings.redis_url.split(':')[2].split('@')[0]}\n" in (order.valkey / "valkey.conf").read_text()
 
 
+def test_every_start_says_how_to_sign_in(order: Order) -> None:
+    start(order)
+    said = start(order, {"ADMIN_EMAIL": "me@example.com"})
+    assert "Sign in as me@example.com" in said
+    assert "docker compose exec web flask admin password me@example.com" in said
+
+
+def test_settings_that_no_process_could_start_with_are_refused_before_anything_changes(order: Order) -> None:
+    start(order)
+    before = contents(order.secrets)
+    with pytest.raises(StartError, match="BACKUP_SOURCE_URL must look like"):
+        start(order, {"BACKUP_SOURCE_URL": "mysql://app@db/app", "SMTP_URL": "smtp://mail.example.org"})
+    assert contents(order.secrets) == before
+
+
+def test_a_second_stack_that_compose_takes_for_the_first_is_stopped(order: Order, tmp_path: Path) -> None:
+    start(order)
+    before = contents(order.secrets)
+    servers, owner = (order.secrets, order.postgres, order.valkey), (order.uid, order.gid)
+    second = Order(*servers, tmp_path / "b", tmp_path / "d/documents", *owner)
+    second.storage.mkdir()
+    with pytest.raises(StartError, match="COMPOSE_PROJECT_NAME"):
+        start(second)
+    assert contents(order.secrets) == before
+    assert list(second.storage.iterdir()) == []
+    # The folder of archives was moved, as the message says.
+    order.storage.rename(tmp_path / "moved")
+    moved = Order(*servers, tmp_path / "moved", order.documents, *owner)
+    start(moved)
+    # The machine is gone, and its volumes: the folder goes with the new ones.
+    new = Order(*(tmp_path / name for name in ("s", "p", "v")), tmp_path / "moved", order.documents, *owner)
+    start(new)
+    assert (new.secrets / "installation").read_text() == before["installation"]
+
+
+@AS_ROOT
+def test_documents_of_several_owners_are_taken_by_root_whoever_owns_their_folder(order: Order) -> None:
+    order.documents.mkdir(parents=True)
+    (order.documents / "invoice.pdf").touch()
+    os.chown(order.documents, 1234, 1235)
+    os.chown(order.documents / "invoice.pdf", 33, 33)
+    root = Order(order.secrets, order.postgres, order.valkey, order.storage, order.documents, 0, 0)
+    start(root)
+    assert (order.documents.stat().st_uid, (order.documents / "invoice.pdf").stat().st_uid) == (1234, 33)
+
+
 def test_a_second_start_changes_nothing(order: Order) -> None:
     start(order)
     before = contents(order.secrets)
     (order.documents / "invoice.pdf").write_bytes(b"pdf")
-    assert start(order) == "Everything is prepared."
+    assert "Secrets were made" not in start(order)
     assert contents(order.secrets) == before
     assert (order.documents / "invoice.pdf").read_bytes() == b"pdf"
 
@@ -94,6 +140,9 @@ def test_documents_of_another_user_stop_the_start_with_the_lines_to_write(order:
     with pytest.raises(StartError, match="BACKUP_UID=1234 and BACKUP_GID=1235"):
         start(stranger)
     assert order.documents.stat().st_uid == 1234
+    # Nothing was changed under the feet of what runs.
+    assert not order.storage.exists()
+    assert not order.secrets.exists()
     start(Order(order.secrets, order.postgres, order.valkey, order.storage, order.documents, 1234, 1235))
 
 

@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import textwrap
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,27 +17,11 @@ from apiflask import APIFlask
 
 from app import config
 from app.demo.servers import EmbeddedPostgres
+from app.services.checkup import source
 from tests.support import compose
+from tests.support.guide import GUIDE, README, ROOT, blocks, section
 
-ROOT = Path(__file__).resolve().parents[2]
-GUIDE = (ROOT / "docs" / "operators-guide.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def blocks(language: str, text: str = GUIDE) -> list[str]:
-    """Given a language, return the code blocks of it, without their indentation."""
-    found = []
-    # Fences come in pairs: every second piece is a block.
-    for block in re.split(r"^ *```", text, flags=re.MULTILINE)[1::2]:
-        name, _, body = block.partition("\n")
-        if name == language:
-            found.append(textwrap.dedent(body).strip("\n"))
-    return found
-
-
-def section(title: str) -> str:
-    return GUIDE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def commands() -> list[str]:
@@ -102,8 +85,10 @@ def test_variables_of_the_compose_file_are_explained() -> None:
 
 
 def test_yaml_in_the_guide_can_be_read_and_fits_the_compose_file() -> None:
-    override, scrape, alerts = (yaml.safe_load(block) for block in blocks("yaml"))
-    assert set(override["services"]) <= set(compose.read()["services"])
+    *overrides, scrape, alerts = (yaml.safe_load(block) for block in blocks("yaml"))
+    assert len(overrides) == 2
+    for override in overrides:
+        assert set(override["services"]) <= set(compose.read()["services"])
     assert scrape["scrape_configs"][0]["job_name"] == "backup"
     rules = alerts["groups"][0]["rules"]
     assert len(rules) == len({rule["alert"] for rule in rules}) >= 8
@@ -144,7 +129,7 @@ def test_messages_to_look_up_are_messages_of_this_software() -> None:
 
 
 def test_statements_of_the_guide_give_the_rights_that_it_promises(pg18: EmbeddedPostgres) -> None:
-    (rights, recovery) = blocks("sql")
+    rights, _handed_over, recovery = blocks("sql")
     with psycopg.connect(pg18.url(), autocommit=True) as connection:
         try:
             for statement in [*recovery.split(";"), *rights.split(";")]:
@@ -163,3 +148,54 @@ def test_statements_of_the_guide_give_the_rights_that_it_promises(pg18: Embedded
             for name in ("motovaultpro", "motovaultpro_backup"):
                 connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
                 connection.execute(f"DROP ROLE IF EXISTS {name}".encode())
+
+
+def test_the_guide_gives_a_database_of_the_first_superuser_to_a_role_of_its_own(
+    pg18: EmbeddedPostgres,
+) -> None:
+    statements = blocks("sql", section("Rights in PostgreSQL"))[1]
+    with psycopg.connect(pg18.url(), autocommit=True) as connection:
+        connection.execute("CREATE ROLE motovaultpro LOGIN CREATEDB CREATEROLE PASSWORD 'choose-one'")
+        connection.execute("CREATE DATABASE motovaultpro TEMPLATE template0")
+        try:
+            with psycopg.connect(pg18.url("motovaultpro"), autocommit=True) as owner:
+                for made in (
+                    "CREATE SCHEMA \"Odd name\"",
+                    "CREATE TYPE colour AS ENUM ('red')",
+                    "CREATE DOMAIN positive AS int CHECK (VALUE > 0)",
+                    "CREATE TYPE pair AS (a int, b int)",
+                    "CREATE TABLE \"Odd name\".vehicles (id serial, n int GENERATED ALWAYS AS IDENTITY, c colour)",
+                    "CREATE TABLE parts (id int) PARTITION BY RANGE (id)",
+                    "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (1) TO (10)",
+                    "CREATE SEQUENCE alone",
+                    "CREATE VIEW seen AS SELECT * FROM \"Odd name\".vehicles",
+                    "CREATE MATERIALIZED VIEW kept AS SELECT 1 AS one",
+                    "CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+                    "CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1'",
+                ):
+                    owner.execute(made.encode())
+                assert found_by_doctor(pg18.url("motovaultpro")) == "Rights in PostgreSQL, has the statements."
+                owner.execute(statements.encode())
+                left = owner.execute(
+                    "SELECT pg_describe_object(classid, objid, 0) FROM pg_shdepend WHERE refobjid = 'motovaultpro'::regrole"
+                    " AND deptype = 'o' AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                ).fetchall()
+                assert len(left) >= 14
+                others = owner.execute(
+                    "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname !~ '^pg_'"
+                    " AND nspname <> 'information_schema' AND pg_get_userbyid(relowner) <> 'motovaultpro'"
+                ).fetchall()
+                assert others == []
+            url = pg18.url("motovaultpro", "motovaultpro", "choose-one")
+            assert found_by_doctor(url) == ""
+        finally:
+            connection.execute("DROP DATABASE motovaultpro WITH (FORCE)")
+            connection.execute("DROP ROLE motovaultpro")
+
+
+def found_by_doctor(url: str) -> str:
+    """Return the end of the doctor's advice about a role that is a superuser, or nothing."""
+    environment = {"DATABASE_URL": "postgresql://m@127.0.0.1/m", "REDIS_URL": "redis://h", "SECRET_KEY": "k" * 32}
+    settings = config.read_settings(environment | {"BACKUP_SOURCE_URL": url, "BACKUP_DOCUMENTS_DIR": "/tmp"})
+    advice = [each.advice for each in source.look(settings) if "is a superuser" in each.text]
+    return advice[0].partition("guide.md, ")[2] if advice else ""

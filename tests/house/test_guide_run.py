@@ -16,8 +16,8 @@ from apiflask import APIFlask
 from app.config import derive_signing_key
 from app.demo.servers import EmbeddedPostgres
 from tests.house.fixtures import Processes
-from tests.house.test_guide import ROOT, blocks, section
 from tests.support.databases import SourceDatabase, fresh_database
+from tests.support.guide import ROOT, blocks, section
 
 pytestmark = pytest.mark.heavy
 

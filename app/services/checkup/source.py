@@ -106,10 +106,14 @@ def _restore_rights(settings: Settings, connection: Connection) -> Iterator[Find
         )
         return
     if found.superuser:
+        first = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = current_user AND oid = 10").fetchone()
         yield warning(
             AREA,
             f"The role {found.role} is a superuser: whoever gets at this software owns the server.",
-            f"Use a role of its own: see docs/operators-guide.md. ALTER ROLE {found.role} NOSUPERUSER CREATEDB CREATEROLE;",
+            # PostgreSQL refuses to take that away from the role that made the cluster.
+            "Give the database to a role of its own: docs/operators-guide.md, Rights in PostgreSQL, has the statements."
+            if first
+            else f"As another superuser: ALTER ROLE {found.role} NOSUPERUSER CREATEDB CREATEROLE;",
         )
     yield from _staging(settings, found, str(row["name"]))
     obstacles = ServerObstacles(connection, may_run_as_us=True)
