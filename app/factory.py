@@ -79,7 +79,8 @@ def _flask_config(settings: Settings) -> dict[str, object]:
         "SQLALCHEMY_DATABASE_URI": settings.sqlalchemy_url,
         "SQLALCHEMY_ENGINE_OPTIONS": {
             "pool_pre_ping": True,
-            "connect_args": {"connect_timeout": 5, "options": "-c timezone=UTC"},
+            # What a row says must still be so after a power cut, also where the server or the role waits for no commit.
+            "connect_args": {"connect_timeout": 5, "options": "-c timezone=UTC -c synchronous_commit=on"},
         },
         # A cookie with this prefix is refused by browsers unless it came over HTTPS and for this very host.
         "SESSION_COOKIE_NAME": "__Host-session" if settings.https else "session",

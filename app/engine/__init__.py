@@ -30,7 +30,7 @@ from .restoring.restore_preview import Preview, preview
 from .restoring.restore_source import RestoreRequest
 from .restoring.restore_test import RestoreTestReport, verify_by_restoring
 from .restoring.rows_diff import RowsDiff
-from .restoring.swap import Recovered, discard, recover, undo
+from .restoring.swap import Recovered, discard, recover, survey_journals, undo
 from .restoring.tables_diff import TableDiff
 from .storage import Partial, list_archives, list_partials, partial_path, remove_partials
 from .storage import publish as publish_archive
@@ -88,6 +88,7 @@ __all__ = [
     "remove_partials",
     "restore",
     "restore_from_file",
+    "survey_journals",
     "undo",
     "verify_archive",
     "verify_by_restoring",

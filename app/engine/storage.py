@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -18,6 +17,7 @@ from .errors import PublishError
 _PARTIAL = re.compile(r"\.(?P<id>[0-9a-f-]{36})\.(?P<attempt>\d+)\.partial")
 _ARCHIVE = re.compile(r"(?P<app>.+)_backup_\d{8}_\d{6}\.tar\.gz")
 _NAME_ATTEMPTS = 3600
+_CANNOT_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
@@ -80,11 +80,23 @@ def publish(partial: Path, app_name: str, moment: datetime) -> Path:
                 f"The finished archive could not be named {final.name} ({error.strerror}); check that {partial.parent} "
                 "is writable, then start the backup again."
             ) from error
-        sync_folder(partial.parent)
+        _make_name_durable(final)
         return final
     raise PublishError(
         f"Every name for an archive of {moment:%Y-%m-%d %H:%M} is taken in {partial.parent}; clear that folder."
     )
+
+
+def _make_name_durable(final: Path) -> None:
+    try:
+        sync_folder(final.parent)
+    except OSError as error:
+        # A name that a power cut may take away is no backup's.
+        final.unlink(missing_ok=True)
+        raise PublishError(
+            f"The disk of {final.parent} failed ({error.strerror}) while {final.name} was published; check that disk, then "
+            "start the backup again."
+        ) from error
 
 
 def _rename_without_replacing(source: Path, target: Path) -> None:
@@ -105,11 +117,14 @@ def _rename_without_replacing(source: Path, target: Path) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync_folder(folder: Path | int) -> None:
+    """Make the names in a folder durable: its path, or its descriptor. Raise OSError if the disk fails."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if isinstance(folder, Path) else folder
     try:
-        with contextlib.suppress(OSError):  # some network filesystems can't fsync a folder
-            os.fsync(fd)
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:  # some network filesystems can't fsync a folder
+            raise
     finally:
-        os.close(fd)
+        if isinstance(folder, Path):
+            os.close(fd)

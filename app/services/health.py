@@ -12,12 +12,12 @@ from redis.exceptions import RedisError
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import queue, settings_watch
+from app import engine, queue, settings_watch
 from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, Tick, utcnow
 from app.models.backup_settings import RESERVE_BYTES
-from app.services import notifications, schedules, ticks
+from app.services import notifications, restore_engine, schedules, ticks
 from app.services import settings as stored
 
 SCHEDULER_SILENT = timedelta(minutes=3)
@@ -55,6 +55,7 @@ def checks() -> list[Check]:
         found.append(_guarded("last_backup", _last_backup, "The history can't be read."))
         found.append(_guarded("schedules", _schedules, "The schedules can't be read."))
         found.append(_guarded("notifications", _notifications, "The outbox can't be read."))
+    found.append(_guarded("restores", _restores, "The restores' journals can't be read."))
     found.append(_guarded("disk", _disk, "BACKUP_STORAGE_DIR can't be read. Check that the folder is mounted."))
     return found
 
@@ -144,6 +145,17 @@ def _notifications() -> tuple[bool, str]:
     if reason is None:
         return True, "No message waits for its server."
     return False, f"Messages can't be delivered: {reason}"
+
+
+def _restores() -> tuple[bool, str]:
+    try:
+        problems = restore_engine.journal_problems()
+    except engine.EngineError:
+        return True, "What restores keep can't be looked at: BACKUP_SOURCE_URL does not say which database it is about."
+    if problems:
+        what = "A restore's journal" if len(problems) == 1 else f"{len(problems)} journals of restores"
+        return False, f"{what} can't be used, so what is kept by it is neither undone nor dropped. `flask doctor` says why."
+    return True, "What restores keep is in order."
 
 
 def _disk() -> tuple[bool, str]:

@@ -57,3 +57,9 @@ def request(backup: BackupHistory, path: Path, scope: str, restore_id: UUID | No
 def old_state_is_live(restore_id: UUID) -> bool:
     """Given a restore whose other state is kept, return whether the state before it is the live one now."""
     return any(journal.restore_id == restore_id and journal.wanted == "old" for journal in engine.list_journals(state_dir()))
+
+
+def journal_problems() -> list[str]:
+    """Return a sentence for each journal of a restore that can't be used. Raise EngineError if the source's URL can't be
+    read."""
+    return [settings().redact(problem) for problem in engine.survey_journals(state_dir(), target()).problems]

@@ -22,6 +22,15 @@ logger = structlog.get_logger(__name__)
 
 LOST = "The worker was lost during this restore (killed, or its machine went down). Nothing was changed. Start it again."
 LOST_FINISHED = "The worker was lost after the swap had begun; the swap was finished afterwards."
+NOT_WHOLE = (
+    "The worker and the database server were lost during the swap, and what had been restored was not whole afterwards "
+    "({}). The state before the restore is live. Start the restore again."
+)
+VOID = "The worker was lost during the swap, which could be neither finished nor undone: {} `flask doctor` says what to do."
+CHANGED_SINCE = (
+    "What is live differs from what was restored ({}). It has been in use since the swap; if that does not explain it, undo "
+    "the restore and start it again."
+)
 # A killed worker's connections end at once, but the server needs a moment to see it.
 LOCK_PATIENCE_SECONDS = 10.0
 RECOVERY = Actor.system("recovery")
@@ -62,16 +71,22 @@ def settle(lost: frozenset[UUID] = frozenset(), reason: str = LOST) -> None:
     The caller holds the source's lock exclusively, so no restore is under way. Raise EngineError or psycopg.Error if the
     server is away; then nothing is said yet.
     """
-    folder = restore_engine.state_dir()
-    for ended in engine.recover(folder, restore_engine.target()):
-        logger.error("cut restore ended", restore_id=str(ended.restore_id), outcome=ended.outcome, detail=ended.detail)
-    journals = {journal.restore_id: journal for journal in engine.list_journals(folder)}
-    for restore_id in lost:
-        _close_lost(restore_id, journals.get(restore_id), reason)
+    folder, target = restore_engine.state_dir(), restore_engine.target()
+    ended = {found.restore_id: found for found in engine.recover(folder, target)}
+    for found in ended.values():
+        logger.error("cut restore ended", restore_id=str(found.restore_id), outcome=found.outcome, detail=found.detail)
+    survey = engine.survey_journals(folder, target)
+    for problem in survey.problems:
+        logger.error("a restore's journal can't be used", reason=restore_engine.settings().redact(problem))
+    journals = {journal.restore_id: journal for journal in survey.journals}
+    # Of a swap that was finished the worker may yet say so itself, but nobody else knows what was found missing.
+    noteworthy = {found.restore_id for found in ended.values() if found.loss or found.changes or found.outcome == "void"}
+    for restore_id in lost | noteworthy:
+        _close_lost(restore_id, journals.get(restore_id), reason, ended.get(restore_id))
     for journal in journals.values():
         _follow(journal)
-    if folder.is_dir():
-        _note_missing(frozenset(journals))
+    if survey.present is not None and folder.is_dir():
+        _note_missing(survey.present)
 
 
 def expire() -> None:
@@ -108,20 +123,31 @@ def _settle_or_log(lost: frozenset[UUID]) -> None:
         logger.error("a cut restore could not be ended yet", reason=reason)
 
 
-def _close_lost(restore_id: UUID, journal: engine.Journal | None, reason: str) -> None:
-    """Given a running restore whose worker is gone and what is kept of it, close its row."""
+def _close_lost(
+    restore_id: UUID, journal: engine.Journal | None, reason: str, ended: engine.Recovered | None = None
+) -> None:
+    """Given a running restore whose worker is gone, what is kept of it and how it was ended just now, close its row."""
     row = db.session.get(Restore, restore_id, populate_existing=True)
     if row is None or row.status != "in_progress":
         return
     _close_safety_backup(row)
     if journal is not None and journal.wanted == "new":
-        warnings = [*row.warnings, LOST_FINISHED]
+        changes = [CHANGED_SINCE.format(ended.changes)] if ended is not None and ended.changes else []
+        warnings = [*row.warnings, LOST_FINISHED, *changes]
         ledger_restores.complete(row.id, row.attempt, warnings=warnings, finished_at=utcnow(), undo_until=undo_until())
     elif row.cancel_requested_at is not None:
         ledger_restores.cancel_running(row.id, row.attempt)
     else:
-        ledger_restores.fail(row.id, row.attempt, reason)
+        ledger_restores.fail(row.id, row.attempt, _reason(ended) or reason)
     logger.error("lost restore closed", restore_id=str(restore_id))
+
+
+def _reason(ended: engine.Recovered | None) -> str:
+    if ended is None or ended.outcome == "completed":
+        return ""
+    if ended.outcome == "void":
+        return VOID.format(ended.detail)
+    return NOT_WHOLE.format(ended.loss) if ended.loss else ""
 
 
 def _close_safety_backup(row: Restore) -> None:
@@ -194,11 +220,13 @@ def _expired() -> list[UUID]:
 
 
 def _swap_was_cut() -> bool:
-    """Return whether a restore is under way or was cut short; a journal that can't be read counts as that."""
+    """Return whether a restore is under way or was cut short. A journal that can't be used is reported, and does not count:
+    nothing can be done about it here, and it must not stop everything else for ever."""
     try:
-        return any(journal.step != engine.KEPT for journal in engine.list_journals(restore_engine.state_dir()))
-    except (engine.EngineError, OSError):
+        survey = engine.survey_journals(restore_engine.state_dir(), restore_engine.target())
+    except engine.EngineError:
         return True
+    return any(journal.step != engine.KEPT for journal in survey.journals)
 
 
 def _journals_there() -> bool:

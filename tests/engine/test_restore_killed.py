@@ -27,12 +27,12 @@ INSERT INTO version VALUES (1);
 SELECT lo_from_bytea(70001, 'large');
 """
 QUICK = {
-    "journal.write 3 after",
+    "journal.write 4 after",
     "staging_database.create 1 after",
-    "journal.write 5 torn",
+    "journal.write 7 torn",
     "exchange._rename 2 after",
     "swap.exchange_databases 1 after",
-    "journal.write 6 before",
+    "journal.write 8 before",
 }
 every_point = [pytest.param(point, marks=() if point in QUICK else pytest.mark.heavy) for point in POINTS]
 
@@ -88,7 +88,7 @@ def test_killed_at_a_named_point_of_a_restore(small: Pristine, live: Live, point
         assert process.returncode == -9
 
     outcome = check_whole(live, old, new, restore_id)
-    swap_wanted = point == "journal.write 5 after" or point.startswith(("exchange.", "swap.", "journal.write 6"))
+    swap_wanted = point == "journal.write 7 after" or point.startswith(("exchange.", "swap.", "journal.write 8"))
     assert outcome == ("new" if swap_wanted else "old")
     if outcome == "new":
         undo(live.state_dir, restore_id, live.source())

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-JOURNAL_WRITES = 6
-"""How often a restore of both halves writes its journal: begun, folder, database, pairs, exchanging, kept."""
+JOURNAL_WRITES = 8
+"""How often a restore of both halves writes its journal: begun, folder, its inode, database, its oid, pairs, exchanging,
+kept."""
 
 POINTS = [
     *(f"journal.write {number} {when}" for number in range(1, JOURNAL_WRITES + 1) for when in ("before", "torn", "after")),
@@ -55,7 +56,7 @@ def _instrument(point: str) -> None:
             _at(point)
         if here and when == "torn":
             rename = os.rename
-            os.rename = lambda *_: _at(point)  # type: ignore[assignment]
+            os.rename = lambda *_, **__: _at(point)  # type: ignore[assignment]
             try:
                 return original(*arguments, **named)
             finally:
@@ -73,8 +74,8 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     from app.engine import EngineError, RestoreRequest, Source, discard, restore, undo, verify_by_restoring
 
-    if order["point"]:
-        _instrument(order["point"])
+    for point in filter(None, order["point"].split(",")):
+        _instrument(point)
     target = Source(order["url"], Path(order["documents"]), "motovaultpro")
     state_dir, restore_id = Path(order["state_dir"]), UUID(order["restore_id"])
     print("begun", flush=True)
@@ -100,7 +101,8 @@ def main() -> None:
 def child(
     action: str, url: str, documents: Path, state_dir: Path, restore_id: UUID, archive: Path, key: bytes, point: str, at: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Given an order, start such a process; `at` is "die" or "wait". It is ended with the block."""
+    """Given an order, start such a process; `at` is "die" or "wait", `point` one or, to wait at, several with commas.
+    It is ended with the block."""
     order = {
         "action": action,
         "url": url,

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import stat
 import sys
 import threading
 import time
@@ -37,10 +38,25 @@ _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
 
+class Gone(RestoreError):
+    """What was to be exchanged is not there any more, so that trying again is of no use."""
+
+
 def inode(path: Path | str) -> tuple[int, int]:
-    """Given a path, return the (device, inode) that it leads to."""
-    info = os.stat(path)
+    """Given a folder's path, return its (device, inode). Raise OSError, for a link too."""
+    info = os.lstat(path)
+    if not stat.S_ISDIR(info.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     return info.st_dev, info.st_ino
+
+
+def is_folder(path: Path | str, known: tuple[int, int]) -> bool:
+    """Return whether the folder at a path is the one that was known by its (device, inode), which is never reused while it
+    exists. Devices may have other numbers after a reboot."""
+    try:
+        return inode(path)[1] == known[1]
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def live_oid(connection: Connection, name: str) -> int | None:
@@ -49,25 +65,31 @@ def live_oid(connection: Connection, name: str) -> int | None:
     return int(row["oid"]) if row else None
 
 
-def _name_of(connection: Connection, oid: int) -> str | None:
+def name_of(connection: Connection, oid: int) -> str | None:
     row = connection.execute("SELECT datname AS name FROM pg_database WHERE oid = %s", [oid]).fetchone()
     return str(row["name"]) if row else None
 
 
-def exchange_databases(connection: Connection, helper: Connection, pair: DatabasePair, wanted: str) -> float:
-    """Given two maintenance connections, make the wanted database live in one transaction; return the gap in seconds.
+def exchange_databases(connection: Connection, helper: Connection, journal: Journal, pair: DatabasePair) -> float:
+    """Given two maintenance connections, make the journal's wanted database live in one transaction; return the gap in
+    seconds.
 
     ALTER DATABASE RENAME locks the database against newcomers and then waits for its sessions to end, which `helper` brings
     about: so nobody is refused for longer than that, and a crash before COMMIT leaves all as it was. Raise RestoreError.
     """
-    incoming, outgoing = (pair.new_oid, pair.old_oid) if wanted == "new" else (pair.old_oid, pair.new_oid)
+    incoming, outgoing = (pair.new_oid, pair.old_oid) if journal.wanted == "new" else (pair.old_oid, pair.new_oid)
     if live_oid(connection, pair.live_name) == incoming:
         return 0.0
     problem: psycopg.Error | None = None
     for _ in range(EXCHANGE_ATTEMPTS):
-        incoming_name = _name_of(connection, incoming)
-        if incoming_name is None or _name_of(connection, outgoing) != pair.live_name:
-            raise RestoreError(f"The databases of this restore are not there any more; {pair.live_name} was not touched.")
+        incoming_name = name_of(connection, incoming)
+        if incoming_name is None or name_of(connection, outgoing) != pair.live_name:
+            raise Gone(f"The databases of this restore are not there any more; {pair.live_name} was not touched.")
+        if incoming_name not in (pair.other_name, journal.staging_database):
+            raise RestoreError(
+                f"The database that this restore keeps is named {incoming_name} now; nothing was exchanged. Rename it to "
+                f"{pair.other_name} to exchange it."
+            )
         _check_sessions(connection, outgoing)
         began = time.monotonic()
         try:
@@ -137,14 +159,12 @@ def exchange_folders(pair: FolderPair, wanted: str) -> None:
     live, other = Path(pair.live), Path(pair.other)
     if pair.by_children:
         raise RestoreError(f"{live} is a mount point; mount its parent folder instead, so that it can be exchanged.")
-    with contextlib.suppress(FileNotFoundError):
-        if inode(live) == incoming:
-            return
     try:
-        if inode(other) != incoming:
-            raise RestoreError(f"The folder {other} is not the one that this restore made; {live} was not touched.")
-        _rename_exchange(other, live)
-        sync_folder(live.parent)
+        if not is_folder(live, incoming):
+            if not is_folder(other, incoming):
+                raise Gone(f"The folder {other} is not the one that this restore made; {live} was not touched.")
+            _rename_exchange(other, live)
+        sync_folder(live.parent)  # also where another process has exchanged them, and was killed before it did this
     except OSError as error:
         raise RestoreError(f"The documents folder {live} could not be exchanged: {error.strerror}.") from error
 
@@ -172,7 +192,7 @@ def mend_three_step_exchange(pair: FolderPair) -> None:
     """Finish an exchange in three steps that a crash has cut: nothing may be left aside."""
     live, other = Path(pair.live), Path(pair.other)
     aside = live.with_name(f"{other.name}.aside")
-    if aside.exists():
+    if is_folder(aside, pair.new_inode) or is_folder(aside, pair.old_inode):
         if not live.exists():
             os.rename(aside, live)
         elif not other.exists():
@@ -189,5 +209,5 @@ def is_live(connection: Connection | None, journal: Journal, wanted: str) -> boo
             return False
     if journal.folder is not None:
         incoming = journal.folder.new_inode if wanted == "new" else journal.folder.old_inode
-        return Path(journal.folder.live).exists() and inode(journal.folder.live) == incoming
+        return is_folder(journal.folder.live, incoming)
     return True

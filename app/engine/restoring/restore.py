@@ -129,7 +129,7 @@ def _replace_in_place(run: RestoreRun, before_swap: Callable[[], None] | None) -
     def before_commit(connection: Connection) -> None:
         if before_swap is not None:
             before_swap()
-        run.journal = commit_point(connection, run.journal, run.request.state_dir)
+        run.journal = commit_point(connection, run.journal, run.request.state_dir, run.url)
 
     try:
         gap = restore_in_place(run.origin, run.url, run.request, run.meter, run.rows, run.warnings, before_commit)

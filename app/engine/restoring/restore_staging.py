@@ -16,18 +16,22 @@ from ..archive.foreign_archive import ForeignArchive, drain
 from ..database.postgres import connect
 from ..errors import RestoreError
 from ..files.documents import Document, shown
+from ..storage import sync_folder
 from . import staging_database
+from .contents import FolderContents, flush_wal, looking_at, record_database
 from .database_settings import apply_settings
-from .exchange import inode
+from .exchange import inode, live_oid
 from .journal import DatabasePair, FolderPair
 from .load_foreign import DumpLoader, count_rows
 from .load_ours import ArchiveLoader
 from .load_role import LoadRole, load_role
+from .places import places
 from .restore_check import check_dump
 from .restore_preview import limits_for
 from .restore_run import RestoreRun
 from .sql_loader import CANCEL_SECONDS, Connection
-from .staging_database import maintenance, with_database
+from .staging_database import maintenance
+from .staging_database import with_database as url_of
 from .staging_documents import DocumentsStager, StagingFolder, Trust
 
 WAIT_SECONDS = 0.1
@@ -37,10 +41,10 @@ def stage(run: RestoreRun, with_database: bool) -> None:
     """Build the staging database and folder, checked and counted."""
     request = run.request
     if request.with_documents:
-        live = request.target.documents_dir.resolve()
-        path = live.parent / f".{live.name}_restore_{request.restore_id.hex[:12]}"
+        path = places(request.target, request.restore_id).other_folder
         run.note(staging_folder=str(path))
         run.folder = StagingFolder(path, Trust.SIGNED if run.origin.signed else Trust.FOREIGN)
+        run.note(staging_inode=run.folder.identity)
     if run.origin.uses_index(request.trusted):
         assert run.origin.reader is not None
         with _documents_beside(run, run.origin.reader) as documents_done:
@@ -90,8 +94,7 @@ def _documents_beside(run: RestoreRun, reader: ArchiveReader) -> Iterator[Callab
 def _staging_database(run: RestoreRun) -> Iterator[LoadRole]:
     """Create the staging database, yield how to connect to it, and afterwards hand it to its owner."""
     request = run.request
-    live = str(run.previewer.facts["name"])
-    name = staging_database.derived_name(live, "restore", request.restore_id)
+    name = places(request.target, request.restore_id).staging_name
     ours = run.origin.may_run_as_us(request.trusted)
     reader = run.origin.reader
     facts = reader.manifest.database.facts if reader is not None and ours else run.previewer.facts
@@ -100,22 +103,25 @@ def _staging_database(run: RestoreRun) -> Iterator[LoadRole]:
     with maintenance(run.url, request.restore_id) as connection:
         owner = _owner(run, connection, facts)
         run.warnings += staging_database.create(connection, name, facts, owner, run.previewer.facts)
+        run.note(staging_oid=live_oid(connection, name))
         if run.origin.uses_index(request.trusted):
             with load_role(connection, run.url, name, owner, request.restore_id) as role:
                 yield role
             run.warnings += role.warnings
         else:
-            url = with_database(run.url, name)
+            url = url_of(run.url, name)
             if not ours:
                 run.sandbox = staging_database.create_sandbox(connection, request.restore_id)
                 _open_to_sandbox(run, connection, url, name)
-                url = with_database(run.url, name, run.sandbox.role, run.sandbox.password)
+                url = url_of(run.url, name, run.sandbox.role, run.sandbox.password)
             yield LoadRole(lambda: connect(url, f"restore {request.restore_id}"), None, [])
             if run.sandbox is not None:
-                _take_from_sandbox(run, connection, with_database(run.url, name), name)
+                _take_from_sandbox(run, connection, url_of(run.url, name), name)
         run.warnings += apply_settings(connection, name, facts)
-        with connect(with_database(run.url, name), f"restore {request.restore_id}") as inside:
+        with connect(url_of(run.url, name), f"restore {request.restore_id}") as inside:
             run.warnings += staging_database.disable_subscriptions(inside, name)
+        # A crash of the server in between, which may have lost commits of the load, has ended this connection.
+        flush_wal(connection)
 
 
 def _owner(run: RestoreRun, connection: Connection, facts: dict[str, Any]) -> str:
@@ -208,23 +214,25 @@ def _walk_foreign(run: RestoreRun, loader: DumpLoader | None) -> None:
 
 
 def _note_pairs(run: RestoreRun, with_database: bool) -> None:
-    """Write down which databases and folders are to be exchanged; known by oid and inode, they can't be mistaken."""
+    """Write down which databases and folders are to be exchanged; known by oid and inode, they can't be mistaken. And what
+    the new ones hold, for whoever has to finish the exchange after a crash."""
     request, pair, folders = run.request, None, None
+    contents, files = None, None
+    where = places(request.target, request.restore_id)
     if with_database:
-        live = str(run.previewer.facts["name"])
-        staging = str(run.journal.staging_database)
+        live, staging = where.live_name, where.staging_name
         with maintenance(run.url, request.restore_id) as connection:
-            oids = {
-                row["name"]: int(row["oid"])
-                for row in connection.execute(
-                    "SELECT datname AS name, oid::bigint AS oid FROM pg_database WHERE datname = ANY(%s)", [[live, staging]]
-                )
-            }
-        pair = DatabasePair(
-            live, staging_database.derived_name(live, "before", request.restore_id), oids[staging], oids[live]
-        )
+            old_oid, new_oid = live_oid(connection, live), live_oid(connection, staging)
+        if old_oid is None or new_oid is None:
+            raise RestoreError(f"The database {staging if old_oid else live} is not there any more; nothing was changed.")
+        pair = DatabasePair(live, where.kept_name, new_oid, old_oid)
+        with looking_at(url_of(run.url, staging), request.restore_id) as inside:
+            contents = record_database(inside, run.rows)
     if run.folder is not None:
-        live_folder = request.target.documents_dir.resolve()
-        live_folder.mkdir(mode=0o700, exist_ok=True)
-        folders = FolderPair(str(live_folder), str(run.folder.path), run.folder.identity, inode(live_folder))
-    run.note(database=pair, folder=folders)
+        if not where.live_folder.exists():
+            where.live_folder.mkdir(mode=0o700)
+            sync_folder(where.live_folder.parent)
+        identity = run.folder.identity
+        folders = FolderPair(str(where.live_folder), str(run.folder.path), identity, inode(where.live_folder))
+        files = FolderContents(run.folder.files, run.folder.bytes)
+    run.note(database=pair, folder=folders, database_contents=contents, folder_contents=files)

@@ -79,6 +79,7 @@ class StagingFolder:
         self._folders: list[Document] = []
         self._links: list[Document] = []
         self.files = 0
+        self.bytes = 0
         self.warnings = Warnings()
         self._modes_cut = 0
         self._as_root = os.geteuid() == 0
@@ -152,6 +153,7 @@ class StagingFolder:
             raise RestoreError(f"The document {shown(entry.path)} is damaged in the archive.")
         with self._lock:
             self.files += 1
+            self.bytes += written
 
     def finish(self) -> None:
         """Make the links, give the folders their modes and times, and wait until all is on the disk."""

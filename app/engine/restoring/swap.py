@@ -3,36 +3,60 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import psycopg
 
 from ..database.postgres import connect, one_line
-from ..errors import EngineError, RestoreError
+from ..errors import EngineError, RestoreError, SourceError
 from ..preflight import Source
 from ..progress import Meter, Progress
 from . import journal as journals
 from . import staging_database
-from .exchange import exchange_databases, exchange_folders, is_live, mend_three_step_exchange
-from .journal import DatabasePair, Journal
+from .contents import database_losses, flush_wal, folder_losses, looking_at
+from .exchange import (
+    Gone,
+    exchange_databases,
+    exchange_folders,
+    inode,
+    is_folder,
+    is_live,
+    live_oid,
+    mend_three_step_exchange,
+    name_of,
+)
+from .journal import Journal
+from .places import foreign
 from .remove_tree import remove_tree
-from .sql_loader import Connection
-from .staging_database import maintenance
+from .sql_loader import CANCEL_SECONDS, Connection
+from .staging_database import maintenance, with_database
 
 SESSIONS_END_SECONDS = 10.0
+_WAS_USED = """
+SELECT coalesce((SELECT (to_jsonb(s) ->> 'sessions')::bigint > 0 FROM pg_stat_database s WHERE datid = %(oid)s), true)
+    OR EXISTS (SELECT FROM pg_stat_activity WHERE datid = %(oid)s AND backend_type = 'client backend') AS used
+"""
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What was found of a restore whose worker was lost, and how it ended: "completed" or "undone"."""
+    """What was found of a restore whose worker was lost, and how it ended: "completed", "undone" or "void".
+
+    `loss`: what the new state lacked, so that it was undone. `changes`: how the new state, in use meanwhile, differs from
+    what was restored.
+    """
 
     restore_id: UUID
     outcome: str
     detail: str
+    loss: str = ""
+    changes: str = ""
 
 
 @contextlib.contextmanager
@@ -50,6 +74,7 @@ def swap_in(journal: Journal, state_dir: Path, url: str, meter: Meter | None) ->
 
     Raise RestoreError if the new state does not answer: the old one is live again then.
     """
+    _flush(journal, url, meter)
     journal = journals.write(state_dir, journal, step=journals.EXCHANGING, wanted="new")
     try:
         gap = exchange(journal, url)
@@ -66,8 +91,30 @@ def swap_in(journal: Journal, state_dir: Path, url: str, meter: Meter | None) ->
         raise
     # The new state is live and well; a journal that can't be written now is finished by `recover`.
     with contextlib.suppress(RestoreError):
-        journals.write(state_dir, journal, step=journals.KEPT)
+        _keep(journal, state_dir)
     return gap
+
+
+def _flush(journal: Journal, url: str, meter: Meter | None) -> None:
+    """Have the server write all that was loaded to its disk: from now on a crash may make it live. The documents are on
+    theirs since they were staged."""
+    if journal.database is None:
+        return
+    try:
+        with maintenance(url, journal.restore_id) as connection:
+            if meter is None:
+                flush_wal(connection)
+            else:
+                cancel = partial(connection.cancel_safe, timeout=CANCEL_SECONDS)
+                meter.during(partial(flush_wal, connection), cancel)
+    except (SourceError, psycopg.Error) as error:
+        raise RestoreError(
+            f"The database server failed before the swap, so nothing was changed: {one_line(error)}"
+        ) from error
+
+
+def _keep(journal: Journal, state_dir: Path) -> Journal:
+    return journals.write(state_dir, journal, step=journals.KEPT, database_contents=None, folder_contents=None)
 
 
 def _exchange_back(journal: Journal, state_dir: Path, url: str, reason: BaseException) -> None:
@@ -87,7 +134,7 @@ def exchange(journal: Journal, url: str) -> float:
         if journal.database is not None:
             assert connection is not None
             assert helper is not None
-            gap = exchange_databases(connection, helper, journal.database, journal.wanted)
+            gap = exchange_databases(connection, helper, journal, journal.database)
         if journal.folder is not None:
             mend_three_step_exchange(journal.folder)
             exchange_folders(journal.folder, journal.wanted)
@@ -120,7 +167,7 @@ def undo(state_dir: Path, restore_id: UUID, target: Source, progress: Progress |
 
     Raise RestoreError if there is nothing to exchange, or if it fails; the live state is then what it was.
     """
-    journal = _kept(state_dir, restore_id)
+    journal = _kept(state_dir, restore_id, target)
     meter = Meter(progress)
     meter.phase("swap")
     _check_nothing_came_since(journal, target.database_url)
@@ -133,9 +180,9 @@ def undo(state_dir: Path, restore_id: UUID, target: Source, progress: Progress |
     except EngineError as error:
         journal = journals.write(state_dir, journal, wanted=before)
         exchange(journal, target.database_url)
-        journals.write(state_dir, journal, step=journals.KEPT)
+        _keep(journal, state_dir)
         raise RestoreError(f"{error} Nothing was exchanged.") from error
-    journals.write(state_dir, journal, step=journals.KEPT)
+    _keep(journal, state_dir)
 
 
 def _check_nothing_came_since(journal: Journal, url: str) -> None:
@@ -147,38 +194,48 @@ def _check_nothing_came_since(journal: Journal, url: str) -> None:
             )
 
 
-def _kept(state_dir: Path, restore_id: UUID) -> Journal:
+def _kept(state_dir: Path, restore_id: UUID, target: Source) -> Journal:
     path = state_dir / f"{restore_id}.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         raise RestoreError("The state before this restore is no longer kept; restore its safety backup instead.")
     journal = journals.read(path)
     if journal.step != journals.KEPT:
         raise RestoreError("This restore is not finished; wait until it is.")
+    if problem := foreign(journal, target):
+        raise RestoreError(problem)
     return journal
 
 
 def discard(state_dir: Path, restore_id: UUID, target: Source) -> None:
     """Given a restore, drop the state that it keeps for an undo. Does nothing if none is kept."""
-    if (state_dir / f"{restore_id}.json").exists():
-        _drop_other(_kept(state_dir, restore_id), state_dir, target.database_url)
+    if os.path.lexists(state_dir / f"{restore_id}.json"):
+        _drop_other(_kept(state_dir, restore_id, target), state_dir, target.database_url)
 
 
 def _drop_other(journal: Journal, state_dir: Path, url: str) -> None:
     """Drop the database and the folder that are not live, and the journal."""
-    pair = journal.database
-    if pair is not None:
+    if journal.database is not None:
+        oids = journal.database.new_oid, journal.database.old_oid
         with maintenance(url, journal.restore_id) as connection:
-            _drop_database(connection, pair, pair.old_oid if journal.wanted == "new" else pair.new_oid)
+            _drop_database(connection, journal, oids[journal.wanted == "new"])
     if journal.folder is not None:
-        remove_tree(Path(journal.folder.other))
+        inodes = journal.folder.new_inode, journal.folder.old_inode
+        _remove_folder(Path(journal.folder.other), inodes[journal.wanted == "new"])
     journals.remove(state_dir, journal)
 
 
-def _drop_database(connection: Connection, pair: DatabasePair, oid: int) -> None:
-    """Drop one of the two, whatever its name is by now, unless it is the live one."""
-    for row in connection.execute("SELECT datname AS name FROM pg_database WHERE oid = %s", [oid]).fetchall():
-        if row["name"] != pair.live_name:
-            staging_database.drop(connection, row["name"], oid)
+def _drop_database(connection: Connection, journal: Journal, oid: int) -> None:
+    """Drop a database of this restore: the one with this oid, if it still bears a name that this restore gave it."""
+    names = [journal.staging_database, journal.database.other_name if journal.database is not None else None]
+    name = name_of(connection, oid)
+    if name is not None and name in names:
+        staging_database.drop(connection, name, oid)
+
+
+def _remove_folder(path: Path, known: tuple[int, int]) -> None:
+    """Remove the folder at a path if it is the one that was known by its (device, inode)."""
+    if is_folder(path, known):
+        remove_tree(path, inode(path))
 
 
 def clear_staging(journal: Journal, state_dir: Path, url: str) -> None:
@@ -186,15 +243,30 @@ def clear_staging(journal: Journal, state_dir: Path, url: str) -> None:
     if journal.staging_database is not None or journal.sandbox:
         with maintenance(url, journal.restore_id) as connection:
             end_sessions(connection, journal.restore_id)
-            if journal.database is not None:
-                _drop_database(connection, journal.database, journal.database.new_oid)
+            if journal.staging_oid is not None:
+                _drop_database(connection, journal, journal.staging_oid)
             elif journal.staging_database is not None:
-                staging_database.drop(connection, journal.staging_database)
+                _drop_empty(connection, url, journal.staging_database)
             if journal.sandbox:
                 staging_database.drop_sandbox(connection, journal.restore_id)
     if journal.staging_folder is not None:
-        remove_tree(Path(journal.staging_folder))
+        if journal.staging_inode is not None:
+            _remove_folder(Path(journal.staging_folder), journal.staging_inode)
+        else:
+            with contextlib.suppress(OSError):  # made a moment before the journal could say which one it is
+                os.rmdir(journal.staging_folder)
     journals.remove(state_dir, journal)
+
+
+def _drop_empty(connection: Connection, url: str, name: str) -> None:
+    """Drop a database whose oid the journal could not say any more: nothing has been put into it since it was created."""
+    oid = live_oid(connection, name)
+    if oid is None:
+        return
+    with connect(with_database(url, name), "restore clean-up") as inside:
+        row = inside.execute("SELECT EXISTS (SELECT FROM pg_class WHERE oid >= 16384) AS filled").fetchone()
+    if row is not None and not row["filled"]:
+        staging_database.drop(connection, name, oid)
 
 
 def end_sessions(connection: Connection, restore_id: UUID) -> None:
@@ -211,10 +283,16 @@ def end_sessions(connection: Connection, restore_id: UUID) -> None:
         time.sleep(0.05)
 
 
-def commit_point(connection: Connection, journal: Journal, state_dir: Path) -> Journal:
-    """Given the transaction of a restore in place, about to be committed, let the folder follow it whatever happens."""
+def commit_point(connection: Connection, journal: Journal, state_dir: Path, url: str) -> Journal:
+    """Given the transaction of a restore in place, about to be committed, let the folder follow it whatever happens.
+
+    What the transaction has written so far must be in the WAL on the disk before the journal names it: a server that forgot
+    it in a crash would give its id to another transaction, whose commit would be taken for that of the restore.
+    """
     row = connection.execute("SELECT pg_current_xact_id()::text AS id").fetchone()
     assert row is not None
+    with maintenance(url, journal.restore_id) as other:
+        flush_wal(other)
     journal = journals.write(state_dir, journal, step=journals.EXCHANGING, transaction=row["id"])
     if journal.folder is not None:
         exchange_folders(journal.folder, "new")
@@ -233,7 +311,8 @@ def settle(journal: Journal, state_dir: Path, url: str) -> str:
     if journal.folder is not None:
         mend_three_step_exchange(journal.folder)
         exchange_folders(journal.folder, wanted)
-        remove_tree(Path(journal.folder.other))
+        inodes = journal.folder.new_inode, journal.folder.old_inode
+        _remove_folder(Path(journal.folder.other), inodes[wanted == "new"])
     journals.remove(state_dir, journal)
     return wanted
 
@@ -246,7 +325,7 @@ def _committed(connection: Connection, transaction: str) -> bool:
         except psycopg.errors.InvalidParameterValue:
             return False  # "in the future": the server crashed before it wrote anything of it
         if row is None or row["status"] is None:
-            break
+            raise Gone("The server does not know any more how the restore's transaction ended.")
         if row["status"] != "in progress":
             return bool(row["status"] == "committed")
         time.sleep(0.05)
@@ -256,22 +335,47 @@ def _committed(connection: Connection, transaction: str) -> bool:
 def recover(state_dir: Path, target: Source, alive: frozenset[UUID] = frozenset()) -> list[Recovered]:
     """Given the journals, end every restore whose worker is lost (all but those in `alive`) and return how.
 
-    What was staged only is dropped. A half-done exchange is finished as it was wanted. Raise RestoreError for the first
+    What was staged only is dropped. A half-done exchange is finished as it was wanted, or undone where the new state turns
+    out not to be whole. Journals that can't be used are left to `survey_journals`. Raise RestoreError for the first restore
     that could not be ended, when all others are.
     """
     recovered: list[Recovered] = []
-    problem: EngineError | psycopg.Error | None = None
+    problem: EngineError | psycopg.Error | OSError | None = None
     journals.remove_torn(state_dir, alive)
-    for journal in journals.all_in(state_dir):
+    for journal in survey_journals(state_dir, target).journals:
         if journal.restore_id in alive or journal.step == journals.KEPT:
             continue
         try:
             recovered.append(_recover(journal, state_dir, target.database_url))
-        except (EngineError, psycopg.Error) as error:
+        except Gone as error:
+            journals.write(state_dir, journal, step=journals.VOID)
+            recovered.append(Recovered(journal.restore_id, "void", str(error)))
+        except (EngineError, psycopg.Error, OSError) as error:
             problem = problem or error
     if problem is not None:
         raise RestoreError(f"A restore whose worker was lost could not be ended: {one_line(problem)}") from problem
     return recovered
+
+
+def survey_journals(state_dir: Path, target: Source) -> journals.Found:
+    """Read all journals. Those that are about another target are problems, as those are that can't be read.
+
+    Raise SourceError if the target's URL doesn't name its database and the server is away.
+    """
+    found = journals.look(state_dir)
+    problems = [foreign(journal, target) or _void(journal, state_dir) for journal in found.journals]
+    usable = [journal for journal, problem in zip(found.journals, problems, strict=True) if not problem]
+    return replace(found, journals=usable, problems=found.problems + list(filter(None, problems)))
+
+
+def _void(journal: Journal, state_dir: Path) -> str:
+    if journal.step != journals.VOID:
+        return ""
+    return (
+        f"The restore {journal.restore_id} was cut short in its swap, and the database or the folder that its journal names "
+        "is not there any more, so it could be neither finished nor undone. Make sure that database and documents belong "
+        f"together, restore both if not, and then remove {journal.path(state_dir)}."
+    )
 
 
 def _recover(journal: Journal, state_dir: Path, url: str) -> Recovered:
@@ -287,12 +391,58 @@ def _recover(journal: Journal, state_dir: Path, url: str) -> Recovered:
     if journal.database is not None:
         with maintenance(url, journal.restore_id) as connection:
             end_sessions(connection, journal.restore_id)
+    losses, changes = _compare(journal, url) if journal.wanted == "new" else ([], [])
+    if losses:
+        journal = journals.write(state_dir, journal, wanted="old", abandoned=True)
     exchange(journal, url)
     with _connections(url, journal) as (connection, _):
         if not is_live(connection, journal, journal.wanted):
             raise RestoreError("A half-done swap could not be finished; see the operator's guide.")
     if journal.abandoned:
         clear_staging(journals.write(state_dir, journal, step=journals.STAGING), state_dir, url)
-        return Recovered(journal.restore_id, "undone", back)
-    journals.write(state_dir, journal, step=journals.KEPT)
-    return Recovered(journal.restore_id, "completed" if journal.wanted == "new" else "undone", finished)
+        return Recovered(journal.restore_id, "undone", back, loss=", ".join(losses))
+    _keep(journal, state_dir)
+    outcome = "completed" if journal.wanted == "new" else "undone"
+    return Recovered(journal.restore_id, outcome, finished, changes=", ".join(changes))
+
+
+def _compare(journal: Journal, url: str) -> tuple[list[str], list[str]]:
+    """Compare the new state with what was recorded of it; return as phrases what it lacks, and how it was changed by those
+    who have used it since it is live. Raise EngineError if the server is away."""
+    losses, changes = _compare_databases(journal, url)
+    pair, contents = journal.folder, journal.folder_contents
+    if pair is not None and contents is not None:
+        mend_three_step_exchange(pair)
+        if is_folder(pair.live, pair.new_inode):
+            changes += folder_losses(Path(pair.live), contents)
+        elif is_folder(pair.other, pair.new_inode):
+            losses += folder_losses(Path(pair.other), contents)
+        else:
+            losses.append("the folder of its documents is gone")
+    return losses, changes
+
+
+def _compare_databases(journal: Journal, url: str) -> tuple[list[str], list[str]]:
+    pair, contents = journal.database, journal.database_contents
+    if pair is None or contents is None:
+        return [], []
+    with maintenance(url, journal.restore_id) as connection:
+        name = name_of(connection, pair.new_oid)
+        is_exchanged = name == pair.live_name
+        is_used = is_exchanged and _was_used(connection, pair.new_oid)
+    if name is None:
+        return ["its database is gone"], []
+    try:
+        with looking_at(with_database(url, name), journal.restore_id) as inside:
+            found = database_losses(inside, contents, rows=not is_used, unlogged=not is_exchanged)
+    except (EngineError, psycopg.Error) as error:
+        if is_exchanged:
+            raise
+        found = [f"its database can't be read: {one_line(error)}"]
+    return ([], found) if is_used else (found, [])
+
+
+def _was_used(connection: Connection, oid: int) -> bool:
+    """Return whether anybody has been in a database since the server's last crash, which resets these statistics."""
+    row = connection.execute(_WAS_USED, {"oid": oid}).fetchone()
+    return row is None or bool(row["used"])

@@ -19,6 +19,7 @@ from app.engine.errors import SourceError
 from app.engine.preflight import Source, check_documents, check_nesting, check_storage
 from app.extensions import db
 from app.models import BackupHistory
+from app.services import restore_engine
 from app.services.checkup.findings import Finding, fine, problem, warning
 from app.services.health import next_backup_bytes
 
@@ -32,6 +33,8 @@ def look(settings: Settings) -> Iterator[Finding]:
     yield from _documents(settings.documents_dir)
     yield from _storage(settings)
     yield from _signatures(settings)
+    for text in restore_engine.journal_problems():
+        yield problem(STORAGE, text, "Until then the state that this restore keeps is neither undone nor dropped.")
 
 
 def _refused(check: Callable[[], None]) -> str | None:
