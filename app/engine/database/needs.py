@@ -364,6 +364,12 @@ def special_objects(facts: Mapping[str, Any]) -> set[tuple[str, str]]:
     return {(kind, name) for kind, name in found if kind not in DISPENSABLE}
 
 
+def relations(facts: Mapping[str, Any]) -> int | None:
+    """Return how many tables, indexes, sequences and views a backup holds, if it says so."""
+    found = _needs_of(facts).get("relations")
+    return found if isinstance(found, int) else None
+
+
 def label_providers(facts: Mapping[str, Any]) -> list[str]:
     """Return whose security labels a backup holds."""
     return list(_needs_of(facts).get("label_providers") or ())

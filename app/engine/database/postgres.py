@@ -214,6 +214,11 @@ def snapshot(connection: Connection, tick: Callable[[], None] = lambda: None) ->
                 ) from error
         except psycopg.errors.UndefinedTable:
             attempts -= 1
+        except psycopg.errors.OutOfMemory as error:
+            raise DumpError(
+                f"The server can't lock all {len(known)} tables at once ({one_line(error)}): set max_locks_per_transaction "
+                "to at least twice its value and restart the server."
+            ) from error
         except psycopg.errors.InsufficientPrivilege as error:
             raise SourceError(_SETTING, f"{one_line(error)}; grant the role SELECT on it (pg_read_all_data does)") from error
         finally:

@@ -91,7 +91,7 @@ def load_role(connection: Connection, url: str, name: str, owner: str, run_id: U
         else:
             yield LoadRole(lambda: connect(sandbox_url, application), as_us, [])
             with as_us() as inside:
-                inside.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(role, sql.Identifier(owner)))
+                staging_database.give_all(inside, sandbox.role, owner)
                 inside.execute(sql.SQL("DROP OWNED BY {}").format(role))
         staging_database.drop_sandbox(connection, run_id)
     except BaseException:

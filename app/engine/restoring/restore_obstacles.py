@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, LiteralString
 
-from ..database.needs import Verdict, judge, label_providers, objects_in_the_way, some
+from ..database.lock_table import RELATIONS_OF_A_TABLE, capacity, locks_to_replace
+from ..database.needs import Verdict, judge, label_providers, objects_in_the_way, relations, some
 from ..database.postgres import server_facts
 from .sql_loader import Connection, closed_tablespace, lacks_tablespace
 from .staging_database import Rights, rights, subscriptions
@@ -80,6 +81,7 @@ class ServerObstacles:
                 )
         if self.strategy == "in_place" and self._may_run_as_us:
             self._look_inside(backup_facts or {})
+            self._look_at_locks(backup_facts or {}, len(rows or ()))
         if self.strategy == "swap":
             self._look_at_sessions()
         self._look_at_replication()
@@ -249,6 +251,20 @@ class ServerObstacles:
                 f"Inside the live database only what the role {self.rights.role} owns can be replaced, not {some(others)}: "
                 f"ALTER … OWNER TO {self.rights.role} first, or use a superuser in BACKUP_SOURCE_URL for this restore."
             )
+
+    def _look_at_locks(self, facts: dict[str, Any], tables: int) -> None:
+        """Find out whether the server can hold the locks of one transaction over everything."""
+        known = relations(facts)
+        least, most = locks_to_replace(self._connection, tables * RELATIONS_OF_A_TABLE if known is None else known)
+        server = capacity(self._connection)
+        if most <= server.locks:
+            return
+        text = (
+            f"Inside the live database the restore needs up to {most} locks at once, and this server can hold "
+            f"{server.locks}: set max_locks_per_transaction to {server.setting_for(most)} and restart it, or ALTER ROLE "
+            f"{self.rights.role} CREATEDB, so that the restore can run beside the live database."
+        )
+        (self.blockers if least > server.locks else self.warnings).append(text)
 
     def _look_at_roles(self, facts: dict[str, Any]) -> None:
         names = [role["name"] for role in facts["roles"]]

@@ -144,9 +144,9 @@ def _open_to_sandbox(run: RestoreRun, connection: Connection, url: str, name: st
 def _take_from_sandbox(run: RestoreRun, connection: Connection, url: str, name: str) -> None:
     """Hand what the sandbox role made to the live database's owner, who is no superuser, and drop the role."""
     assert run.sandbox is not None
-    role, owner = sql.Identifier(run.sandbox.role), sql.Identifier(str(run.previewer.facts["owner"]))
+    role, owner = sql.Identifier(run.sandbox.role), str(run.previewer.facts["owner"])
     with connect(url, f"restore {run.request.restore_id}") as inside:
-        inside.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(role, owner))
+        staging_database.give_all(inside, run.sandbox.role, owner)
         inside.execute(sql.SQL("DROP OWNED BY {}").format(role))
         inside.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM {}").format(role))
     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(sql.Identifier(name), role))

@@ -224,6 +224,32 @@ def disable_subscriptions(connection: Connection, name: str) -> list[str]:
     return warnings
 
 
+_RELATIONS_OF: LiteralString = """
+SELECT pg_catalog.convert_to(pg_catalog.format('ALTER TABLE %%s OWNER TO %%I', c.oid::pg_catalog.regclass, %s::text),
+                             pg_catalog.pg_client_encoding()) AS statement
+FROM pg_catalog.pg_class c
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND pg_catalog.pg_get_userbyid(c.relowner) = %s
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                  AND d.objid = c.oid AND d.deptype IN ('a', 'i') AND c.relkind = 'S')
+ORDER BY c.oid
+"""
+REASSIGNED_AT_ONCE = 20
+
+
+def give_all(connection: Connection, role: str, owner: str) -> None:
+    """Given an autocommit connection to a staging database, give all that a role owns there to another one.
+
+    REASSIGN OWNED holds a lock on every table, index and sequence until its end: more than the server can hold if there are
+    thousands. So those go in batches before it, which nobody sees in a database that nobody uses.
+    """
+    statements = [row["statement"] for row in connection.execute(_RELATIONS_OF, [owner, role]).fetchall()]
+    for start in range(0, len(statements), REASSIGNED_AT_ONCE):
+        with connection.transaction():
+            for statement in statements[start : start + REASSIGNED_AT_ONCE]:
+                connection.execute(statement, prepare=False)
+    connection.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(sql.Identifier(role), sql.Identifier(owner)))
+
+
 @dataclass(frozen=True)
 class Sandbox:
     """A throwaway role that may do nothing but own the staging database."""
