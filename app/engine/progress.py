@@ -30,6 +30,8 @@ class Meter:
         self._done = 0
         self._total: int | None = None
         self._worker: ThreadPoolExecutor | None = None
+        self.watch: Callable[[], None] | None = None
+        """Called with each report; what it raises ends the run."""
         self._last_report = self._last_move = time.monotonic()
 
     def phase(self, name: str, total: int | None = None) -> None:
@@ -82,6 +84,8 @@ class Meter:
 
     def _tell(self) -> None:
         self._last_report = time.monotonic()
+        if self.watch is not None:
+            self.watch()
         if self._report is not None:
             total = None if self._total is None else max(self._total, self._done)
             self._report(self._phase, self._done, total)

@@ -62,7 +62,7 @@ def test_few_locks_are_enough_beside_the_live_database(live: Live, tmp_path: Pat
     plain = plain_tar(tmp_path / "plain.tar.gz", dumped(live.server.bin_dir, live.url), live.documents)
     before = live.state().dump
     few_locks(live)
-    with pytest.raises(DumpError, match=f"can't lock all {TABLES} tables at once .* max_locks_per_transaction"):
+    with pytest.raises(DumpError, match=r"can't lock all tables at once .* max_locks_per_transaction"):
         backup(live.url, live.documents, storage_dir)
     for of, url in ((plain, live.url), (archive, live.admin_url)):
         restore(live.request(of, url, scope="database"))

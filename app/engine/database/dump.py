@@ -89,6 +89,11 @@ def check_end(child: Child) -> list[str]:
         advice = ""
         if "LOCK TABLE" in messages and "timeout" in messages:
             advice = " (an ALTER, TRUNCATE or DROP is waiting for a table; end it and start the backup again)"
+        if "max_locks_per_transaction" in messages:
+            raise DumpError(
+                "The server can't lock all tables at once (out of shared memory): set max_locks_per_transaction to at least "
+                "twice its value and restart the server."
+            )
         raise DumpError(f"pg_dump {ended}: {' '.join(messages.split()) or 'it gave no reason'}{advice}")
     return [f"pg_dump: {line}" for line in messages.splitlines() if line.strip()]
 

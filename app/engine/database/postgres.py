@@ -216,7 +216,7 @@ def snapshot(connection: Connection, tick: Callable[[], None] = lambda: None) ->
             attempts -= 1
         except psycopg.errors.OutOfMemory as error:
             raise DumpError(
-                f"The server can't lock all {len(known)} tables at once ({one_line(error)}): set max_locks_per_transaction "
+                f"The server can't lock all tables at once ({one_line(error)}): set max_locks_per_transaction "
                 "to at least twice its value and restart the server."
             ) from error
         except psycopg.errors.InsufficientPrivilege as error:

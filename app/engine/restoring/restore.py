@@ -13,6 +13,7 @@ import psycopg
 
 from ..database.names import readable
 from ..database.postgres import one_line
+from ..database.server_disk import watch
 from ..errors import EngineError, RestoreBlocked, RestoreError
 from ..memory import tune_malloc
 from ..preflight import Source
@@ -64,6 +65,8 @@ def restore(
     run = RestoreRun(request, origin, meter, threads_of_machine(request.threads), journal, Previewer(request, origin))
     try:
         _prepare(run)
+        if run.previewer.server_disk is not None and request.with_database:
+            meter.watch = watch(run.previewer.server_disk, request.disk_reserve)
         return _restore(run, before_swap)
     except psycopg.Error as error:
         raise RestoreError(f"The database server failed during the restore: {one_line(error)}") from error
@@ -102,6 +105,7 @@ def _restore(run: RestoreRun, before_swap: Callable[[], None] | None) -> Restore
             gap = _replace_in_place(run, before_swap)
         else:
             stage(run, with_database=run.request.with_database)
+            run.meter.watch = None  # the load is over
             run.meter.phase("swap")
             if before_swap is not None:
                 before_swap()

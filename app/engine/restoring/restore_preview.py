@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from ..archive.archive_reader import parse_index_line
 from ..archive.foreign_archive import ForeignArchive, Limits, drain
+from ..database import server_disk
 from ..database.postgres import connect, one_line
+from ..database.server_disk import ServerDisk
 from ..errors import ArchiveError, EngineError, SourceError
 from ..files.documents import Document
 from ..progress import Meter, Progress
@@ -72,6 +75,7 @@ class Previewer:
         self.facts: dict[str, Any] = {}
         self.rights: Rights | None = None
         self.strategy = "swap"
+        self.server_disk: ServerDisk | None = None
 
     def look(self, exact: bool, meter: Meter, until: float = math.inf) -> Preview:
         """Return the preview; `exact` counts rows and compares them (`until`: time.monotonic) and all documents."""
@@ -160,6 +164,7 @@ class Previewer:
         found = ServerObstacles(connection, self._origin.may_run_as_us(self._request.trusted))
         rows = {(table.schema, table.name): table.rows for table in manifest.tables} if manifest else None
         found.look(version, backup_facts, rows)
+        self.server_disk = server_disk.find(connection)
         self.facts, self.strategy, self.rights = found.facts, found.strategy, found.rights
         self._blockers += found.blockers
         self._warnings += found.warnings
@@ -208,10 +213,7 @@ class Previewer:
                     yield line.entry.path, (line.entry.size, line.entry.mtime_ns)
 
     def _room(self, diff: DocumentsDiff | None) -> tuple[int, int]:
-        """Return (bytes needed, bytes free) where the documents are staged, and block if they do not fit.
-
-        The database server's own disk can't be asked through SQL; its need is in the number all the same.
-        """
+        """Return (bytes needed for all, bytes free where the documents are staged), and block if something does not fit."""
         manifest = self._origin.reader.manifest if self._origin.reader else None
         sql_bytes = manifest.database.sql_bytes if manifest else self._survey.bytes if self._survey else 0
         database = int(sql_bytes * DATABASE_SPACE_FACTOR) if self._request.with_database else 0
@@ -223,7 +225,24 @@ class Previewer:
                 f"The documents need {staged // 1_000_000 + 1} MB beside the live ones, but the disk of {folder} has only "
                 f"{free // 1_000_000} MB left."
             )
+        if database and self.facts:
+            self._look_at_server_disk(database, staged, folder)
         return database + staged, free
+
+    def _look_at_server_disk(self, database: int, staged: int, folder: Path) -> None:
+        """Block if the database does not fit on its server's disk beside the live one, or say that nobody can know."""
+        needed = f"The database needs about {database // 1_000_000 + 1} MB on its server's disk beside the live one"
+        if self.server_disk is None:
+            self._warnings.append(f"{needed}; how much is free there can't be seen from this machine, so look first.")
+            return
+        free = self.server_disk.free_bytes()
+        shared = staged if folder.is_dir() and os.stat(folder).st_dev == self.server_disk.device else 0
+        if free < database + shared + self._request.disk_reserve:
+            also = f", and the documents {shared // 1_000_000 + 1} MB there" if shared else ""
+            self._blockers.append(
+                f"{needed}{also}, but only {free // 1_000_000} MB are free, of which {self._request.disk_reserve // 1_000_000} "
+                "MB are kept so that the server goes on. Free space there first."
+            )
 
 
 def limits_for(request: RestoreRequest) -> Limits:
