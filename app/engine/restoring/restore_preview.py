@@ -240,8 +240,8 @@ class Previewer:
         if free < database + shared + self._request.disk_reserve:
             also = f", and the documents {shared // 1_000_000 + 1} MB there" if shared else ""
             self._blockers.append(
-                f"{needed}{also}, but only {free // 1_000_000} MB are free, of which {self._request.disk_reserve // 1_000_000} "
-                "MB are kept so that the server goes on. Free space there first."
+                f"{needed}{also}, but only {free // 1_000_000} MB are free, of which "
+                f"{self._request.disk_reserve // 1_000_000} MB are kept so that the server goes on. Free space there first."
             )
 
 
