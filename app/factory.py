@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from apiflask import APIFlask
+from flask import Response
 from flask_talisman import Talisman
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -12,7 +13,7 @@ from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import api, cli, errors, limits, logs, web
-from app.api.request import Request, read_small_body
+from app.api.request import Request, read_small_body, redirect_to_this_host
 from app.config import Settings, read_settings
 from app.extensions import csrf, db, login_manager, migrate
 from app.services import sessions
@@ -26,6 +27,21 @@ CONTENT_SECURITY_POLICY = {
     "form-action": "'self'",
     "frame-ancestors": "'none'",
 }
+OWN_HEADERS = ("Content-Security-Policy", "Referrer-Policy")
+
+
+class Policies(Talisman):
+    """The headers of every response. One that brings its own keeps it: a document out of an archive is sandboxed, whoever
+    wrote it, and the page behind an invitation's link says who may learn of that.
+
+    Checked against flask-talisman 1.1.0: _set_response_headers.
+    """
+
+    def _set_response_headers(self, response: Response) -> Response:
+        own = {name: response.headers[name] for name in OWN_HEADERS if name in response.headers}
+        changed: Response = super()._set_response_headers(response)
+        changed.headers.update(own)
+        return changed
 
 
 def build(settings: Settings | None = None) -> APIFlask:
@@ -54,7 +70,7 @@ def build(settings: Settings | None = None) -> APIFlask:
     login_manager.init_app(app)
     login_manager.user_loader(sessions.find)
     login_manager.login_view = "web.auth.login"
-    Talisman(
+    Policies(
         app,
         force_https=False,
         content_security_policy=CONTENT_SECURITY_POLICY,
@@ -64,6 +80,7 @@ def build(settings: Settings | None = None) -> APIFlask:
     )
     logs.register(app)
     app.before_request(read_small_body)
+    app.after_request(redirect_to_this_host)
     limits.init_app(app, settings)
     errors.register(app)
     api.init_app(app)

@@ -31,6 +31,8 @@ _IN_TEXT = (
     (re.compile(r"(?P<head>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\g<head>***"),
     (re.compile(r"(?P<head>\b(?:password|sslpassword|token|secret)=)[^\s&\"']+", re.IGNORECASE), r"\g<head>***"),
 )
+# What a terminal obeys, or that makes two lines of one: control characters, and marks that turn the direction of writing.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 logger = structlog.get_logger(__name__)
 
@@ -47,7 +49,7 @@ class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
         line = self._settings.redact(super().format(record))
         for pattern, instead in _IN_TEXT:
             line = pattern.sub(instead, line)
-        return line
+        return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def configure(settings: Settings) -> None:

@@ -10,8 +10,13 @@ from app.config import ConfigError, Settings
 from app.errors import InvalidInput
 from app.extensions import db
 from app.services import admins
+from app.services.guessable import is_hopeless_key
 from app.services.source import source_problem
 
+HOPELESS_KEY = (
+    "SECRET_KEY can be guessed: it is a placeholder, a repetition or a row of keys. "
+    "Make one: python3 -c 'import secrets; print(secrets.token_hex(32))'"
+)
 logger = structlog.get_logger(__name__)
 
 
@@ -28,6 +33,11 @@ def check_start(app: Flask) -> None:
     with app.app_context():
         if not inspect(db.engine).has_table("backup_history"):
             raise ConfigError(["DATABASE_URL: the tables are missing. Run `flask db upgrade` first."])
+        if is_hopeless_key(settings.secret_key):
+            # Where there is an admin, the installation is in use: `flask doctor` says so, and how to change the key.
+            if not admins.list_admins():
+                raise ConfigError([HOPELESS_KEY])
+            logger.warning("SECRET_KEY can be guessed; see `flask doctor`")
         try:
             admins.ensure_first_admin(settings)
         except InvalidInput as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from apiflask import APIBlueprint
-from flask import request
 
 from app.api.auth import actor, protect, requires
+from app.api.request import pages_address
 from app.api.schemas import Paging
 from app.api.schemas_people import (
     AdminOut,
@@ -95,7 +95,7 @@ def invite_admin(json_data: InvitationIn) -> tuple[InvitationMade, int, dict[str
 
     It is mailed where SMTP_URL is set. An older invitation for the same address ends.
     """
-    made = invitations.invite(actor(), json_data.email, json_data.password, request.host_url)
+    made = invitations.invite(actor(), json_data.email, json_data.password, pages_address())
     shown = InvitationOut.model_validate(made.invitation).model_dump()
     answer = InvitationMade(**shown, link=made.link, mailed=made.mailed, mail_problem=made.mail_problem)
     return answer, 201, {"Cache-Control": "no-store"}

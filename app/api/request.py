@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import IO, Any, TypeVar
+from urllib.parse import urlsplit
 
 from flask import Request as FlaskRequest
-from flask import current_app, request
+from flask import Response, current_app, request
 from werkzeug.utils import cached_property
 
 from app import turns
@@ -20,6 +22,24 @@ def streams_its_body(view: View) -> View:
     """Given a view, mark it as one that reads the body itself: nobody parses it as a form first, and it may be long."""
     view.streams_its_body = True  # type: ignore[attr-defined]
     return view
+
+
+def pages_address() -> str:
+    """Return what a link to the pages begins with, without a slash at its end: PUBLIC_URL, or this machine's own address if
+    that was asked for; else nothing. The Host header alone is whatever the client says."""
+    public_url: str | None = current_app.config["SETTINGS"].public_url
+    if public_url:
+        return public_url.rstrip("/")
+    host = urlsplit(request.host_url).hostname or ""
+    return request.host_url.rstrip("/") if host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) else ""
+
+
+def redirect_to_this_host(response: Response) -> Response:
+    """Leave the host that the client named out of a redirect, such as the router's for a missing slash."""
+    if response.location and response.location.startswith(request.host_url):
+        response.location = "/" + response.location.removeprefix(request.host_url).lstrip("/\\")
+        response.set_data(b"")
+    return response
 
 
 def refuse_repeated() -> None:

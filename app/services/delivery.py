@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import smtplib
 import socket
 import ssl
+from collections.abc import Iterable
 from contextlib import closing
 from email.message import EmailMessage
 from email.utils import formatdate
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 from urllib.request import Request, urlopen
 
 from app.config import Settings
 
 TIMEOUT_SECONDS = 15.0
+NOT_UNDERSTOOD = (
+    "Apprise does not understand this URL. Its documentation names the form for each service, for example "
+    "ntfys://ntfy.example.com/topic."
+)
+# Apprise's own services that talk to the desktop, the system log or programs of this machine, or read keys from its disk.
+LOCAL_SERVICES = {
+    "dbus", "kde", "qt", "glib", "gnome", "macosx", "windows", "syslog", "deltachat", "deltachats", "vapid", "growl", "exec",
+}  # fmt: skip
+# `template`, `keyfile`, `subfile`, `attach` and their like; PGP and S/MIME take keys from the disk.
+LOCAL_PARAMETERS = re.compile(r"templ|file|attach|pgp|smime|cert|include|plugin|storage")
 PORTS = {"smtp": 587, "smtps": 465}
 
 
@@ -72,15 +84,51 @@ def check_server(url: str) -> None:
         raise Undelivered(f"The mail server (SMTP_URL) can't be reached: {_text(error)}", server=True) from None
 
 
+def channel_problem(url: str) -> str | None:
+    """Return why an Apprise URL can't be a channel, or None.
+
+    Some of Apprise's services act on the machine they run on, and some parameters name files to read: whoever may change
+    settings must not be able to send this machine's files away, nor to make it run something.
+    """
+    import apprise
+    from apprise.utils.parse import parse_urls
+
+    if len(parse_urls(url)) > 1:  # type: ignore[no-untyped-call]
+        return "This is more than one URL. Make a channel of each."
+    for name, value in _parameters(url):
+        if LOCAL_PARAMETERS.search(name) or value.strip().lower().startswith("file:"):
+            return f"The parameter '{name}' is not accepted, since it can name a file of this machine. Leave it out."
+    plugin = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+    if plugin is None:
+        return NOT_UNDERSTOOD
+    names = {name for kind in (plugin.protocol, plugin.secure_protocol) for name in _several(kind)}
+    if names & LOCAL_SERVICES or type(plugin).__module__.partition(".")[0] != "apprise":
+        return "This service acts on the machine itself and sends nothing over the network. Choose another one."
+    return None
+
+
+def _several(names: object) -> list[str]:
+    return [names] if isinstance(names, str) else [str(name) for name in names] if isinstance(names, Iterable) else []
+
+
+def _parameters(url: str) -> list[tuple[str, str]]:
+    """Return the parameters of an Apprise URL with their values; Apprise takes `;` for `&`, too."""
+    query = url.partition("?")[2]
+    parts = [part.partition("=") for part in re.split("[&;?]", query)]
+    return [(unquote_plus(name).strip().lower(), unquote_plus(value)) for name, _, value in parts if name]
+
+
 def channel(url: str, title: str, text: str) -> None:
     """Given an Apprise URL, send a message there. Raise Undelivered, which does not name the URL."""
     import apprise
 
     # What Apprise logs may hold parts of the URL.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    problem = channel_problem(url)
+    if problem is not None:
+        raise Undelivered(f"{problem} Enter the channel again.", final=True)
     sender = apprise.Apprise()
-    if not sender.add(url):
-        raise Undelivered("Apprise does not understand the channel's URL. Enter it again.", final=True)
+    sender.add(url)
     if not sender.notify(body=text, title=title, body_format=apprise.NotifyFormat.TEXT):
         raise Undelivered("The channel did not take the message. Check its URL and that the service is up.")
 

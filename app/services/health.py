@@ -27,6 +27,18 @@ _BEGAN = "health_began"
 # The next backup may well be this much larger than the last one.
 GROWTH = 1.1
 
+# What anybody is told of a check that fails; of others, only that it does.
+STRANGERS = {
+    "postgresql": "DATABASE_URL can't be reached. Check that PostgreSQL is running.",
+    "redis": "REDIS_URL can't be reached. Check that Redis or Valkey is running.",
+    "worker": "No worker is running, so backups stay queued. Start one with `flask worker`.",
+    "scheduler": "The scheduler does not tick. Start it with `flask scheduler`; it takes a minute.",
+    "last_backup": "The last backup failed. Its page says why.",
+    "schedules": "A scheduled backup is overdue. Sign in to see which.",
+    "notifications": "Messages can't be delivered. Sign in to see why.",
+    "disk": "The disk of the backups is too full, or can't be read. Sign in to see more.",
+}
+
 
 @dataclass(frozen=True)
 class Check:
@@ -58,6 +70,13 @@ def checks() -> list[Check]:
     found.append(_guarded("restores", _restores, "The restores' journals can't be read."))
     found.append(_guarded("disk", _disk, "BACKUP_STORAGE_DIR can't be read. Check that the folder is mounted."))
     return found
+
+
+def for_strangers(check: Check) -> Check:
+    """Return a check with what anybody may know of it: no name, address, figure or answer of a server."""
+    if check.ok:
+        return check if check.name in STRANGERS and check.name != "disk" else Check(check.name, True, "Fine.")
+    return Check(check.name, False, STRANGERS.get(check.name, "Not fine. Sign in, or send a token, to see why."))
 
 
 def ready() -> list[Check]:

@@ -23,6 +23,7 @@ from app.services.actor import Actor
 LASTS = timedelta(days=3)
 # In the query: the log of requests keeps the path.
 PATH = "/invitation?key="
+NO_ADDRESS = "PUBLIC_URL is not set: put the address of the pages in front of the link."
 NOT_VALID = "This invitation no longer works: it was used or withdrawn, or is older than three days. Ask for a new one."
 
 
@@ -129,6 +130,8 @@ def _valid(secret: str) -> ColumnElement[bool]:
 
 def _mail(row: AdminInvitation, link: str) -> tuple[bool, str | None]:
     settings = _settings()
+    if link.startswith("/"):
+        return False, NO_ADDRESS
     if not settings.smtp_url:
         return False, None
     text = render_template("mail/invitation.txt", invitation=row, link=link, app_name=settings.app_name)

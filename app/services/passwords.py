@@ -12,6 +12,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from app import turns
 from app.config import PASSWORD_LENGTH
 from app.errors import Throttled
+from app.services.guessable import is_common_password
 
 LONGEST = 1000
 
@@ -73,4 +74,6 @@ def problem(password: str, email: str) -> str | None:
         return "Choose something other than your email address."
     if len(set(password)) < 4:
         return "Use more than a few different characters."
+    if is_common_password(password, email):
+        return "Anybody would try this one first. Use a few words that don't belong together."
     return None

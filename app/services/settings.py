@@ -17,6 +17,7 @@ from app.extensions import db
 from app.models import BackupSettings, utcnow
 from app.services import audit, sealing
 from app.services.actor import Actor
+from app.services.delivery import channel_problem
 from app.services.inputs import ChannelInput, SettingsInput
 
 PLAIN = (
@@ -184,8 +185,6 @@ def is_web_address(url: str) -> bool:
 
 
 def _change_channels(given: list[ChannelInput], changes: dict[str, Any], problems: dict[str, str]) -> None:
-    import apprise
-
     known = {channel.id: channel for channel in channels()}
     wanted = []
     for number, entry in enumerate(given):
@@ -196,11 +195,9 @@ def _change_channels(given: list[ChannelInput], changes: dict[str, Any], problem
         elif entry.id is not None and old is None and not url:
             problems[f"channels.{number}.url"] = "This channel is no longer known: give its URL."
             continue
-        if not apprise.Apprise().add(url):
-            problems[f"channels.{number}.url"] = (
-                "Apprise does not understand this URL. Its documentation names the form for each service, for example "
-                "ntfys://ntfy.example.com/topic."
-            )
+        problem = channel_problem(url)
+        if problem is not None:
+            problems[f"channels.{number}.url"] = problem
             continue
         wanted.append({"id": old.id if old is not None else secrets.token_hex(8), "name": entry.name, "url": url})
     present = [{"id": channel.id, "name": channel.name, "url": channel.url} for channel in known.values()]

@@ -2,10 +2,11 @@
 
 from uuid import UUID
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
+from app.api.request import pages_address
 from app.errors import Conflict, InvalidInput, NotFound, Throttled
 from app.services import admins, invitations, tokens
 from app.web import once
@@ -38,7 +39,7 @@ def invite() -> ResponseReturnValue:
     status = 200
     if form.validate_on_submit():
         try:
-            made = invitations.invite(current_actor(), form.email.data or "", form.password.data or "", request.host_url)
+            made = invitations.invite(current_actor(), form.email.data or "", form.password.data or "", pages_address())
         except (InvalidInput, Throttled) as error:
             status = refuse(form, error)
         else:

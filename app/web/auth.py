@@ -77,7 +77,8 @@ def accept() -> ResponseReturnValue:
     except (NotFound, Conflict) as error:
         return render_template("auth/no_invitation.html", reason=error.detail), error.status
     page = make_response(render_template("auth/accept.html", form=form, invitation=invitation, secret=secret), status)
-    page.headers["Referrer-Policy"] = "no-referrer"
+    # Not "no-referrer": where pages come by HTTPS, a form without a referrer is refused.
+    page.headers["Referrer-Policy"] = "same-origin"
     return page
 
 

@@ -2,10 +2,11 @@
 
 from uuid import UUID
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
+from app.api.request import pages_address
 from app.errors import InvalidInput, Throttled
 from app.services import tokens
 from app.web import once
@@ -55,7 +56,7 @@ def create() -> ResponseReturnValue:
 def created(token_id: UUID) -> ResponseReturnValue:
     """A new token with its secret, once."""
     row, shown = tokens.get(token_id), once.show(token_id)
-    address = f"{request.host_url}api/admin/backups"
+    address = f"{pages_address() or 'https://…'}/api/admin/backups"
     return render_template("tokens/created.html", row=row, shown=shown, scope_words=SCOPE_WORDS, address=address)
 
 

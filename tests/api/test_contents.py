@@ -95,6 +95,7 @@ def test_a_document_is_always_a_download_that_no_browser_runs(client: FlaskClien
     assert answer.headers["Content-Disposition"] == 'attachment; filename="a _quoted___name_.html"'
     assert answer.mimetype == "application/octet-stream"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
     assert "no-store" in answer.headers["Cache-Control"]
 
 

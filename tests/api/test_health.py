@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import psycopg
 import pytest
 from apiflask import APIFlask
+from flask.testing import FlaskClient
 
 from app.config import Settings
 from app.extensions import db
-from app.models import utcnow
-from app.services import admins, health, ticks
+from app.models import Notification, utcnow
+from app.services import admins, health, schedules, ticks
+from app.services.inputs import ScheduleInput
 from tests.house.fixtures import EMAIL, PASSWORD, TESTER, Processes, unreachable_redis
 from tests.support.databases import SourceDatabase
 
@@ -99,3 +102,31 @@ def test_a_command_is_not_lenient(app: APIFlask, processes: Processes) -> None:
     done = processes.run("doctor")
     assert "PROBLEM scheduler" in done.stdout
     assert "PROBLEM worker" in done.stdout
+
+
+def test_strangers_learn_that_something_is_wrong_and_no_more(
+    app: APIFlask, token: Callable[..., dict[str, str]], browser: FlaskClient
+) -> None:
+    secret = "The mail server refused someone@example.org: 550 mailbox of ACME is full"
+    about = {
+        "event": "failure",
+        "subject_key": "x",
+        "title": "t",
+        "text": "t",
+        "medium": "email",
+        "target": "someone@example.org",
+    }
+    db.session.add(Notification(**about, status="pending", error=secret))
+    schedule = schedules.create(TESTER, ScheduleInput(name="Customers of ACME", frequency="hourly"))
+    schedule.next_run_at = utcnow() - timedelta(hours=5)
+    db.session.commit()
+    told = app.test_client().get("/healthz").get_json()
+    assert {check["name"]: check["ok"] for check in told["checks"]}["notifications"] is False
+    assert not any(word in str(told) for word in ("someone", "ACME", "550", " GB", "UTC"))
+    for client, headers in ((app.test_client(), token("read")), (browser, {})):
+        known = client.get("/healthz", headers=headers).get_json()
+        assert [check["ok"] for check in known["checks"]] == [check["ok"] for check in told["checks"]]
+        assert "ACME is full" in str(known)
+        assert "Customers of ACME" in str(known)
+    wrong = app.test_client().get("/healthz", headers={"Authorization": "Bearer mvb_wrong"})
+    assert (wrong.status_code, "ACME" in wrong.get_data(as_text=True)) == (200, False)

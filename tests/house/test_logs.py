@@ -141,3 +141,14 @@ def test_a_tick_that_fails_says_which(app: APIFlask, lines: Callable[[str], Line
         tick.run("check")
     (line,) = [each for each in written.parsed() if each["level"] == "error"]
     assert line["tick"] == "check"
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_nothing_in_a_line_is_obeyed_by_a_terminal(lines: Callable[[str], Lines], log_format: str) -> None:
+    written = lines(log_format)
+    structlog.get_logger("ours").info("path \x1b]0;owned\x07 \x9b2J", path="/\x1b[31mred\r\n\u2028\u202eforged")
+    logging.getLogger("a.library").warning("it says \x1b[2J")
+    text = written.text()
+    assert len(text.splitlines()) == 2
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert "\\u001b]0;owned" in text

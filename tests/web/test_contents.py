@@ -64,6 +64,7 @@ def test_folders_are_walked_down_and_up_again_and_a_document_is_downloaded(admin
     assert answer.data == b"%PDF invoice"
     assert answer.headers["Content-Disposition"].startswith("attachment;")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
     assert "1 document in this folder and below" in inner.text
     assert "2 documents" not in inner.text
     assert admin.get(link(inner, "documents")).text == top.text

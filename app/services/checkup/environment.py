@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from app.config import NAMES, Settings
 from app.services.checkup.findings import Finding, fine, problem, warning
+from app.services.guessable import is_hopeless_key
 
 GOOD_SECRET_LENGTH = 32
 FEWEST_DIFFERENT_CHARACTERS = 10
@@ -40,7 +41,14 @@ def _secrets(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding
     if signing_key_is_set:
         names["BACKUP_SIGNING_KEY"] = settings.signing_key_text
     for name, secret in names.items():
-        if is_weak(secret):
+        if is_hopeless_key(secret):
+            yield problem(
+                name,
+                "Anybody can guess it: whoever does so signs archives that count as yours.",
+                f"{NEW_SECRET} First take the recovery sheet: with another SECRET_KEY, older archives count as foreign "
+                "unless BACKUP_SIGNING_KEY is set to the key on the sheet, and channels have to be entered again.",
+            )
+        elif is_weak(secret):
             yield warning(
                 name, "It looks guessable: it is short, or made of few different characters or known words.", NEW_SECRET
             )
