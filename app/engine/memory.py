@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import resource
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 LARGE_BLOCK = 4 * 1024 * 1024
 KEPT = 32 * 1024 * 1024
@@ -29,3 +33,26 @@ def tune_malloc() -> None:
         mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK)
         mallopt(_M_TRIM_THRESHOLD, KEPT)
         mallopt(_M_ARENA_MAX, ARENAS)
+
+
+@contextlib.contextmanager
+def memory_limited(more: int) -> Iterator[None]:
+    """Have the kernel let this process grow by so many bytes at most; beyond that MemoryError is raised, in any thread.
+
+    What children are started meanwhile inherit it. Does nothing where the system can't say how large the process is.
+    """
+    try:
+        words = Path("/proc/self/statm").read_text().split()
+        limit = int(words[5]) * resource.getpagesize() + more  # RLIMIT_DATA counts private writable memory (setrlimit(2))
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    except (OSError, IndexError, AttributeError):
+        yield
+        return
+    if soft != resource.RLIM_INFINITY and soft <= limit:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

@@ -19,6 +19,7 @@ from ..errors import DumpError, RestoreBlocked, RestoreError
 from ..files.documents import shown
 from ..progress import Meter
 from .database_settings import apply_settings, reset_public_schema, reset_settings
+from .dumpable import check_readable
 from .load_plan import planner_statistics
 from .restore_source import Origin, RestoreRequest
 from .sql_loader import DISPENSABLE, OWNER_TO, TABLESPACE, Connection, EventLoader, execute, use_tablespace
@@ -101,6 +102,7 @@ def restore_in_place(
                 facts = reader.manifest.database.facts
                 reset_settings(connection, str(row["name"]))
                 warnings += apply_settings(connection, str(row["name"]), facts)
+                check_readable(connection)
                 connection.execute("SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL synchronous_commit = on")
                 meter.phase("swap")
                 before_commit(connection)

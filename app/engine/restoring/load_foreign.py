@@ -13,15 +13,17 @@ from ..database.dump_splitter import CopyBegin, DumpSplitter, Event, Rows, Sql
 from ..database.names import quoted
 from ..database.sql_scanner import Statement
 from ..errors import DumpError, RestoreError
+from ..memory import memory_limited
 from ..progress import Meter
+from .code_survey import CodeSurvey
 from .load_plan import planner_statistics
+from .sandbox_watch import SandboxWatch
 from .sql_loader import (
     DISPENSABLE,
     OWNER_TO,
     TABLESPACE,
     Connection,
     EventLoader,
-    excerpt,
     execute,
     failed,
     is_command,
@@ -34,13 +36,6 @@ _LEFT_OUT = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _MAY_FAIL = re.compile(OWNER_TO + rb"|" + DISPENSABLE, re.DOTALL | re.IGNORECASE)
-_CODE = re.compile(
-    rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:CONSTRAINT\s+)?"
-    rb"(FUNCTION|PROCEDURE|TRIGGER|RULE|POLICY|VIEW|"
-    rb"MATERIALIZED VIEW|EVENT TRIGGER|"
-    rb"AGGREGATE|OPERATOR|CAST|EXTENSION|PUBLICATION|SUBSCRIPTION|SERVER|FOREIGN DATA WRAPPER)\b|DO\b",
-    re.IGNORECASE,
-)
 _VERSION = re.compile(rb"^-- Dumped from database version (\d+)", re.MULTILINE)
 _IS_PARTITIONED: LiteralString = """
 SELECT relkind = 'p' AS partitioned FROM pg_catalog.pg_class
@@ -51,44 +46,67 @@ MOST_TABLES = 100_000
 LONGEST_NAME = 255
 """Of a table in a dump that nobody vouches for; PostgreSQL's own limit, unless it was built for more, is 63 bytes."""
 
+MOST_WARNINGS = 1000
 _REFUSALS = (
     psycopg.errors.UndefinedObject,
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.InvalidParameterValue,
 )
-_PREPARED: LiteralString = "SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
-CODE_KEPT = 200
 SESSION = "SET statement_timeout = '1h'; SET lock_timeout = '1min'; SET check_function_bodies = off"
 
 
-def brings_code(statement: bytes) -> bool:
-    """Given a statement, return whether it brings code that may run later: a function, a trigger, a view …"""
-    return _CODE.match(statement) is not None
+_ROWS = re.compile(rb"\s*+(?:SELECT|WITH|VALUES|TABLE|CALL|EXECUTE|FETCH|SHOW|EXPLAIN|\()", re.IGNORECASE)
+_RETURNING = re.compile(rb"\bRETURNING\b", re.IGNORECASE)
+SESSION_MEMORY = 256 * 1024**2
+"""By so many bytes the process may grow while it executes an untrusted dump: the server may be made to send any row, notice
+or error, of up to a gigabyte, and libpq keeps it whole."""
 
 
 class DumpLoader:
-    """Given a connection as the sandbox role (or, for a trusted archive, as ours), executes a plain dump.
+    """Given a connection as the sandbox role with its watch (or, for a trusted archive, as ours), executes a plain dump.
 
-    Owners and grants in it are left out when `sandboxed`. Raise RestoreError unless all of it is executed and complete.
+    In the sandbox owners and grants in it are left out. Raise RestoreError unless all of it is executed and complete.
     """
 
-    def __init__(self, connection: Connection, meter: Meter, sandboxed: bool) -> None:
+    def __init__(self, connection: Connection, meter: Meter, watch: SandboxWatch | None) -> None:
         self._connection = connection
         self._meter = meter
-        self._sandboxed = sandboxed
+        self._watch = watch
         self.warnings: list[str] = []
         self.rows: dict[tuple[str, str], int] = {}
+        self.encoding = ""
+        """The client_encoding that the dump has left: that of its names."""
 
     def load(self, text: Iterator[bytes]) -> None:
-        """Given the dump's text, execute it to its end."""
+        """Execute the dump's text to its end."""
+        if self._watch is None:
+            self._load(text)
+            return
+        try:
+            with memory_limited(SESSION_MEMORY):
+                self._load(text)
+        except (psycopg.Error, RestoreError) as error:
+            if self._watch.reason:
+                raise RestoreError(self._watch.reason) from error
+            raise
+        except (MemoryError, ValueError) as error:  # psycopg takes libpq's out-of-memory result for one too many
+            raise RestoreError(
+                f"The archive's SQL had the server send more than {SESSION_MEMORY // 1024**2} MB at once, which no pg_dump "
+                "does; it was refused."
+            ) from error
+
+    def _load(self, text: Iterator[bytes]) -> None:
+        sandboxed = self._watch is not None
         self._connection.execute(SESSION)
         splitter, loader = (
-            DumpSplitter(LONGEST_STATEMENT if self._sandboxed else None),
-            EventLoader(self._connection, self._run, self._meter),
+            DumpSplitter(LONGEST_STATEMENT if sandboxed else None),
+            EventLoader(self._connection, self._run, self._meter, self._watch.end if self._watch else None),
         )
         try:
             for chunk in text:
                 for event in splitter.feed(chunk):
+                    if self._watch is not None:
+                        self._watch.moved()
                     loader.take(event)
                 self._meter.add(len(chunk))
             for event in splitter.finish():
@@ -97,13 +115,12 @@ class DumpLoader:
             raise RestoreError(f"The dump in the archive is not complete: {error}") from error
         loader.finish()
         self.rows = loader.rows
+        self.encoding = self._connection.pgconn.parameter_status(b"client_encoding").decode()  # type: ignore[union-attr]
         if self._connection.info.transaction_status != pq.TransactionStatus.IDLE:
             raise RestoreError("The dump leaves a transaction open, which no pg_dump does; it was refused.")
-        if self._sandboxed and self._connection.execute(_PREPARED).fetchone() is not None:
-            raise RestoreError("The dump leaves a prepared transaction, which no pg_dump does; it was refused.")
 
     def _run(self, statement: bytes) -> None:
-        if planner_statistics(statement) or (self._sandboxed and _LEFT_OUT.match(statement)):
+        if planner_statistics(statement) or (self._watch is not None and _LEFT_OUT.match(statement)):
             return  # what the planner is to know is found by ANALYZE, and not believed
         if TABLESPACE.match(statement):
             warning = use_tablespace(self._connection, statement)
@@ -111,11 +128,32 @@ class DumpLoader:
                 self.warnings.append(warning)
             return
         try:
-            execute(self._connection, statement)
+            if self._watch is not None:
+                self._watch.moved()
+                self._run_alone(statement)
+            else:
+                execute(self._connection, statement)
         except _REFUSALS as error:
-            if not (_MAY_FAIL.match(statement) or (not self._sandboxed and _LEFT_OUT.match(statement))):
+            if not (_MAY_FAIL.match(statement) or (self._watch is None and _LEFT_OUT.match(statement))):
                 raise
-            self.warnings.append(f"Left out: {failed(statement, error)}")
+            if len(self.warnings) < MOST_WARNINGS:
+                self.warnings.append(f"Left out: {failed(statement, error)}")
+
+    def _run_alone(self, statement: bytes) -> None:
+        """Execute an untrusted statement by the extended query protocol: never two that look like one, and no results but
+        its own, which are dropped row by row."""
+        try:
+            if not (_ROWS.match(statement) or _RETURNING.search(statement)):
+                # Asking for binary results has psycopg use the extended protocol.
+                self._connection.execute(statement, prepare=False, binary=True)
+                return
+            with self._connection.cursor() as cursor:
+                for _ in cursor.stream(statement, binary=True):
+                    pass
+        except psycopg.ProgrammingError as error:
+            if error.sqlstate is not None or self._connection.info.transaction_status == pq.TransactionStatus.ACTIVE:
+                raise
+            # Of psycopg's own: the statement was one without rows, such as a CALL.
 
 
 def count_rows(connection: Connection, schema: str, table: str) -> int | None:
@@ -139,8 +177,7 @@ class DumpSurvey:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], int] = {}
-        self.code: list[str] = []
-        self.code_count = 0
+        self.code = CodeSurvey()
         self.version: int | None = None
         self.bytes = 0
         self._table = ("", "")
@@ -173,14 +210,8 @@ class DumpSurvey:
 
     def _note(self, statement: Statement) -> None:
         if not is_command(statement):
-            self._note_code(statement.text)
+            self.code.note(statement.text)
 
     def _note_version(self, text: bytes) -> None:
         if self.version is None and (match := _VERSION.search(text)):
             self.version = int(match[1])
-
-    def _note_code(self, statement: bytes) -> None:
-        if brings_code(statement):
-            self.code_count += 1
-            if len(self.code) < CODE_KEPT:
-                self.code.append(excerpt(statement))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -36,7 +36,10 @@ WAIT_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class RestoreResult:
-    """A restore that is live. `tables` hold the rows before and after; `gap_seconds`: how long the database was away."""
+    """A restore that is live. `tables` hold the rows before and after; `gap_seconds`: how long the database was away.
+
+    `code`: the functions, triggers, views … that an archive from elsewhere has brought, by the server's catalogue.
+    """
 
     strategy: str
     undo_possible: bool
@@ -46,6 +49,7 @@ class RestoreResult:
     warnings: list[str]
     gap_seconds: float
     finished_at: datetime
+    code: list[str] = field(default_factory=list)
 
 
 def restore(
@@ -126,6 +130,7 @@ def _restore(run: RestoreRun, before_swap: Callable[[], None] | None) -> Restore
         warnings=list(dict.fromkeys(run.warnings)),  # what the preview has said, the restore may have met
         gap_seconds=gap,
         finished_at=datetime.now(UTC),
+        code=run.code,
     )
 
 

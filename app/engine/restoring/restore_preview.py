@@ -123,6 +123,12 @@ class Previewer:
             archive_started_at=manifest.started_at if manifest else None,
         )
 
+    @property
+    def survey(self) -> DumpSurvey:
+        """What the text of an archive without a usable index was found to hold. Only after an exact look."""
+        assert self._survey is not None
+        return self._survey
+
     def _survey_version(self) -> str:
         return str(self._survey.version) if self._survey and self._survey.version else ""
 
@@ -151,9 +157,7 @@ class Previewer:
         except EngineError as error:
             self._blockers.append(str(error))
         self._survey, self._foreign_documents = survey, found
-        self._code = survey.code
-        if survey.code_count > len(survey.code):
-            self._code = [*survey.code, f"… and {survey.code_count - len(survey.code)} more."]
+        self._code = survey.code.lines()
 
     def _look_at_server(self, connection: Connection) -> None:
         manifest = self._origin.reader.manifest if self._origin.reader else None

@@ -29,6 +29,8 @@ class RestoreRun:
     warnings: list[str] = field(default_factory=list)
     documents_before: int = 0
     documents_after: int = 0
+    code: list[str] = field(default_factory=list)
+    encoding: str = ""
     sandbox: Sandbox | None = None
     folder: StagingFolder | None = None
 

@@ -7,9 +7,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, LiteralString
 
-from psycopg import sql
+import psycopg
 
 from ..archive.archive_reader import ArchiveReader
 from ..archive.foreign_archive import ForeignArchive, drain
@@ -17,9 +17,10 @@ from ..database.postgres import connect
 from ..errors import RestoreError
 from ..files.documents import Document, shown
 from ..storage import sync_folder
-from . import staging_database
+from . import sandbox, staging_database
 from .contents import FolderContents, flush_wal, looking_at, record_database
 from .database_settings import apply_settings
+from .dumpable import check_dumpable
 from .exchange import inode, live_oid
 from .journal import DatabasePair, FolderPair
 from .load_foreign import DumpLoader, count_rows
@@ -29,12 +30,15 @@ from .places import places
 from .restore_check import check_dump
 from .restore_preview import limits_for
 from .restore_run import RestoreRun
+from .sandbox_watch import SandboxWatch, budget_for
 from .sql_loader import CANCEL_SECONDS, Connection
+from .staged_code import check_nothing_hidden, staged_code
 from .staging_database import maintenance
 from .staging_database import with_database as url_of
 from .staging_documents import DocumentsStager, StagingFolder, Trust
 
 WAIT_SECONDS = 0.1
+_PREPARED: LiteralString = "SELECT FROM pg_prepared_xacts WHERE database = current_database()"
 
 
 def stage(run: RestoreRun, with_database: bool) -> None:
@@ -108,20 +112,18 @@ def _staging_database(run: RestoreRun) -> Iterator[LoadRole]:
             with load_role(connection, run.url, name, owner, request.restore_id) as role:
                 yield role
             run.warnings += role.warnings
+        elif ours:
+            yield LoadRole(lambda: connect(url_of(run.url, name), f"restore {request.restore_id}"), None, [])
         else:
-            url = url_of(run.url, name)
-            if not ours:
-                run.sandbox = staging_database.create_sandbox(connection, request.restore_id)
-                _open_to_sandbox(run, connection, url, name)
-                url = url_of(run.url, name, run.sandbox.role, run.sandbox.password)
-            yield LoadRole(lambda: connect(url, f"restore {request.restore_id}"), None, [])
-            if run.sandbox is not None:
-                _take_from_sandbox(run, connection, url_of(run.url, name), name)
+            with _sandbox(run, connection, name) as role:
+                yield role
         run.warnings += apply_settings(connection, name, facts)
         with connect(url_of(run.url, name), f"restore {request.restore_id}") as inside:
             run.warnings += staging_database.disable_subscriptions(inside, name)
         # A crash of the server in between, which may have lost commits of the load, has ended this connection.
         flush_wal(connection)
+    run.meter.phase("verify")
+    check_dumpable(request.target, name, request.restore_id, run.meter, not run.origin.uses_index(request.trusted))
 
 
 def _owner(run: RestoreRun, connection: Connection, facts: dict[str, Any]) -> str:
@@ -133,24 +135,33 @@ def _owner(run: RestoreRun, connection: Connection, facts: dict[str, Any]) -> st
     return wanted if row and row["may"] else live
 
 
-def _open_to_sandbox(run: RestoreRun, connection: Connection, url: str, name: str) -> None:
-    assert run.sandbox is not None
-    role = sql.Identifier(run.sandbox.role)
-    connection.execute(sql.SQL("GRANT ALL ON DATABASE {} TO {}").format(sql.Identifier(name), role))
-    with connect(url, f"restore {run.request.restore_id}") as inside:
-        inside.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(role))
+@contextlib.contextmanager
+def _sandbox(run: RestoreRun, connection: Connection, name: str) -> Iterator[LoadRole]:
+    """Yield a way into a staging database for a throwaway role; afterwards look at what it made there, and hand that to the
+    live database's owner, who is no superuser. `connection` is a maintenance connection."""
+    run_id, url = run.request.restore_id, url_of(run.url, name)
+    run.sandbox = made = staging_database.create_sandbox(connection, run_id)
+    with connect(url, f"restore {run_id}") as inside:
+        sandbox.open_to(connection, inside, name, run.sandbox)
+    sandbox_url = url_of(run.url, name, run.sandbox.role, run.sandbox.password)
+    sandbox.set_limits(connection, run.sandbox, budget_for(run.previewer.survey.bytes, 0).size_bytes)
 
+    def let_in() -> Connection:
+        session = connect(sandbox_url, f"restore {run_id}")
+        sandbox.shut_out(connection, made)
+        return session
 
-def _take_from_sandbox(run: RestoreRun, connection: Connection, url: str, name: str) -> None:
-    """Hand what the sandbox role made to the live database's owner, who is no superuser, and drop the role."""
-    assert run.sandbox is not None
-    role, owner = sql.Identifier(run.sandbox.role), str(run.previewer.facts["owner"])
-    with connect(url, f"restore {run.request.restore_id}") as inside:
-        staging_database.give_all(inside, run.sandbox.role, owner)
-        inside.execute(sql.SQL("DROP OWNED BY {}").format(role))
-        inside.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM {}").format(role))
-    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(sql.Identifier(name), role))
-    staging_database.drop_sandbox(connection, run.request.restore_id)
+    yield LoadRole(let_in, None, [])
+    sandbox.end_sessions(connection, run.sandbox.role)
+    with connect(url, f"restore {run_id}") as inside:
+        if inside.execute(_PREPARED).fetchone() is not None:
+            raise RestoreError("The dump leaves a prepared transaction, which no pg_dump does; it was refused.")
+        code = staged_code(inside, run.sandbox.role, run.encoding, run.previewer.survey.code)
+        check_nothing_hidden(code)
+        run.code = code.lines
+        owner = str(run.previewer.facts["owner"])
+        run.warnings += sandbox.hand_over(connection, inside, run.sandbox, name, owner)
+    staging_database.drop_sandbox(connection, run_id)
 
 
 def _load_ours(run: RestoreRun, reader: ArchiveReader, role: LoadRole) -> None:
@@ -164,19 +175,48 @@ def _load_ours(run: RestoreRun, reader: ArchiveReader, role: LoadRole) -> None:
 
 
 def _load_foreign(run: RestoreRun, connect_to: Callable[[], Connection]) -> None:
-    with connect_to() as connection:
-        loader = DumpLoader(connection, run.meter, sandboxed=run.sandbox is not None)
+    with connect_to() as connection, _watching(run) as watch:
+        loader = DumpLoader(connection, run.meter, watch)
         _walk_foreign(run, loader)
         run.rows.update(loader.rows)
         run.warnings += loader.warnings
+        run.encoding = loader.encoding
         run.meter.phase("verify")
-        cancel = partial(connection.cancel_safe, timeout=CANCEL_SECONDS)
-        run.meter.during(partial(connection.execute, "ANALYZE"), cancel)
-        for (schema, table), rows in loader.rows.items():
-            if run.meter.during(partial(count_rows, connection, schema, table), cancel) not in (rows, None):
-                raise RestoreError(
-                    f"Table {shown(f'{schema}.{table}')} does not hold the rows that its backup has; nothing was changed."
-                )
+        try:
+            _analyze_and_count(run, connection, watch)
+        except psycopg.Error as error:
+            if watch is not None and watch.reason:
+                raise RestoreError(watch.reason) from error
+            raise
+
+
+def _analyze_and_count(run: RestoreRun, connection: Connection, watch: SandboxWatch | None) -> None:
+    cancel = watch.end if watch is not None else partial(connection.cancel_safe, timeout=CANCEL_SECONDS)
+    run.meter.during(partial(connection.execute, "ANALYZE"), cancel)
+    for (schema, table), rows in run.rows.items():
+        if watch is not None:
+            watch.moved()
+        if run.meter.during(partial(count_rows, connection, schema, table), cancel) not in (rows, None):
+            raise RestoreError(
+                f"Table {shown(f'{schema}.{table}')} does not hold the rows that its backup has; nothing was changed."
+            )
+
+
+@contextlib.contextmanager
+def _watching(run: RestoreRun) -> Iterator[SandboxWatch | None]:
+    """While an untrusted dump is loaded, watch over it."""
+    if run.sandbox is None:
+        yield None
+        return
+    request, role = run.request, run.sandbox.role
+    budget = budget_for(run.previewer.survey.bytes, request.stall_seconds)
+    with contextlib.ExitStack() as connections:
+
+        def connect_to() -> Connection:
+            return connections.enter_context(maintenance(run.url, request.restore_id))
+
+        with SandboxWatch(connect_to, role, str(run.journal.staging_database), budget) as watch:
+            yield watch
 
 
 def _walk_foreign(run: RestoreRun, loader: DumpLoader | None) -> None:

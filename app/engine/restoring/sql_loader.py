@@ -124,13 +124,21 @@ def is_command(statement: Statement) -> bool:
 class EventLoader:
     """Takes a dump's events and executes them in order on one connection.
 
-    `run` receives each statement and executes it, or decides otherwise. `rows` counts what the server took by table.
+    `run` receives each statement and executes it, or decides otherwise. `cancel` has the server end what is under way.
+    `rows` counts what the server took by table.
     """
 
-    def __init__(self, connection: Connection, run: Callable[[bytes], None], meter: Meter) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        run: Callable[[bytes], None],
+        meter: Meter,
+        cancel: Callable[[], object] | None = None,
+    ) -> None:
         self._connection = connection
         self._run = run
         self._meter = meter
+        self._cancel = cancel or partial(connection.cancel_safe, timeout=CANCEL_SECONDS)
         self._scanner = StatementScanner()
         self._copy: _OpenCopy | None = None
         self.rows: dict[tuple[str, str], int] = {}
@@ -145,12 +153,13 @@ class EventLoader:
             self._copy = _OpenCopy(self._connection, event)
         elif isinstance(event, Rows):
             assert self._copy is not None
-            self._copy.write(event.text)
+            # A trigger, a default or a lock can keep the server from taking rows for long.
+            self._meter.during(partial(self._copy.write, event.text), self._cancel)
         elif isinstance(event, CopyEnd):
             assert self._copy is not None
             begin, copy, self._copy = self._copy.begin, self._copy, None
             key = (begin.schema, begin.table)
-            self.rows[key] = self.rows.get(key, 0) + copy.finish()
+            self.rows[key] = self.rows.get(key, 0) + self._meter.during(copy.finish, self._cancel)
 
     def finish(self) -> None:
         """Execute what is left."""
@@ -160,9 +169,7 @@ class EventLoader:
         for statement in self._scanner.statements(final):
             if not is_command(statement):
                 try:
-                    self._meter.during(
-                        partial(self._run, statement.text), partial(self._connection.cancel_safe, timeout=CANCEL_SECONDS)
-                    )
+                    self._meter.during(partial(self._run, statement.text), self._cancel)
                 except psycopg.Error as error:
                     raise failed(statement.text, error) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -19,6 +20,7 @@ from .sql_loader import Connection
 MAINTENANCE_DATABASES = ("postgres", "template1")
 NAME_BYTES = 63
 SANDBOX = "restore_sandbox_"
+SESSIONS_END_SECONDS = 60.0
 
 
 def derived_name(name: str, suffix: str, run_id: UUID) -> str:
@@ -147,6 +149,18 @@ def drop(connection: Connection, name: str, oid: int | None = None) -> None:
         return
     _end_prepared(connection, name)
     _end_replication(connection, name)
+    until = time.monotonic() + SESSIONS_END_SECONDS
+    while True:
+        try:
+            _drop_now(connection, name)
+            return
+        except psycopg.errors.ObjectInUse:
+            # FORCE waits 5 s; a session that is sending or sorting much takes longer to notice that it was ended.
+            if time.monotonic() > until:
+                raise
+
+
+def _drop_now(connection: Connection, name: str) -> None:
     statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
     try:
         connection.execute(statement + sql.SQL(" WITH (FORCE)"))
