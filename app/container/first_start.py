@@ -102,7 +102,11 @@ def _storage(order: Order) -> Iterator[str]:
 
 def _check_settings(order: Order, environ: Mapping[str, str]) -> None:
     """Refuse what every other process would refuse when it has ended to read it."""
-    stand_in = {"SECRET_KEY": secrets.token_hex(32), "DATABASE_URL": "postgresql://m@h/m", "BACKUP_SOURCE_URL": "postgresql://s@h/s"}
+    stand_in = {
+        "SECRET_KEY": secrets.token_hex(32),
+        "DATABASE_URL": "postgresql://m@h/m",
+        "BACKUP_SOURCE_URL": "postgresql://s@h/s",
+    }
     given = {name: environ[name] for name in FILES if environ.get(name)}
     rest = {"REDIS_URL": "redis://h", "BACKUP_DOCUMENTS_DIR": str(order.documents)}
     try:

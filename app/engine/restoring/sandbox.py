@@ -97,14 +97,13 @@ def hand_over(connection: Connection, inside: Connection, sandbox: Sandbox, name
     `connection` is a maintenance connection, `inside` one to the staging database `name`. Raise psycopg.Error.
     """
     role, warnings = sql.Identifier(sandbox.role), []
-    with inside.transaction():
-        if undone := _undo_grants(inside, sandbox.role):
-            warnings.append(f"Grants that the archive made behind its text's back were undone: {_some(undone)}.")
-        if shut := _shut_definers(inside, sandbox.role):
-            warnings.append(
-                f"These run with the rights of the database's owner and may be called by the owner only: {_some(shut)}. "
-                "Read them before you GRANT EXECUTE to others."
-            )
+    if undone := _undo_grants(inside, sandbox.role):
+        warnings.append(f"Grants that the archive made behind its text's back were undone: {_some(undone)}.")
+    if shut := _shut_definers(inside, sandbox.role):
+        warnings.append(
+            f"These run with the rights of the database's owner and may be called by the owner only: {_some(shut)}. "
+            "Read them before you GRANT EXECUTE to others."
+        )
     staging_database.give_all(inside, sandbox.role, owner)
     inside.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM {}").format(role))
     inside.execute(sql.SQL("DROP OWNED BY {}").format(role))
