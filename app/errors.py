@@ -6,11 +6,13 @@ import json
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 import structlog
 from apiflask.exceptions import HTTPError
 from flask import Flask, Response, current_app, make_response, render_template, request
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException
 
 from app.extensions import db, login_manager
@@ -153,6 +155,10 @@ def register(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(ClientTooSlow, lambda _error: problem(408, SENTENCES[408]))
     app.register_error_handler(OperationalError, _database_error)
+    app.register_error_handler(psycopg.OperationalError, _database_error)
+    app.register_error_handler(ObjectDeletedError, _gone)
+    app.register_error_handler(StaleDataError, _overtaken)
+    app.register_error_handler(IntegrityError, _overtaken)
     app.register_error_handler(DataError, _data_error)
     app.register_error_handler(Exception, _unexpected)
 
@@ -187,8 +193,27 @@ def _http_exception(error: HTTPException) -> Response:
     return response
 
 
-def _database_error(error: OperationalError) -> Response:
-    logger.error("database unreachable", error=str(error.orig))
+def _gone(error: ObjectDeletedError) -> Response:
+    """The net below the services: what they had read was deleted before it was shown."""
+    db.session.rollback()
+    logger.info("deleted meanwhile", path=request.path, error=str(error))
+    return problem(404, "It was deleted just now.")
+
+
+def _overtaken(error: StaleDataError | IntegrityError) -> Response:
+    """The net below the services: somebody else changed or deleted what they were about to write or to refer to."""
+    db.session.rollback()
+    logger.warning("overtaken by another request", path=request.path, error=str(error))
+    return problem(409, "Something that this needs was changed or deleted at the same moment. Reload, then try again.")
+
+
+def _database_error(error: OperationalError | psycopg.OperationalError) -> Response:
+    cause = error.orig if isinstance(error, OperationalError) else error
+    if isinstance(cause, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
+        db.session.rollback()
+        logger.warning("two requests stood in each other's way", path=request.path, error=str(cause))
+        return problem(409, "Another request changed the same thing at the same moment. Try again.")
+    logger.error("database unreachable", error=str(cause))
     # The page must not look its visitor up once more.
     login_manager._update_request_context_with_user()
     return problem(503, "The metadata database (DATABASE_URL) can't be reached. Check that the server is running.")

@@ -112,6 +112,13 @@ def reopen(backup_id: uuid.UUID) -> bool:
     return db.session.scalar(statement) is not None
 
 
+def ask_to_verify(backup_id: uuid.UUID, restore: bool) -> bool:
+    """Note that the verification of a completed backup is asked for. Return False if it is already, or the row is gone."""
+    values = {"verify_requested_at": utcnow(), "verify_restoring": restore, "bytes_done": 0, "bytes_total": Row.size_bytes}
+    free = (Row.id == backup_id, Row.status == "completed", Row.verify_requested_at.is_(None))
+    return changed(update(Row).where(*free).values(**values))
+
+
 def verifying(backup_id: uuid.UUID, phase: str, bytes_done: int, bytes_total: int | None) -> None:
     """Given how far the verification of a completed backup is, write it. Raise Lost if the row is gone."""
     now = utcnow()

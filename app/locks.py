@@ -54,6 +54,11 @@ def restore_name(restore_id: UUID) -> str:
     return f"restore:run:{restore_id}"
 
 
+def verify_name(backup_id: UUID) -> str:
+    """Return the name of the lock that the worker holds which verifies a backup."""
+    return f"backup:verify:{backup_id}"
+
+
 def archive_name(backup_id: UUID) -> str:
     """Given a backup, return the name of its archive's lock: shared by readers, exclusive for deleting."""
     return f"backup:archive:{backup_id}"

@@ -8,19 +8,20 @@ from uuid import UUID
 from flask import Response, request, send_file
 
 from app import locks
-from app.errors import Conflict
-from app.services import audit, backups
+from app.errors import Conflict, NotFound
+from app.services import archive_files, audit, backups
 from app.services.actor import Actor
 
 
 def send_archive(actor: Actor, backup_id: UUID) -> Response:
     """Given who asks and a completed backup, return its archive as an answer that takes Range, If-Range and If-None-Match;
     the ETag is the SHA-256. Until it is sent, or the client has gone, no cleanup deletes it. Raise NotFound or Conflict."""
-    archive = backups.archive_file(backup_id)
     lock = locks.acquire(locks.archive_name(backup_id), shared=True)
     if lock is None:
         raise Conflict("This archive is being deleted just now.", id=str(backup_id))
     try:
+        # Looked up under the lock: from now on no cleanup and no deletion takes it away.
+        archive = backups.archive_file(backup_id)
         response = send_file(
             archive.path,
             mimetype="application/gzip",
@@ -32,6 +33,9 @@ def send_archive(actor: Actor, backup_id: UUID) -> Response:
         if request.method == "GET" and response.status_code in (200, 206):
             detail = {"filename": archive.filename}
             audit.record_download(actor, "backup.downloaded", backup_id, detail, resumed=response.status_code == 206)
+    except FileNotFoundError as error:
+        lock.release()
+        raise NotFound(archive_files.gone(archive.filename)) from error
     except BaseException:
         lock.release()
         raise

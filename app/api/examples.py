@@ -34,6 +34,7 @@ BACKUP = {
     "note": None,
     "warnings": [],
     "error": None,
+    "damaged": None,
     "verified_at": FINISHED,
     "verify_requested_at": None,
     "verify_restoring": False,

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.models import BackupHistory
+from app.services import archive_files
 from app.services.backups import NOTE_LENGTH, ProgressView, progress
 from app.services.inputs import Input, Proof
 from app.services.paging import LARGEST_PAGE, Page
@@ -138,6 +139,7 @@ class BackupOut(Output):
     note: str | None
     warnings: list[str]
     error: str | None
+    damaged: str | None
     verified_at: datetime | None
     verify_requested_at: datetime | None
     verify_restoring: bool
@@ -154,9 +156,9 @@ class BackupOut(Output):
     def of(cls, row: BackupHistory) -> BackupOut:
         """Given a row, return its JSON."""
         view: ProgressView = progress(row)
-        names = [name for name in cls.model_fields if name not in ("progress", "phase")]
+        names = [name for name in cls.model_fields if name not in ("progress", "phase", "damaged")]
         values = {name: getattr(row, name) for name in names}
-        return cls(**values, phase=view.phase, progress=ProgressOut.model_validate(view))
+        return cls(**values, damaged=archive_files.damage(row), phase=view.phase, progress=ProgressOut.model_validate(view))
 
 
 class BackupPage(PageOut[BackupOut]):

@@ -148,6 +148,7 @@ class PlanOut(BaseModel):
     would_delete: list[ExplanationOut]
     would_keep: list[ExplanationOut]
     missing: list[UUID]
+    damaged: list[UUID]
     forecast: list[ForecastOut]
 
     @classmethod
@@ -167,6 +168,7 @@ class PlanOut(BaseModel):
             would_delete=explained(view.deleted),
             would_keep=explained(view.kept),
             missing=view.missing,
+            damaged=view.damaged,
             forecast=[ForecastOut.model_validate(entry) for entry in view.forecast],
         )
 
@@ -181,3 +183,4 @@ class CleanupOut(Output):
     failed_rows: int
     orphans: list[str]
     missing: int
+    damaged: int

@@ -32,6 +32,8 @@ def plan(**quotas: int | None) -> None:
     click.echo(f"{len(found.kept)} kept ({kept}), {len(found.deleted)} to be deleted ({leaving}).")
     if found.missing:
         click.echo(f"{len(found.missing)} backups have no file in the storage folder and count for nothing.")
+    if found.damaged:
+        click.echo(f"{len(found.damaged)} backups have a damaged file and count for nothing.")
     for ahead in found.forecast:
         click.echo(f"On {ahead.at:%Y-%m-%d} there will be {ahead.backups} backups, about {size(ahead.bytes)}.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from app.models import BackupHistory
+from app.services.archive_files import damage
 from app.services.backups import progress
 
 
@@ -27,6 +28,7 @@ def moment(when: datetime | None) -> str:
 def line(row: BackupHistory) -> str:
     """Given a backup, return it as one line."""
     marks = (" pinned" if row.pinned else "") + (f" {len(row.warnings)} warnings" if row.warnings else "")
+    marks += " DAMAGED" if damage(row) else ""
     name = row.filename or (row.error or "")[:80]
     began = moment(row.started_at or row.created_at)
     return f"{row.id}  {began}  {row.kind:<9} {row.status:<11} {size(row.size_bytes):>8}  {name}{marks}"
@@ -50,6 +52,7 @@ def describe(row: BackupHistory) -> str:
         "pinned": "yes" if row.pinned else "no",
         "note": row.note,
         "requested by": row.requested_by,
+        "damaged": damage(row),
         "error": row.error,
     }
     lines = [f"{name + ':':<14}{value}" for name, value in facts.items() if value is not None]

@@ -10,7 +10,7 @@ import structlog
 from app import queue
 from app.extensions import db
 from app.jobs.log_ids import in_logs
-from app.services import backups, cleanup, notices, notifications, restores, schedules, ticks, timeline
+from app.services import archive_sweep, backups, cleanup, notices, notifications, restores, schedules, ticks, timeline
 
 logger = structlog.get_logger(__name__)
 
@@ -18,6 +18,7 @@ STEPS: Mapping[str, tuple[Callable[[], object], ...]] = {
     ticks.CHECK: (
         lambda: backups.reconcile(),
         lambda: restores.reconcile(),
+        lambda: archive_sweep.sweep(),
         lambda: schedules.due(),
         lambda: cleanup.daily_if_missed(),
         lambda: notices.announce(),

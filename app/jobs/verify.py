@@ -2,69 +2,99 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 from flask import current_app
 
 from app import engine, ledger, locks
 from app.config import Settings
-from app.errors import DomainError, NotFound
+from app.errors import Conflict, NotFound
+from app.extensions import db
+from app.jobs import aftermath
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
 from app.models import utcnow
-from app.services import backups, restore_engine
+from app.services import archive_files, archive_sweep, backups, restore_engine, retention_plan
 
 logger = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a verification found: `damage` is wrong with the archive itself, `trouble` with the test; columns of the row."""
+
+    damage: str | None = None
+    trouble: str | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
 @in_logs("backup_id")
 def run(backup_id: str) -> None:
-    """Given a completed backup's id, compare its archive with its manifest and its row, and write what was found."""
+    """Compare a completed backup's archive with its manifest and its row, and write what was found. Does nothing where it
+    is being verified by another worker."""
     row_id = UUID(backup_id)
-    with locks.holding(locks.archive_name(row_id), shared=True) as lock:
-        if lock is None:
+    with (
+        locks.holding(locks.verify_name(row_id)) as alone,
+        locks.holding(locks.archive_name(row_id), shared=True) as lock,
+    ):
+        if alone is None or lock is None:
             return
         try:
-            problem = _problem(row_id)
-            read_at = None if problem else utcnow()
-            restore_test: dict[str, Any] = {}
-            if problem is None and backups.get(row_id).verify_restoring:
-                problem, restore_test = _restore_test(row_id)
+            row = backups.get(row_id)
+            if row.verify_requested_at is None:
+                return
+            restoring, was_damaged = row.verify_restoring, row.damaged is not None
+            found = _read_back(row_id, row.origin)
+            read_at = None if found.damage else utcnow()
+            if restoring and found.damage is None:
+                found = _restore_test(row_id, found)
         except (ledger.Lost, NotFound):
+            ledger.give_up_verifying(row_id)
             return
+        problem = found.damage or found.trouble
         if problem:
             logger.error("archive does not verify", problem=problem)
-        ledger.verified(row_id, read_at, problem, **restore_test)
+        if found.damage:
+            archive_sweep.mark(row_id, found.damage)
+            db.session.commit()
+        ledger.verified(row_id, read_at, problem, damaged=found.damage, **found.columns)
+    if found.damage or was_damaged:
+        aftermath.guarded("categories", retention_plan.refresh)
 
 
-def _restore_test(row_id: UUID) -> tuple[str | None, dict[str, Any]]:
-    """Load the archive into a scratch database. Return what is wrong with it, or None, and the row's columns."""
-    archive = backups.archive_file(row_id)
+def _restore_test(row_id: UUID, read: _Found) -> _Found:
+    """Load the archive into a scratch database of its own."""
+    archive = backups.archive_file(row_id, damaged=True)
     heartbeat = Heartbeat(lambda phase, done, total: ledger.verifying(row_id, f"test_{phase}", done, total))
     key = restore_engine.settings().signing_key
     try:
-        report = engine.verify_by_restoring(archive.path, restore_engine.target(), key, row_id, heartbeat)
+        # An id of its own: two tests of the same archive must not share a scratch database.
+        report = engine.verify_by_restoring(archive.path, restore_engine.target(), key, uuid4(), heartbeat)
     except engine.EngineError as error:
         # The server did not let us try: that says nothing about the archive.
-        return restore_engine.settings().redact(str(error)), {}
+        return replace(read, trouble=restore_engine.settings().redact(str(error)))
     if not report.ok:
-        return "The archive does not restore: " + "; ".join(report.problems), {"restore_tested_at": None}
-    return None, {"restore_tested_at": utcnow(), "restore_test_seconds": report.seconds}
+        trouble = "The archive does not restore: " + "; ".join(report.problems)
+        return replace(read, trouble=trouble, columns=read.columns | {"restore_tested_at": None})
+    times = {"restore_tested_at": utcnow(), "restore_test_seconds": report.seconds}
+    return replace(read, columns=read.columns | times)
 
 
-def _problem(row_id: UUID) -> str | None:
-    """Return what is wrong with the archive as a sentence, or None."""
+def _read_back(row_id: UUID, origin: str) -> _Found:
     settings: Settings = current_app.config["SETTINGS"]
     try:
-        archive = backups.archive_file(row_id)
-    except DomainError as error:
-        return error.detail
+        archive = backups.archive_file(row_id, damaged=True)
+    except Conflict as error:
+        return _Found(damage=error.detail)
+    facts = archive_files.look_at(archive.filename)
     heartbeat = Heartbeat(lambda _phase, done, total: ledger.verifying(row_id, "verify", done, total))
     report = engine.verify_archive(archive.path, settings.signing_key, heartbeat)
-    if not report.ok:
-        return "The archive is damaged: " + "; ".join(report.problems)
+    # An archive from elsewhere has no manifest: it was checked when it came in, so being the same file is all.
+    if not report.ok and not (origin == "foreign" and report.sha256 == archive.sha256):
+        return _Found(damage="The archive is damaged: " + "; ".join(report.problems))
     if report.sha256 != archive.sha256:
-        return "The archive is whole, but it is not the file that this backup made: its SHA-256 differs."
-    return None
+        return _Found(damage="The archive is whole, but it is not the file that this backup made: its SHA-256 differs.")
+    return _Found(columns={"file_mtime_ns": facts.mtime_ns if facts else None})

@@ -30,6 +30,8 @@ class BackupHistory(HasId, Base):
     `verify_requested_at` is set while a verification is asked for or running, `verify_restoring` if it is to restore, too;
     `restore_test_seconds` is how long the last test restore took. `origin` says who signed the archive: "own" (our key),
     "other_key" (our format, another key) or "foreign" (not signed). `trusted_at`: an admin vouched for this very archive.
+    `damaged` says what is wrong with the file of a completed backup, which then protects nothing; `file_mtime_ns` is the
+    file's time of writing when it was last seen whole.
     """
 
     __tablename__ = "backup_history"
@@ -66,6 +68,8 @@ class BackupHistory(HasId, Base):
 
     filename: Mapped[str | None]
     size_bytes: Mapped[int | None]
+    file_mtime_ns: Mapped[int | None]
+    damaged: Mapped[str | None]
     sha256: Mapped[str | None]
     summary: Mapped[dict[str, Any]] = mapped_column(default=dict)
     warnings: Mapped[list[str]] = mapped_column(default=list)

@@ -112,7 +112,7 @@ def standing(now: datetime | None = None) -> Standing:
 
 def newest_good() -> BackupHistory | None:
     """Return the newest completed backup that was made here, or None."""
-    done = select(Row).where(Row.status == "completed", Row.kind != "uploaded")
+    done = select(Row).where(Row.status == "completed", Row.kind != "uploaded", Row.damaged.is_(None))
     return db.session.scalar(done.order_by(Row.created_at.desc(), Row.id.desc()).limit(1))
 
 

@@ -17,7 +17,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import KINDS, LIVE, STATUSES
-from app.services import audit, figures, reauthentication, retention_plan, slot_list, slots, upload_check
+from app.services import archive_files, audit, figures, reauthentication, retention_plan, slot_list, slots, upload_check
 from app.services.actor import Actor
 from app.services.paging import LARGEST_PAGE, Page
 from app.services.progress import ProgressView, progress
@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 NOTE_LENGTH = 2000
+GONE = "There is no such backup. It may have been deleted."
 
 
 class Unchanged(Enum):
@@ -109,7 +110,7 @@ def get(backup_id: UUID) -> BackupHistory:
     """Given an id, return the backup as the database has it now. Raise NotFound."""
     row = db.session.get(BackupHistory, backup_id, populate_existing=True)
     if row is None:
-        raise NotFound("There is no such backup. It may have been deleted.")
+        raise NotFound(GONE)
     return row
 
 
@@ -168,21 +169,25 @@ def update(
     Unpinning lets a cleanup delete it, so an admin with a session gives the password again. Raise NotFound, InvalidInput,
     Throttled or Unauthenticated.
     """
-    row = get(backup_id)
-    if pinned is False and row.pinned:
+    checked = note if isinstance(note, Unchanged) else _checked_note(note)
+    if pinned is False and get(backup_id).pinned:
         reauthentication.require(actor, password)
-        row = get(backup_id)
+    # A deletion under way ends first, or waits for us.
+    chosen = select(BackupHistory).where(BackupHistory.id == backup_id).with_for_update()
+    row = db.session.scalar(chosen.execution_options(populate_existing=True))
+    if row is None:
+        raise NotFound(GONE)
     changes: dict[str, bool | str | None] = {}
     if pinned is not None and pinned != row.pinned:
         row.pinned = changes["pinned"] = pinned
-    if not isinstance(note, Unchanged) and (checked := _checked_note(note)) != row.note:
+    if not isinstance(checked, Unchanged) and checked != row.note:
         row.note = changes["note"] = checked
     if changes:
-        audit.record(actor, "backup.changed", "backup", row.id, changes)
+        audit.record(actor, "backup.changed", "backup", backup_id, changes)
     db.session.commit()
     if "pinned" in changes:
         retention_plan.refresh()
-    return row
+    return get(backup_id)
 
 
 def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
@@ -204,8 +209,15 @@ def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
         raise Conflict("This backup is about to be restored. Wait until that has finished.", id=str(row.id))
     with locks.holding(locks.archive_name(backup_id)) as lock:
         if lock is None:
-            raise Conflict("This archive is being read just now. Try again when that has finished.", id=str(row.id))
-        row = get(backup_id)
+            raise Conflict("This archive is being read just now. Try again when that has finished.", id=str(backup_id))
+        chosen = select(BackupHistory).where(BackupHistory.id == backup_id).with_for_update()
+        found = db.session.scalar(chosen.execution_options(populate_existing=True))
+        if found is None:
+            raise NotFound(GONE)
+        row = found
+        if row.status in LIVE:
+            db.session.rollback()
+            raise Conflict("This backup has been started again. Cancel it first.", id=str(backup_id))
         try:
             if row.filename:
                 _path(row.filename).unlink(missing_ok=True)
@@ -221,42 +233,53 @@ def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
 
 
 def verify(actor: Actor, backup_id: UUID, restore: bool = False) -> BackupHistory:
-    """Given a completed backup, have a worker read its archive back, and return its row. `restore`: load it into a scratch
-    database, too.
+    """Have a worker read a completed backup's archive back, and return its row. `restore`: load it into a scratch database,
+    too.
 
     Raise NotFound, Conflict or Unavailable.
     """
     row = get(backup_id)
     if row.status != "completed":
         raise Conflict(f"This backup is {row.status}: there is no archive to verify.", id=str(row.id))
-    if row.verify_requested_at is not None:
-        raise Conflict("This backup is being verified already.", id=str(row.id))
     if restore and row.origin != "own":
         raise Conflict(
             "This archive is not signed by this installation: its SQL is not executed for a test.", id=str(row.id)
         )
-    row.verify_requested_at, row.verify_restoring = utcnow(), restore
-    row.bytes_done, row.bytes_total = 0, row.size_bytes
-    audit.record(actor, "backup.verify", "backup", row.id, {"restore": True} if restore else None)
+    archive_file(backup_id, damaged=True)
+    if not ledger.ask_to_verify(backup_id, restore):
+        get(backup_id)
+        raise Conflict("This backup is being verified already.", id=str(backup_id))
+    audit.record(actor, "backup.verify", "backup", backup_id, {"restore": True} if restore else None)
     db.session.commit()
     try:
-        queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, row.id, f"verify-{row.id}")
+        queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, backup_id, f"verify-{backup_id}")
     except queue.QueueUnavailable as error:
-        row.verify_requested_at, row.verify_restoring = None, False
-        db.session.commit()
+        ledger.give_up_verifying(backup_id)
         raise Unavailable(str(error)) from error
-    return row
+    return get(backup_id)
 
 
-def archive_file(backup_id: UUID) -> ArchiveFile:
-    """Given a completed backup, return its file. Raise NotFound or Conflict."""
+def archive_file(backup_id: UUID, damaged: bool = False) -> ArchiveFile:
+    """Return a completed backup's file. `damaged`: also one that a verification has found to be damaged, as long as it has
+    its size.
+
+    Raise NotFound, or Conflict with what is wrong.
+    """
     row = get(backup_id)
     if row.status != "completed" or not row.filename or row.size_bytes is None or row.sha256 is None:
         raise Conflict(f"This backup is {row.status}: there is no archive to download.", id=str(row.id))
-    path = _path(row.filename)
-    if not path.is_file():
-        raise NotFound(f"{row.filename} is no longer in the storage folder. Put it back, or delete this entry.")
-    return ArchiveFile(path, row.filename, row.size_bytes, row.sha256)
+    try:
+        facts = archive_files.look_at(row.filename)
+    except OSError as error:
+        raise Unavailable(
+            f"{row.filename} can't be looked at ({error.strerror}). Check BACKUP_STORAGE_DIR.", id=str(row.id)
+        ) from error
+    problem = archive_files.problem(row.filename, row.size_bytes, facts)
+    if facts is None and problem:
+        raise NotFound(problem)
+    if problem or (row.damaged and not damaged):
+        raise Conflict(f"This archive is damaged: {problem or row.damaged}", id=str(row.id))
+    return ArchiveFile(_path(row.filename), row.filename, row.size_bytes, row.sha256)
 
 
 def remove_partials(backup_id: UUID) -> None:

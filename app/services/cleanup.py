@@ -15,7 +15,7 @@ from app import engine, locks
 from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot, Notification, utcnow
-from app.services import audit, figures, notices, reconcile, retention_plan, ticks
+from app.services import archive_files, audit, figures, notices, reconcile, retention_plan, ticks
 from app.services.actor import Actor
 
 logger = structlog.get_logger(__name__)
@@ -32,7 +32,7 @@ NAMES_TOLD = 200
 @dataclass
 class CleanupReport:
     """What a cleanup did: names of archives deleted, left because they are in use, and of those that nobody lists;
-    sentences where a person should look; how many failed rows went; how many rows have no file."""
+    sentences where a person should look; how many failed rows went; how many rows have no file, or a damaged one."""
 
     deleted: list[str] = field(default_factory=list)
     freed_bytes: int = 0
@@ -41,6 +41,7 @@ class CleanupReport:
     failed_rows: int = 0
     orphans: list[str] = field(default_factory=list)
     missing: int = 0
+    damaged: int = 0
 
 
 def daily_if_missed(now: datetime | None = None) -> CleanupReport | None:
@@ -89,10 +90,17 @@ def cleanup(actor: Actor, now: datetime | None = None) -> CleanupReport | None:
 
 def _delete_archives(actor: Actor, now: datetime, report: CleanupReport) -> None:
     plan, _, stock = retention_plan.current(now)
-    report.missing = len(stock.missing)
+    report.missing, report.damaged = len(stock.missing), len(stock.damaged)
+    pillars = retention_plan.pillars(plan)
     leaving = [decision.backup for decision in reversed(plan.deleted)]
     used = retention_plan.in_use([backup.id for backup in leaving])
     for backup in leaving:
+        # A cleanup may take a while: what it relies on is looked at again before each deletion.
+        for filename, size_bytes in pillars:
+            lost = archive_files.problem(filename, size_bytes, archive_files.look_at(filename))
+            if lost:
+                report.trouble.append(f"Nothing more was deleted: {lost}")
+                return
         _delete_archive(actor, backup.id, backup.id in used, report)
 
 

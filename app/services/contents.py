@@ -116,12 +116,12 @@ def open_document(backup_id: UUID, path: str) -> OpenDocument:
 
     Raise NotFound, NotIndexed, or Conflict if the archive is damaged or being deleted.
     """
-    archive = _archive(backup_id)
     lock = locks.acquire(locks.archive_name(backup_id), shared=True)
     if lock is None:
         raise Conflict("This archive is being deleted just now.", id=str(backup_id))
     reader = None
     try:
+        archive = _archive(backup_id)
         with _told(backup_id):
             reader = engine.ArchiveReader(archive.path)
             line = archive_index.find(reader, path)
@@ -148,7 +148,8 @@ def _opened(backup_id: UUID) -> Iterator[engine.ArchiveReader]:
 def _archive(backup_id: UUID) -> backups.ArchiveFile:
     if backups.get(backup_id).origin == "foreign":
         raise NotIndexed(NOT_INDEXED, id=str(backup_id))
-    return backups.archive_file(backup_id)
+    # Each document has a hash of its own: out of a damaged archive the whole ones can still be had.
+    return backups.archive_file(backup_id, damaged=True)
 
 
 @contextmanager

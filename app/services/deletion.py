@@ -35,7 +35,9 @@ class Consequences:
 
 def consequences(row: BackupHistory) -> Consequences:
     """Given a backup, return what goes with it and what remains."""
-    completed = select(BackupHistory).where(BackupHistory.status == "completed", BackupHistory.id != row.id)
+    completed = select(BackupHistory).where(
+        BackupHistory.status == "completed", BackupHistory.damaged.is_(None), BackupHistory.id != row.id
+    )
     count = select(func.count()).select_from(completed.subquery())
     verified = select(func.count()).select_from(completed.where(BackupHistory.verified_at.is_not(None)).subquery())
     newest = completed.order_by(BackupHistory.started_at.desc(), BackupHistory.id.desc()).limit(1)

@@ -17,7 +17,7 @@ from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, Tick, utcnow
 from app.models.backup_settings import RESERVE_BYTES
-from app.services import notifications, restore_engine, schedules, ticks
+from app.services import archive_files, notifications, restore_engine, schedules, ticks
 from app.services import settings as stored
 
 SCHEDULER_SILENT = timedelta(minutes=3)
@@ -26,6 +26,8 @@ LENIENT_AT_FIRST = timedelta(minutes=2)
 _BEGAN = "health_began"
 # The next backup may well be this much larger than the last one.
 GROWTH = 1.1
+# So many of the newest archives are looked at each time.
+LOOKED_AT = 20
 
 # What anybody is told of a check that fails; of others, only that it does.
 STRANGERS = {
@@ -67,6 +69,7 @@ def checks() -> list[Check]:
         found.append(_guarded("last_backup", _last_backup, "The history can't be read."))
         found.append(_guarded("schedules", _schedules, "The schedules can't be read."))
         found.append(_guarded("notifications", _notifications, "The outbox can't be read."))
+        found.append(_guarded("archives", _archives, "The archives can't be looked at. Check BACKUP_STORAGE_DIR."))
     found.append(_guarded("restores", _restores, "The restores' journals can't be read."))
     found.append(_guarded("disk", _disk, "BACKUP_STORAGE_DIR can't be read. Check that the folder is mounted."))
     return found
@@ -149,6 +152,20 @@ def _last_backup() -> tuple[bool, str]:
     if row.status == "failed":
         return False, "The last backup failed. Its page says why."
     return True, "The last backup completed."
+
+
+def _archives() -> tuple[bool, str]:
+    """The newest archives are looked at here and now; of the others the minute tick knows."""
+    completed = select(BackupHistory).where(BackupHistory.status == "completed")
+    newest = db.session.scalars(completed.order_by(BackupHistory.created_at.desc()).limit(LOOKED_AT)).all()
+    if newest and all(row.filename and archive_files.look_at(row.filename) is None for row in newest):
+        return False, "None of the newest archives is in the storage folder. Check that BACKUP_STORAGE_DIR is mounted."
+    marked = select(BackupHistory.id).where(BackupHistory.status == "completed", BackupHistory.damaged.is_not(None))
+    damaged = set(db.session.scalars(marked)) | {row.id for row in newest if archive_files.damage(row)}
+    if damaged:
+        words = "1 archive is" if len(damaged) == 1 else f"{len(damaged)} archives are"
+        return False, f"{words} damaged or missing and protect nothing. Their backups' pages say what is wrong."
+    return True, "The archives are as they were made."
 
 
 def _schedules() -> tuple[bool, str]:

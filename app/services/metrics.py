@@ -84,6 +84,10 @@ def _history() -> Iterator[Metric]:
     yield _gauge("backup_backups", "Backups in the history.", ("status",), (((name,), n) for name, n in counts.items()))
     size = db.session.scalar(select(func.sum(rows.size_bytes)).where(rows.status == "completed")) or 0
     yield _figure("backup_stored_bytes", "Bytes of all archives.", size)
+    damaged = select(func.count()).where(rows.status == "completed", rows.damaged.is_not(None))
+    yield _figure(
+        "backup_damaged", "Archives that are damaged or missing, and protect nothing.", db.session.scalar(damaged) or 0
+    )
     made_here = rows.kind != "uploaded"
     for status, name, words in (
         ("queued", "backup_oldest_queued_age_seconds", "How long the oldest queued backup waits."),
@@ -105,7 +109,7 @@ def _history() -> Iterator[Metric]:
 
 def _last_success() -> Iterator[Metric]:
     rows = BackupHistory
-    made = (rows.status == "completed", rows.kind.in_(("manual", "scheduled")))
+    made = (rows.status == "completed", rows.kind.in_(("manual", "scheduled")), rows.damaged.is_(None))
     last = db.session.scalar(select(rows).where(*made).order_by(rows.started_at.desc()).limit(1))
     if last is None or last.started_at is None or last.finished_at is None:
         return

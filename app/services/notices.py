@@ -27,6 +27,7 @@ SWITCHES = {
     "overdue": ("notify_overdue",),
     "restore": ("notify_restore",),
     "cleanup": ("notify_cleanup",),
+    "damaged": ("notify_failure",),
 }
 HEARTBEATS = {"success": "success", "warnings": "success", "failure": "failure"}
 
@@ -75,6 +76,15 @@ def cleanup_trouble(trouble: list[str], now: datetime) -> None:
     key = f"cleanup:{now:%Y-%m-%d}"
     put(Notice("cleanup", key, headline, headline, "bad", lists=[("Problems", _first(trouble))], path="/backups/"))
     db.session.commit()
+
+
+def damaged(problems: list[str], now: datetime) -> None:
+    """Put what was found to be wrong with archives into the outbox, in the session's transaction."""
+    number = len(problems)
+    headline = "An archive is damaged or missing" if number == 1 else f"{number} archives are damaged or missing"
+    hints = ["They protect nothing until the right files are back. The pages of these backups say what is wrong."]
+    lists = [("Problems", _first(problems)), ("What to do", hints)]
+    put(Notice("damaged", f"damaged:{now:%Y%m%dT%H%M%S.%f}", headline, headline, "bad", lists=lists, path="/backups/"))
 
 
 def put(notice: Notice) -> None:

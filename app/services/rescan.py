@@ -17,7 +17,7 @@ from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
 from app.models.backup_history import KINDS, LIVE
-from app.services import audit, retention_plan, slots
+from app.services import archive_files, archive_sweep, audit, retention_plan, slots
 from app.services.actor import Actor
 from app.services.figures import figures, of_upload
 
@@ -70,6 +70,7 @@ def rescan(actor: Actor, progress: Callable[[str], None] | None = None) -> Resca
     present = {path.name for path in archives}
     for name in sorted(known - present):
         report.findings.append(Finding(name, "missing", "The history lists it, but the file is not there."))
+    archive_sweep.sweep()
     audit.record(actor, "backup.rescan", "storage", None, {"added": len(report.of("added")), "archives": len(archives)})
     db.session.commit()
     retention_plan.refresh()
@@ -79,6 +80,10 @@ def rescan(actor: Actor, progress: Callable[[str], None] | None = None) -> Resca
 def _known(settings: Settings, path: Path) -> Finding:
     """Given an archive that the history lists; one that came without its key is ours now if the key is back."""
     row = db.session.scalar(select(BackupHistory).where(BackupHistory.filename == path.name))
+    if row is not None and row.status == "completed" and row.size_bytes is not None:
+        differs = archive_files.problem(path.name, row.size_bytes, archive_files.look_at(path.name)) or row.damaged
+        if differs:
+            return Finding(path.name, "corrupt", differs)
     if row is None or row.origin != "other_key" or not _signed_by_us(settings, path):
         return Finding(path.name, "known")
     checked = engine.check_archive(path, settings.signing_key)

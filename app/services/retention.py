@@ -17,7 +17,7 @@ from app.engine.schedule_times import ScheduleError
 from app.errors import InvalidInput
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
-from app.services import backups, retention_plan
+from app.services import archive_files, backups, retention_plan
 from app.services.inputs import PlanInput
 from app.services.retention_plan import Policy, StorageAway, refresh
 from app.services.schedule_rules import QUOTA_COLUMNS, rule_of
@@ -62,6 +62,7 @@ class PlanView:
     kept_bytes: int
     deleted_bytes: int
     missing: list[UUID]
+    damaged: list[UUID]
     forecast: list[Forecast]
 
 
@@ -95,6 +96,7 @@ def plan(given: PlanInput | None = None, now: datetime | None = None) -> PlanVie
         kept_bytes=sum(entry.size_bytes for entry in kept),
         deleted_bytes=sum(entry.size_bytes for entry in deleted),
         missing=found.stock.missing,
+        damaged=found.stock.damaged,
         forecast=found.forecast(),
     )
 
@@ -148,7 +150,9 @@ def explain(backup_id: UUID, now: datetime | None = None) -> Explanation:
         return found
     text = "Retention looks at completed backups only: this one is " + row.status.replace("_", " ") + "."
     if row.status == "completed":
-        text = "Its archive is not in the storage folder, so it counts for nothing. Put it back, or delete this entry."
+        text = (
+            f"It counts for nothing, and no cleanup deletes it: {archive_files.damage(row) or 'its archive is not there.'}"
+        )
     started = row.started_at or row.created_at
     return Explanation(row.id, row.filename, started, row.size_bytes or 0, row.kind, True, [], None, None, text)
 

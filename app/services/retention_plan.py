@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from uuid import UUID
 
-from flask import current_app
 from sqlalchemy import bindparam, select, update
 
 from app import ledger_restores, locks
-from app.config import Settings
 from app.engine import retention
 from app.engine.retention import Candidate, Plan, Quotas
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, BackupSlot, utcnow
-from app.services import settings
+from app.services import archive_files, settings
 from app.services.schedule_rules import QUOTA_COLUMNS
 
 Row = BackupHistory
@@ -48,10 +44,12 @@ class Policy:
 
 @dataclass(frozen=True)
 class Stock:
-    """The completed backups as retention sees them; `missing` are those without a file, which count for nothing."""
+    """The completed backups as retention sees them. What is `missing` (without a file) or `damaged` (a file that is not what
+    it was) counts for nothing: it keeps no other backup from being kept, and is not deleted."""
 
     candidates: list[Candidate]
     missing: list[UUID]
+    damaged: list[UUID] = field(default_factory=list)
 
 
 def policy(
@@ -81,17 +79,22 @@ def policy(
 
 
 def stock(rules: Policy) -> Stock:
-    """Given the policy, return the completed backups whose files are there. Raise StorageAway where none of them is."""
+    """Return the completed backups whose files are there and as they were. Raise StorageAway where none is there, OSError
+    where the folder can't be read."""
     several = len(rules.quotas) > 1
     sets = _sets(rules) if several else {}
-    present = _present()
     columns = (Row.id, Row.started_at, Row.size_bytes, Row.kind, Row.pinned, Row.verified_at, Row.schedule_id, Row.filename)
-    rows = db.session.execute(select(*columns).where(Row.status == "completed")).all()
-    candidates, missing = [], []
+    rows = db.session.execute(select(*columns, Row.damaged).where(Row.status == "completed")).all()
+    files = archive_files.look()
+    candidates, missing, damaged = [], [], []
     default = frozenset({retention.DEFAULT_SET})
-    for row_id, started_at, size_bytes, kind, pinned, verified_at, schedule_id, filename in rows:
-        if started_at is None or size_bytes is None or filename not in present:
+    for row_id, started_at, size_bytes, kind, pinned, verified_at, schedule_id, filename, known_damage in rows:
+        facts = files.get(filename or "")
+        if started_at is None or facts is None:
             missing.append(row_id)
+            continue
+        if known_damage is not None or not facts.regular or facts.size != size_bytes:
+            damaged.append(row_id)
             continue
         mine = default
         if several:
@@ -100,11 +103,11 @@ def stock(rules: Policy) -> Stock:
                 mine = mine | {rules.set_of.get(schedule_id, retention.DEFAULT_SET)}
         verified = verified_at is not None
         candidates.append(Candidate(row_id, started_at, size_bytes, kind, pinned, verified, False, mine or default))
-    if rows and not candidates:
+    if rows and not candidates and not damaged:
         raise StorageAway(
             f"None of the {len(rows)} archives that the history lists is in BACKUP_STORAGE_DIR. Check that it is mounted."
         )
-    return Stock(candidates, missing)
+    return Stock(candidates, missing, damaged)
 
 
 def current(now: datetime | None = None, rules: Policy | None = None) -> tuple[Plan, Policy, Stock]:
@@ -132,12 +135,22 @@ def refresh(now: datetime | None = None) -> None:
         if (list(row.categories), row.expires_at) != (categories, expires):
             changes.append({"row_id": row_id, "categories": categories, "expires_at": expires})
     if changes:
+        # In the same order everywhere: two of us at once would else wait for each other.
+        changes.sort(key=lambda change: str(change["row_id"]))
         statement = update(Row.__table__).where(Row.__table__.c.id == bindparam("row_id"))  # type: ignore[arg-type]
         db.session.connection().execute(
             statement.values(categories=bindparam("categories"), expires_at=bindparam("expires_at")), changes
         )
     db.session.commit()
     db.session.expire_all()
+
+
+def pillars(plan: Plan) -> list[tuple[str, int]]:
+    """Return the files that a plan relies on before all others, the newest and the newest verified, with their sizes."""
+    names = {retention.NEWEST, retention.NEWEST_VERIFIED}
+    chosen = [decision.backup.id for decision in plan.decisions if names.intersection(decision.shields)]
+    rows = db.session.execute(select(Row.filename, Row.size_bytes).where(Row.id.in_(chosen)))
+    return [(filename, size_bytes) for filename, size_bytes in rows if filename and size_bytes]
 
 
 def in_use(backup_ids: list[UUID]) -> set[UUID]:
@@ -161,16 +174,6 @@ def _sets(rules: Policy) -> dict[UUID, frozenset[str]]:
         name = rules.set_of.get(schedule_id, retention.DEFAULT_SET)
         found[backup_id] = found.get(backup_id, frozenset()) | {name}
     return found
-
-
-def _present() -> set[str]:
-    app_settings: Settings = current_app.config["SETTINGS"]
-    folder: Path = app_settings.storage_dir
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries}
-    except FileNotFoundError:
-        return set()
 
 
 def _quotas(columns: Mapping[str, int | None]) -> Quotas:

@@ -19,7 +19,7 @@ from flask import current_app
 from redis.exceptions import RedisError
 from sqlalchemy import func, select
 
-from app import engine, ledger, locks
+from app import engine, ledger, locks, turns
 from app.config import Settings
 from app.errors import Conflict, InvalidInput, NoRoom, Throttled, TooLarge
 from app.extensions import db
@@ -35,8 +35,8 @@ READ_BYTES = 1024 * 1024
 LOOK_AT_DISK_EVERY = 64 * 1024 * 1024
 FORM_BYTES = 64 * 1024
 # A web process receives so many uploads at once: each takes a thread for as long as its client takes to send it.
-MOST_RECEIVED = 4
-TURN_SECONDS = 0.5
+MOST_RECEIVED = 8
+TURN_SECONDS = 5.0
 SOON_SECONDS = 10
 # So many uploads may wait for their check, or be checked; each keeps its file on the disk meanwhile.
 MOST_WAITING = 50
@@ -72,7 +72,9 @@ def receive(
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    if not _turns.acquire(timeout=TURN_SECONDS):
+    with turns.waiting():
+        free = _turns.acquire(timeout=TURN_SECONDS)
+    if not free:
         raise Throttled(
             f"{MOST_RECEIVED} archives are being received already. Send this one when they have come in.", SOON_SECONDS
         )

@@ -5,6 +5,8 @@ from zoneinfo import ZoneInfo
 
 from flask import Flask
 
+from app.services.archive_files import damage
+
 DECIMAL_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 PHASES = {
@@ -30,7 +32,7 @@ KINDS = {"manual": "Manual", "scheduled": "Scheduled", "safety": "Safety", "uplo
 
 def init_app(app: Flask) -> None:
     """Given the application, make this module's functions and words known to its templates."""
-    for function in (filesize, count, utc, utc_day, zoned, iso, ago, duration, time_left, rate, phase_name, counted):
+    for function in (filesize, count, utc, utc_day, zoned, iso, ago, duration, time_left, rate, phase_name, counted, damage):
         app.add_template_filter(function)
     app.jinja_env.globals.update(PHASES=PHASES, UPLOAD_PHASES=UPLOAD_PHASES, STATUSES=STATUSES, KINDS=KINDS)
 

@@ -36,6 +36,7 @@ def index() -> ResponseReturnValue:
         "deleted_number": len(deleted),
         "deleted_bytes": sum(decision.backup.size_bytes for decision in deleted),
         "missing": found.stock.missing,
+        "damaged": found.stock.damaged,
         "timeline": picture_of,
         "kept": picture(picture_of),
         "storage": storage(storage_history.history(), picture_of.forecast),

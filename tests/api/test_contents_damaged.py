@@ -114,7 +114,7 @@ def test_an_archive_that_was_cut_short_says_so(client: FlaskClient, backup: Back
     for part in ("contents", "contents/documents", "contents/document?path=large.bin"):
         detail = refused(client, f"{URL}/{backup.id}/{part}")
         assert "cut short" in detail
-        assert "Verify this backup" in detail
+        assert "Put the right file back" in detail
 
 
 def test_a_damaged_index_says_so(client: FlaskClient, backup: BackupHistory, storage_dir: Path) -> None:

@@ -96,7 +96,7 @@ def measure(what: str, url: str, files: Path) -> float:
         _fill(count)
         if what == "plan":
             for number in range(count):
-                (files / f"motovaultpro_backup_{number:08}.tar.gz").touch()
+                (files / f"motovaultpro_backup_{number:08}.tar.gz").write_bytes(bytes(1000))
             began = time.perf_counter()
             retention_plan.current(NOW)
             return time.perf_counter() - began

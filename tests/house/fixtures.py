@@ -99,7 +99,8 @@ def token(app: APIFlask) -> Callable[..., dict[str, str]]:
 
 @pytest.fixture
 def make_row(app: APIFlask, storage_dir: Path) -> Callable[..., BackupHistory]:
-    """A function that adds a backup's row with the given columns; a completed one gets a file of 19 bytes."""
+    """A function that adds a backup's row with the given columns; a completed one gets a file of
+    its size, 19 bytes if none is given."""
     number = 0
 
     def make(status: str = "completed", **columns: Any) -> BackupHistory:
@@ -112,6 +113,7 @@ def make_row(app: APIFlask, storage_dir: Path) -> Callable[..., BackupHistory]:
         if status == "completed":
             name = f"motovaultpro_backup_20260101_{number:06}.tar.gz"
             (storage_dir / name).write_bytes(b"the archive's bytes")
+            os.truncate(storage_dir / name, columns.get("size_bytes") or 19)
             values |= {"started_at": started, "finished_at": started, "filename": name}
             values |= {"size_bytes": 19, "sha256": "ab" * 32}
         row = BackupHistory(status=status, **(values | columns))

@@ -60,7 +60,7 @@ def stand_in(backup_id: UUID, at: datetime, status: str = "completed") -> bool:
     if status == "failed":
         assert ledger.fail(backup_id, attempt, "The source was down.")
     else:
-        (storage / filename).touch()
+        (storage / filename).write_bytes(bytes(1000))
         figures = {"filename": filename, "size_bytes": 1000, "sha256": "ab" * 32, "finished_at": at, "verified_at": at}
         assert ledger.complete(backup_id, attempt, **figures)
     return True

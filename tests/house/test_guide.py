@@ -160,15 +160,15 @@ def test_the_guide_gives_a_database_of_the_first_superuser_to_a_role_of_its_own(
         try:
             with psycopg.connect(pg18.url("motovaultpro"), autocommit=True) as owner:
                 for made in (
-                    "CREATE SCHEMA \"Odd name\"",
+                    'CREATE SCHEMA "Odd name"',
                     "CREATE TYPE colour AS ENUM ('red')",
                     "CREATE DOMAIN positive AS int CHECK (VALUE > 0)",
                     "CREATE TYPE pair AS (a int, b int)",
-                    "CREATE TABLE \"Odd name\".vehicles (id serial, n int GENERATED ALWAYS AS IDENTITY, c colour)",
+                    'CREATE TABLE "Odd name".vehicles (id serial, n int GENERATED ALWAYS AS IDENTITY, c colour)',
                     "CREATE TABLE parts (id int) PARTITION BY RANGE (id)",
                     "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (1) TO (10)",
                     "CREATE SEQUENCE alone",
-                    "CREATE VIEW seen AS SELECT * FROM \"Odd name\".vehicles",
+                    'CREATE VIEW seen AS SELECT * FROM "Odd name".vehicles',
                     "CREATE MATERIALIZED VIEW kept AS SELECT 1 AS one",
                     "CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
                     "CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1'",

@@ -75,7 +75,7 @@ def _night(
         row.error = FAILED
     else:
         row.filename = f"motovaultpro_backup_{started:%Y%m%d_%H%M%S}.tar.gz"
-        row.size_bytes, row.sha256 = int(900_000_000 * growth * chance.uniform(0.99, 1.01)), own.sha256
+        row.size_bytes, row.sha256 = own.size_bytes, own.sha256
         os.link(storage / str(own.filename), storage / row.filename)
     db.session.add(row)
     db.session.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -50,6 +51,7 @@ def make_row(app: APIFlask, storage_dir: Path) -> Callable[..., BackupHistory]:
         if status == "completed":
             name = f"motovaultpro_backup_20260101_{number:06}.tar.gz"
             (storage_dir / name).write_bytes(b"the archive's bytes")
+            os.truncate(storage_dir / name, columns.get("size_bytes") or 19)
             values |= {
                 "finished_at": started + timedelta(seconds=75),
                 "filename": name,

@@ -39,7 +39,7 @@ def fill(storage: Path, number: int) -> None:
         slot = {"schedule_id": schedule.id, "scheduled_for": moment, "status": row["status"], "backup_id": row["id"]}
         slots.append(slot | {"attempts": 1})
         if not failed:
-            (storage / name).touch()
+            (storage / name).write_bytes(bytes(1000))
     db.session.execute(BackupHistory.__table__.insert(), rows)  # type: ignore[attr-defined]
     db.session.execute(BackupSlot.__table__.insert(), slots)  # type: ignore[attr-defined]
     db.session.commit()

@@ -19,7 +19,7 @@ from app.engine.errors import SourceError
 from app.engine.preflight import Source, check_documents, check_nesting, check_storage
 from app.extensions import db
 from app.models import BackupHistory
-from app.services import restore_engine
+from app.services import archive_files, restore_engine
 from app.services.checkup.findings import Finding, fine, problem, warning
 from app.services.health import next_backup_bytes
 
@@ -32,6 +32,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     """Given the settings, yield what is found."""
     yield from _documents(settings.documents_dir)
     yield from _storage(settings)
+    yield from _archives()
     yield from _signatures(settings)
     for text in restore_engine.journal_problems():
         yield problem(STORAGE, text, "Until then the state that this restore keeps is neither undone nor dropped.")
@@ -175,6 +176,21 @@ def _write_and_sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _archives() -> Iterator[Finding]:
+    """Compare every archive with the history."""
+    try:
+        rows = db.session.scalars(select(BackupHistory).where(BackupHistory.status == "completed")).all()
+        found = [text for text in map(archive_files.damage, rows) if text]
+    except SQLAlchemyError:
+        db.session.rollback()
+        return
+    for text in found[:ARCHIVES_LOOKED_AT]:
+        yield problem(STORAGE, text, "Until then this backup protects nothing.")
+    if len(found) > ARCHIVES_LOOKED_AT:
+        more = f"{len(found) - ARCHIVES_LOOKED_AT} more archives are damaged or missing."
+        yield problem(STORAGE, more, "Check that the right disk is mounted at BACKUP_STORAGE_DIR.")
 
 
 def _signatures(settings: Settings) -> Iterator[Finding]:

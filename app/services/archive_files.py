@@ -1,0 +1,85 @@
+"""Whether the archives' files are still what the history says: sizes are compared wherever something relies on them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from flask import current_app
+
+from app.config import Settings
+from app.models import BackupHistory
+
+
+class FileFacts(NamedTuple):
+    """A name in the storage folder: whether it is a regular file, its size in bytes, and when it was written."""
+
+    regular: bool
+    size: int
+    mtime_ns: int
+
+
+def look() -> dict[str, FileFacts]:
+    """Return what is in the storage folder, by name. Raise OSError where it can't be read; a missing one is empty."""
+    found = {}
+    try:
+        with os.scandir(_folder()) as entries:
+            for entry in entries:
+                try:
+                    found[entry.name] = _of(entry.stat(follow_symlinks=False))
+                except FileNotFoundError:
+                    continue
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def look_at(filename: str) -> FileFacts | None:
+    """Return the facts of one file, None if it is not there. Raise OSError where that can't be found out."""
+    try:
+        return _of((_folder() / Path(filename).name).lstat())
+    except FileNotFoundError:
+        return None
+
+
+def problem(filename: str, size_bytes: int, facts: FileFacts | None) -> str | None:
+    """Return what is wrong with an archive's file in words, or None."""
+    if facts is None:
+        return gone(filename)
+    if not facts.regular:
+        return f"{filename} is no regular file any more. Put the archive back in its place, or delete this entry."
+    if facts.size != size_bytes:
+        return (
+            f"{filename} has {facts.size:,} bytes instead of {size_bytes:,}: it was cut short or changed after it was made. "
+            "Put the right file back, or delete this entry."
+        )
+    return None
+
+
+def gone(filename: str) -> str:
+    """Return the words for an archive that is not there."""
+    return f"{filename} is no longer in the storage folder. Put it back, or delete this entry."
+
+
+def damage(row: BackupHistory) -> str | None:
+    """Return what is wrong with a completed backup's archive, as far as its size shows now or a verification found before;
+    None for all others."""
+    if row.status != "completed" or row.filename is None or row.size_bytes is None:
+        return None
+    if row.damaged is not None:
+        return row.damaged
+    try:
+        return problem(row.filename, row.size_bytes, look_at(row.filename))
+    except OSError as error:
+        return f"{row.filename} can't be looked at ({error.strerror}). Check BACKUP_STORAGE_DIR."
+
+
+def _of(found: os.stat_result) -> FileFacts:
+    return FileFacts(stat.S_ISREG(found.st_mode), found.st_size, found.st_mtime_ns)
+
+
+def _folder() -> Path:
+    settings: Settings = current_app.config["SETTINGS"]
+    return settings.storage_dir

@@ -1,0 +1,58 @@
+"""Two verifications of the same archive at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from uuid import uuid4
+
+from apiflask import APIFlask
+
+from app import engine, ledger
+from app.extensions import db
+from app.jobs import backup as backup_job
+from app.jobs import verify as verify_job
+from app.services import backups, restore_engine
+from tests.house.fixtures import TESTER
+
+
+def at_once(app: APIFlask, *works: Callable[[], object]) -> None:
+    """Do all of these at the same time, each in a context of its own."""
+    failures: list[BaseException] = []
+
+    def run(work: Callable[[], object]) -> None:
+        with app.app_context():
+            try:
+                work()
+            except BaseException as error:
+                failures.append(error)
+            finally:
+                db.session.remove()
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+
+
+def test_two_verifications_with_restore_at_once_find_no_fault_in_a_good_archive(app: APIFlask) -> None:
+    row_id = backups.start(TESTER).id
+    backup_job.run(str(row_id))
+    asked: list[bool] = []
+    at_once(app, *[lambda: asked.append(ledger.ask_to_verify(row_id, True))] * 4)
+    assert sorted(asked) == [False, False, False, True]
+    # A job that was put into the queue twice, with two workers.
+    at_once(app, *[lambda: verify_job.run(str(row_id))] * 2)
+    row = backups.get(row_id)
+    assert (row.error, row.damaged, row.verify_requested_at) == (None, None, None)
+    assert row.restore_tested_at is not None
+    tested_at = row.restore_tested_at
+    verify_job.run(str(row_id))
+    assert backups.get(row_id).restore_tested_at == tested_at, "nobody asked for another one"
+
+    path, key, reports = backups.archive_file(row_id).path, restore_engine.settings().signing_key, []
+    target = restore_engine.target()
+    at_once(app, *[lambda: reports.append(engine.verify_by_restoring(path, target, key, uuid4()))] * 3)
+    assert [report.problems for report in reports] == [[], [], []]
