@@ -123,7 +123,7 @@ def open_document(backup_id: UUID, path: str) -> OpenDocument:
     try:
         archive = _archive(backup_id)
         with _told(backup_id):
-            reader = engine.ArchiveReader(archive.path)
+            reader = engine.ArchiveReader(archive.path, _signing_key())
             line = archive_index.find(reader, path)
             if line is None:
                 raise NotFound("There is no such document in this archive.", id=str(backup_id))
@@ -141,8 +141,13 @@ def open_document(backup_id: UUID, path: str) -> OpenDocument:
 @contextmanager
 def _opened(backup_id: UUID) -> Iterator[engine.ArchiveReader]:
     archive = _archive(backup_id)
-    with _told(backup_id), engine.ArchiveReader(archive.path) as reader:
+    with _told(backup_id), engine.ArchiveReader(archive.path, _signing_key()) as reader:
         yield reader
+
+
+def _signing_key() -> bytes:
+    settings: Settings = current_app.config["SETTINGS"]
+    return settings.signing_key
 
 
 def _archive(backup_id: UUID) -> backups.ArchiveFile:

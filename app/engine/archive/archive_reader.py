@@ -8,22 +8,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from isal import isal_zlib
 
 from ..errors import ArchiveError
 from ..files.documents import Document
 from . import tar_headers
+from .gunzip import GZIP, PART_BYTES, Gunzip, IsalError, joined
 from .gzip_members import FOOTER_SIZE, parse_footer
 from .manifest import Manifest, Segment, checked, parse
 
-GZIP = 31
-IsalError = cast("type[Exception]", isal_zlib.error)
 LONGEST_MEMBER = 48 * 1024 * 1024
 """The most bytes that a member may have, packed or unpacked: several times the largest that is written."""
 LONGEST_MANIFEST = 64 * 1024 * 1024
 """Enough for the pieces of a dump of some 10 TB, or for 200,000 tables."""
+LONGEST_LINE, LONGEST_UNSIGNED_LINE = 4 * 1024 * 1024, 64 * 1024
+"""Of the index, in bytes. A path of 4,096 bytes takes 24 kB where all of them are escaped."""
+MOST_UNSIGNED_ENTRIES = 500_000
+MOST_UNSIGNED_INDEX = 1024**3
+BYTES_PER_ENTRY = 128
+"""An archive that our key has not signed may have so many entries, and bytes of index, or, if it is large, an entry for each
+128 of its bytes, and ten times its size."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class ArchiveReader:
             self.manifest_raw = self.read(self.manifest_offset, self.manifest_length)
             self.manifest_text = _manifest_text(self.manifest_raw)
             self.manifest: Manifest = parse(self.manifest_text, key)
+            self._check_promises()
         except BaseException:
             os.close(self._fd)
             raise
@@ -108,6 +115,18 @@ class ArchiveReader:
         if length > LONGEST_MANIFEST or offset + length + FOOTER_SIZE != self.size:
             raise ArchiveError("The archive's footer does not fit its size; it is damaged.")
         return offset, length
+
+    def _check_promises(self) -> None:
+        """Refuse what the manifest says of the documents if nobody vouches for it and it is more than a reader should do."""
+        documents = self.manifest.documents
+        if min(documents.files, documents.folders, documents.symlinks, documents.bytes, documents.index_bytes) < 0:
+            raise ArchiveError("The manifest contradicts itself; the archive is damaged or forged.")
+        if self.manifest.signed:
+            return
+        if documents.entries > max(MOST_UNSIGNED_ENTRIES, self.size // BYTES_PER_ENTRY) or documents.index_bytes > max(
+            MOST_UNSIGNED_INDEX, 10 * self.size
+        ):
+            raise ArchiveError("The archive is not signed and has more documents than are read then; it was refused.")
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` raw bytes at `offset`. Raise ArchiveError if there are fewer, or the disk won't give them."""
@@ -125,30 +144,25 @@ class ArchiveReader:
             offset, length = offset + len(part), length - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def member(self, offset: int, length: int) -> bytes:
-        """Return the content of the gzip member at `offset`, `length` bytes long."""
+    def member(self, offset: int, length: int, limit: int = LONGEST_MEMBER) -> bytes:
+        """Return the content of the gzip member at `offset`, `length` bytes long, which may hold `limit` bytes."""
         if length > LONGEST_MEMBER:
             raise ArchiveError("A part of the archive is larger than any that this program writes; it was refused.")
-        return inflate(self.read(offset, length))
+        return inflate(self.read(offset, length), min(limit, LONGEST_MEMBER))
 
-    def stream(self, offset: int, end: int, chunk: int = 1024 * 1024) -> Iterator[bytes]:
-        """Yield the content of the members between two offsets, in parts of bounded size."""
-        unpacker = isal_zlib.decompressobj(GZIP)
+    def stream(self, offset: int, end: int, chunk: int = PART_BYTES) -> Iterator[bytes]:
+        """Yield the content of the members between two offsets, in parts of 64 KiB to about 1 MiB. `chunk`: the most bytes
+        to read at once."""
+        try:
+            yield from joined(Gunzip(self._raw(offset, end, chunk)).parts())
+        except IsalError as error:
+            raise ArchiveError(f"A part of the archive can't be unpacked ({error}); it is damaged.") from error
+
+    def _raw(self, offset: int, end: int, chunk: int) -> Iterator[bytes]:
         while offset < end:
             data = self.read(offset, min(chunk, end - offset))
             offset += len(data)
-            while data:
-                try:
-                    content = unpacker.decompress(data, chunk)
-                except IsalError as error:
-                    raise ArchiveError(f"A part of the archive can't be unpacked ({error}); it is damaged.") from error
-                if content:
-                    yield content
-                data = unpacker.unconsumed_tail
-                if unpacker.eof:
-                    data, unpacker = unpacker.unused_data, isal_zlib.decompressobj(GZIP)
-                elif not content and not data:
-                    break
+            yield data
 
     def index_lines(self) -> Iterator[bytes]:
         """Yield the lines of documents.index.jsonl."""
@@ -159,16 +173,25 @@ class ArchiveReader:
 
     def _index_lines(self) -> Iterator[bytes]:
         documents = self.manifest.documents
+        longest = LONGEST_LINE if self.manifest.signed else LONGEST_UNSIGNED_LINE
         lead = len(tar_headers.header("documents.index.jsonl", "file", size=documents.index_bytes))
-        left, rest = documents.index_bytes, b""
-        for content in self.stream(documents.index_offset, self.manifest_offset):
+        left, rest, lines_left = documents.index_bytes, b"", documents.entries
+        for content in self.stream(documents.index_offset, self.manifest_offset) if left else ():
             if lead:
                 cut = min(lead, len(content))
                 lead, content = lead - cut, content[cut:]
             content = content[:left]
             left -= len(content)
-            *lines, rest = (rest + content).split(b"\n")
+            lines = content.split(b"\n")
+            lines[0] = rest + lines[0]
+            rest = lines[-1]
+            lines_left -= len(lines) - 1
+            if max(map(len, lines)) > longest or lines_left < 0:
+                raise ArchiveError("It has more or longer lines than the manifest allows; the archive is damaged or forged.")
+            del lines[-1]
             yield from lines
+            if not left:
+                break  # what stands behind the end is for a verification to find
         if left or rest:
             raise ArchiveError("It is shorter than the manifest says; the archive is damaged.")
 
@@ -192,7 +215,7 @@ class ArchiveReader:
 def _manifest_text(member: bytes) -> bytes:
     """Given the manifest's gzip member, return manifest.json's bytes."""
     try:
-        content = inflate(member, LONGEST_MANIFEST)
+        content = inflate(member, len(member))  # it is stored, so it can't hold more than it has bytes
         size = int(content[124:135], 8)
     except ArchiveError as error:
         raise ArchiveError(f"manifest.json: {error}") from error

@@ -15,15 +15,14 @@ from pathlib import Path
 from uuid import uuid4
 
 from .. import errors
-from ..errors import ArchiveError, ArchiveLimitError, EngineError
+from ..errors import ArchiveError, EngineError
 from ..processes import Child, engine_process, running
 from ..progress import Progress
+from .budget import cpu_seconds_for, limit_error
 from .foreign_archive import Limits
 from .manifest import Manifest
 
 MEMORY_BYTES = 240 * 1024 * 1024
-CPU_SECONDS = 18.0
-CPU_PER_BYTES = 100 * 1000 * 1000
 WALL_SECONDS = 60.0
 WALL_PER_CPU = 10
 REPORT_SECONDS = 0.5
@@ -45,7 +44,7 @@ class CheckLimits:
 
     def cpu_for(self, size_bytes: int) -> float:
         """Return the seconds of CPU for an archive of that size."""
-        return CPU_SECONDS * max(1.0, size_bytes / CPU_PER_BYTES) if self.cpu_seconds is None else self.cpu_seconds
+        return cpu_seconds_for(size_bytes) if self.cpu_seconds is None else self.cpu_seconds
 
     def wall_for(self, size_bytes: int) -> float:
         """Return the seconds by the clock for an archive of that size."""
@@ -167,11 +166,3 @@ def _lost(child: Child, order: Order) -> EngineError:
         return limit_error("the memory that this machine has left")
     said = child.messages().rpartition("\n")[2]
     return EngineError(f"The check of the archive broke off ({said or f'exit code {code}'}); start it again.")
-
-
-def limit_error(what: str) -> ArchiveLimitError:
-    """Return the error for an archive whose check takes more than `what`."""
-    return ArchiveLimitError(
-        f"Checking the archive takes more than {what}, as with archives that are made to do harm; it was refused. If you "
-        "trust where it comes from, unpack it and pack database/ and documents/ again with `tar czf`."
-    )

@@ -16,7 +16,8 @@ from ..files.documents import Document
 from ..progress import Meter, Progress
 from ..restoring.load_foreign import DumpSurvey
 from ..restoring.restore_source import open_origin
-from .check_archive import WALL_PER_CPU, WALL_SECONDS, ArchiveCheck, Failed, MoreTime, Order, Report, limit_error
+from .budget import limit_error
+from .check_archive import WALL_PER_CPU, WALL_SECONDS, ArchiveCheck, Failed, MoreTime, Order, Report
 from .foreign_archive import ForeignArchive, Limits, drain
 from .manifest import Manifest
 from .verify import VerifyReport, verify_archive

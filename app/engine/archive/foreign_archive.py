@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from isal import isal_zlib
-
 from ..errors import RestoreError
 from ..files.documents import Document, shown
 from ..files.links import leads_out
 from ..restoring.staging_documents import check_path, link_refused
 from .archive_end import MANIFEST_NAME
-from .archive_reader import GZIP, IsalError
+from .budget import Budget
+from .gunzip import JOINED_BYTES, Gunzip, IsalError, joined
 from .gzip_members import FOOTER_SIZE, parse_footer
 from .tar_stream import Entry, TarStream
 
@@ -25,66 +24,73 @@ _OURS = {MANIFEST_NAME, "documents.index.jsonl"}
 
 @dataclass(frozen=True)
 class Limits:
-    """How much an untrusted archive may ask for: entries (and folders that have none), unpacked bytes,
-    bytes unpacked for each byte packed, and how much its links may keep us busy."""
+    """How much an untrusted archive may ask for: entries (and folders that have none), gzip members, unpacked bytes, bytes
+    unpacked for each byte packed, how much its links may keep us busy, and CPU seconds of the thread that reads it."""
 
     entries: int = 500_000
+    members: int = 1_000_000
     unpacked_bytes: int = 1 << 50
     ratio: int = 200
     ratio_from_bytes: int = 64 * 1024 * 1024
     links_bytes: int = 64 * 1024 * 1024
     links_steps: int = 250_000
+    cpu_seconds: float | None = None
 
 
 class GzipStream:
     """Given a source of packed bytes, reads the unpacked ones, members one after the other, within the limits."""
 
-    def __init__(self, source: Iterator[bytes], limits: Limits, what: str) -> None:
-        self._source = source
+    def __init__(self, source: Iterator[bytes], limits: Limits, what: str, budget: Budget) -> None:
         self._limits = limits
         self._what = what
-        self._unpacker = isal_zlib.decompressobj(GZIP)
-        self._input = b""
-        self._rest = b""
-        self.packed = 0
-        self.unpacked = 0
-        self.member_at = 0
-        """Where in the unpacked stream the member began that the last part came from."""
+        self._budget = budget
+        self._gunzip = Gunzip(self._checked(source), may_be_padded=True)
+        self._members_at: set[int] = set()
+
+    def begins_member(self, position: int) -> bool:
+        """Return whether a member begins at a position, in unpacked bytes, of the last two parts."""
+        return position in self._members_at
+
+    def _checked(self, source: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in source:
+            self._budget.check()
+            yield chunk
+            if self._gunzip.members > self._limits.members:
+                raise RestoreError(
+                    f"{self._what} consists of more than {self._limits.members} gzip members; it was refused."
+                )
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the content in parts of at most 1 MiB. Raise RestoreError if it is damaged, cut short or beyond a limit."""
-        fresh = True
-        while True:
-            if not self._input:
-                self._input = next(self._source, b"")
-                self.packed += len(self._input)
-                if not self._input:
-                    if not fresh:
-                        raise RestoreError(f"{self._what} was cut short.")
-                    return
-            if fresh and not self._input.strip(b"\0"):
-                self._input = b""
-                continue
-            try:
-                content = self._unpacker.decompress(self._input, READ_BYTES)
-            except IsalError as error:
-                raise RestoreError(f"{self._what} is no gzip file or is damaged ({error}).") from error
-            if fresh:
-                self.member_at = self.unpacked
-            fresh = False
-            self._input = self._unpacker.unconsumed_tail
-            if self._unpacker.eof:
-                self._input = self._unpacker.unused_data
-                self._unpacker, fresh = isal_zlib.decompressobj(GZIP), True
-            if content:
-                self._count(len(content))
-                yield content
+        """Yield the content in parts of 64 KiB to about 1 MiB. Raise RestoreError if it is damaged, cut short or beyond a
+        limit."""
+        small: list[bytes] = []
+        size = 0
+        before: set[int] = set()
+        members_at: set[int] = set()
+        try:
+            for part in self._gunzip.parts():
+                self._check()
+                members_at.add(self._gunzip.member_at)
+                small.append(part)
+                size += len(part)
+                if size >= JOINED_BYTES:
+                    self._members_at = before | members_at
+                    yield b"".join(small)
+                    small, size, before, members_at = [], 0, members_at, set()
+        except IsalError as error:
+            raise RestoreError(f"{self._what} is no gzip file or is damaged ({error}).") from error
+        if not self._gunzip.is_between_members:
+            raise RestoreError(f"{self._what} was cut short.")
+        if small:
+            self._members_at = before | members_at
+            yield b"".join(small)
 
-    def _count(self, size: int) -> None:
-        self.unpacked += size
-        if self.unpacked > self._limits.unpacked_bytes:
+    def _check(self) -> None:
+        self._budget.check()
+        unpacked, packed = self._gunzip.unpacked, self._gunzip.packed
+        if unpacked > self._limits.unpacked_bytes:
             raise RestoreError(f"{self._what} unpacks to more than {self._limits.unpacked_bytes} bytes; it was refused.")
-        if self.unpacked > self._limits.ratio_from_bytes and self.unpacked > self._limits.ratio * self.packed:
+        if unpacked > self._limits.ratio_from_bytes and unpacked > self._limits.ratio * packed:
             raise RestoreError(
                 f"{self._what} unpacks to more than {self._limits.ratio} times its size, as a decompression bomb does; "
                 "it was refused."
@@ -93,19 +99,20 @@ class GzipStream:
 
 def exact_reader(parts: Iterator[bytes]) -> Callable[[int], bytes]:
     """Given parts, return a function that returns exactly n bytes of them, or fewer at the end."""
-    rest = b""
+    part, position = b"", 0
 
     def read(count: int) -> bytes:
-        nonlocal rest
+        nonlocal part, position
         collected: list[bytes] = []
         while count:
-            if not rest:
-                rest = next(parts, b"")
-                if not rest:
+            if position == len(part):
+                part, position = next(parts, b""), 0
+                if not part:
                     break
-            piece, rest = rest[:count], rest[count:]
-            collected.append(piece)
+            piece = part[position : position + count]
+            position += len(piece)
             count -= len(piece)
+            collected.append(piece)
         return collected[0] if len(collected) == 1 else b"".join(collected)
 
     return read
@@ -119,6 +126,7 @@ class ForeignArchive:
         self._limits = limits
         self._count = count
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._budget = Budget(limits.cpu_seconds)
 
     def walk(
         self,
@@ -126,7 +134,7 @@ class ForeignArchive:
         on_dump: Callable[[str, Iterator[bytes]], None],
     ) -> None:
         """Pass each document, and the dump's text, on in the archive's own order. Raise RestoreError at what is refused."""
-        outer = GzipStream(self._packed(), self._limits, f"The archive {self._path.name}")
+        outer = GzipStream(self._packed(), self._limits, f"The archive {self._path.name}", self._budget)
         parts = outer.parts()
         stream = TarStream(exact_reader(parts))
         names = _Names(self._limits)
@@ -135,7 +143,7 @@ class ForeignArchive:
             name = _plain_name(entry)
             names.add(name, entry.kind, entry.target)
             # Ours ends with the manifest in a member of its own; `tar czf` makes one member of all.
-            if name == MANIFEST_NAME and outer.member_at == stream.entry_at > 0 and not self._has_footer():
+            if name == MANIFEST_NAME and stream.entry_at and outer.begins_member(stream.entry_at) and not self._has_footer():
                 raise RestoreError(
                     "The archive was made by this program, but its last bytes are missing or changed; copy or send it again "
                     "from where it was made."
@@ -158,8 +166,8 @@ class ForeignArchive:
 
     def _dump_text(self, name: str, content: Iterator[bytes]) -> Iterator[bytes]:
         if name.endswith(".sql"):
-            return content
-        return GzipStream(content, self._limits, f"database/{name}").parts()
+            return joined(content)
+        return GzipStream(content, self._limits, f"database/{name}", self._budget).parts()
 
     def _has_footer(self) -> bool:
         """Return whether the file ends with a footer of ours that fits its size."""

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,9 @@ from ..errors import ArchiveError
 FORMAT = 1
 SIGNATURE_CONTEXT = b"backup archive manifest, format 1\0"
 LARGEST_NUMBER = 2**62
+LONGEST_UNSIGNED = 4 * 1024 * 1024
+"""In bytes: an unsigned manifest of more is not parsed, as JSON takes up to 40 times its size in memory. Enough for some
+8,000 tables; what is signed may be longer."""
 
 Part = TypeVar("Part")
 
@@ -146,6 +150,11 @@ class DocumentsPart:
     def count(self) -> int:
         return self.files
 
+    @property
+    def entries(self) -> int:
+        """How many lines the index has."""
+        return self.files + self.folders + self.symlinks
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -213,8 +222,11 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+_ENCODER = json.JSONEncoder(indent=1, ensure_ascii=True, separators=(",", ": "))
+
+
 def _text(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, indent=1, ensure_ascii=True, separators=(",", ": ")).encode() + b"\n"
+    return _ENCODER.encode(values).encode() + b"\n"
 
 
 def sign(values: dict[str, Any], key: bytes) -> str:
@@ -235,17 +247,60 @@ def _checksum(signed: dict[str, Any]) -> str:
     return hashlib.sha256(_text(signed)).hexdigest()
 
 
+_SEALS = re.compile(rb',\n "signature": "([0-9a-f]{64})",\n "checksum": "([0-9a-f]{64})"\n\}\n\Z')
+_SEALS_BYTES = len(b',\n "signature": "",\n "checksum": ""\n}\n') + 2 * 64
+
+
+def _is_signed(data: bytes, key: bytes | None) -> bool:
+    """Return whether manifest.json's bytes are signed with the key, before anything of them is believed or parsed.
+
+    Raise ArchiveError if they do not end with a signature and the checksum of what is before it.
+    """
+    start = max(0, len(data) - _SEALS_BYTES)
+    seals = _SEALS.match(data, start)
+    if seals is None:
+        raise ArchiveError("The manifest can't be read: it does not end with its checksum; the archive is damaged.")
+    body = memoryview(data)[:start]
+    digest = hashlib.sha256(body)
+    digest.update(b',\n "signature": "%b"\n}\n' % seals[1])
+    if digest.hexdigest().encode() != seals[2]:
+        raise ArchiveError("The manifest is not as it was written; the archive is damaged.")
+    if key is None:
+        return False
+    mac = hmac.new(key, SIGNATURE_CONTEXT, hashlib.sha256)
+    mac.update(body)
+    mac.update(b"\n}\n")
+    return hmac.compare_digest(mac.hexdigest().encode(), seals[1])
+
+
+def _is_as_written(values: dict[str, Any], data: bytes) -> bool:
+    """Return whether the values, written anew, are these bytes; ends at the first difference, and keeps nothing."""
+    position = 0
+    for part in _ENCODER.iterencode(values):
+        piece = part.encode()
+        if not data.startswith(piece, position):
+            return False
+        position += len(piece)
+    return data[position:] == b"\n"
+
+
 def parse(data: bytes, key: bytes | None = None) -> Manifest:
     """Given manifest.json's bytes, return the manifest; with a key, tell whether the signature fits.
 
-    Raise ArchiveError if it is no manifest of format 1, or not exactly as this program writes it.
+    Raise ArchiveError if it is no manifest of format 1, or not exactly as this program writes it, or unsigned and too long.
     """
+    signed = _is_signed(data, key)
+    if not signed and len(data) > LONGEST_UNSIGNED:
+        raise ArchiveError(
+            f"The manifest has {len(data)} bytes, and our key has not signed it: more than {LONGEST_UNSIGNED} are not read."
+        )
     try:
         values = json.loads(data)
         if values.get("format") != FORMAT:
             raise ArchiveError(f"The archive has format {values.get('format')!r}; this version reads format {FORMAT}.")
-        if _text(values) != data or values.pop("checksum") != _checksum(values):
+        if not signed and not _is_as_written(values, data):
             raise ArchiveError("The manifest is not as it was written; the archive is damaged.")
+        del values["checksum"]
         signature = values.pop("signature")
         database, documents = values["database"], values["documents"]
         segments = [Segment.from_json(segment) for segment in database["segments"]]
@@ -256,7 +311,7 @@ def parse(data: bytes, key: bytes | None = None) -> Manifest:
             "database": checked(DatabasePart, {**database, "segments": segments}),
             "documents": checked(DocumentsPart, documents),
             "signature": signature,
-            "signed": None if key is None else hmac.compare_digest(signature, sign(values, key)),
+            "signed": None if key is None else signed,
         }
         manifest = checked(Manifest, fields | {name: values[name] for name in _PLAIN_FIELDS})
         if manifest.as_json() != values or "server_version" not in manifest.database.facts:

@@ -19,6 +19,10 @@ from .tar_headers import BLOCK
 LONGEST_EXTENSION = 64 * 1024
 """The most bytes that a long name or a pax header may have."""
 
+MOST_RECORDS, RECORDS_PER_ENTRY = 100_000, 20
+"""So many records may the pax headers of an archive have, and so many more for each of its entries."""
+
+_WANTED = {b"path", b"linkpath", b"size", b"mtime", b"uid", b"gid"}
 _SECONDS = re.compile(r"(-?)([0-9]{1,18})(?:\.([0-9]{1,50}))?", re.ASCII)
 MOST_EXTENSIONS = 16
 """The most headers that may stand before an entry's own."""
@@ -60,6 +64,7 @@ class TarStream:
         self._left = 0
         self._padding = 0
         self._at = 0
+        self._records_left = MOST_RECORDS
         self.entry_at = 0
         """The current entry's own header block, in bytes from the stream's start."""
 
@@ -89,12 +94,13 @@ class TarStream:
                     long_link = text
                 continue
             if info.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
-                fields = _pax_fields(self._extension(info.size))
+                fields = self._pax_fields(self._extension(info.size))
                 if info.type != tarfile.XGLTYPE:
                     pax = fields
                 continue
             entry = _entry(info, pax, long_name, long_link)
             pax, long_name, long_link, extensions = {}, "", "", 0
+            self._records_left += RECORDS_PER_ENTRY
             self._left, self._padding = entry.size, -entry.size % BLOCK
             yield entry
 
@@ -121,6 +127,24 @@ class TarStream:
         self._take(-size % BLOCK)
         return data
 
+    def _pax_fields(self, data: bytes) -> dict[str, str]:
+        """Given a pax header's records "length key=value\\n", return those that mean something to us."""
+        fields: dict[str, str] = {}
+        start = 0
+        while start < len(data):
+            length = data[start : data.find(b" ", start, start + 8)]
+            if not length.isdigit() or not len(length) + 1 < int(length) <= len(data) - start:
+                raise RestoreError("The archive's tar stream is damaged (bad pax header).")
+            self._records_left -= 1
+            if self._records_left < 0:
+                raise RestoreError("The archive's pax headers have more records than any program writes; it was refused.")
+            record = data[start : start + int(length)]
+            start += len(record)
+            key, _, value = record[len(length) + 1 :].rstrip(b"\n").partition(b"=")
+            if key in _WANTED or key.startswith(b"GNU.sparse"):
+                fields[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
+        return fields
+
     def _take(self, count: int) -> bytes:
         data = self._read(count)
         self._at += len(data)
@@ -132,21 +156,6 @@ def _header(block: bytes) -> tarfile.TarInfo:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
         raise RestoreError(f"The archive's tar stream is damaged ({error}).") from error
-
-
-def _pax_fields(data: bytes) -> dict[str, str]:
-    """Given a pax header's records "length key=value\\n", return them."""
-    fields: dict[str, str] = {}
-    start = 0
-    while start < len(data):
-        length = data[start : data.find(b" ", start, start + 8)]
-        if not length.isdigit() or not len(length) + 1 < int(length) <= len(data) - start:
-            raise RestoreError("The archive's tar stream is damaged (bad pax header).")
-        record = data[start : start + int(length)]
-        start += len(record)
-        key, _, value = record[len(length) + 1 :].rstrip(b"\n").partition(b"=")
-        fields[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
-    return fields
 
 
 def _nanoseconds(seconds: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from ..progress import Meter, Progress
 from . import tar_headers
 from .archive_end import manifest_member
 from .archive_reader import ArchiveReader, IndexLine, parse_index_line
+from .budget import Budget, cpu_seconds_for
 from .gzip_members import stored_member
 from .manifest import Manifest
-from .verify_parts import CHUNK_BYTES, Check, DocumentsMember, DumpPiece, Part, caught
+from .verify_parts import CHUNK_BYTES, Check, DocumentsMember, DumpPiece, Frame, Part, caught
 
 PROBLEMS_KEPT = 50
+MOST_IN_MEMBER = 10_000
+"""Entries in one member: fifty times as many as are written."""
 PENDING_BYTES = 24 * 1024 * 1024
 WAIT_SECONDS = 0.5
 
@@ -95,6 +99,8 @@ class _Verification:
         self._pending: list[tuple[Future[Check], Callable[[Check], None], int]] = []
         self._pending_bytes = 0
         self._stop = threading.Event()
+        seconds = None if self._manifest.signed else cpu_seconds_for(reader.size)
+        self._budget = Budget(seconds, time.process_time)
 
     def run(self) -> VerifyReport:
         hasher = ThreadPoolExecutor(1, thread_name_prefix="hash")
@@ -185,7 +191,7 @@ class _Verification:
             if segment.pieces and segment.offset != offset:
                 raise ArchiveError("The parts of the dump do not follow each other; the archive is damaged.")
             for length in segment.pieces:
-                self._submit(DumpPiece(self._reader, offset, length, segment), _adder(found, total, digest))
+                self._submit(DumpPiece(self._reader, offset, length, segment, self._budget), _adder(found, total, digest))
                 offset += length
         self._drain()
         for segment, found in zip(database.segments, sums, strict=True):
@@ -214,7 +220,7 @@ class _Verification:
             for line in lines:
                 counts[line.entry.kind] += 1
                 size += line.entry.size
-            self._submit(DocumentsMember(self._reader, start, end, lines), lambda check: None)
+            self._submit(DocumentsMember(self._reader, start, end, lines, self._budget), lambda check: None)
         self._drain()
         if (counts["file"], counts["folder"], counts["symlink"], size) != (
             documents.files,
@@ -231,6 +237,7 @@ class _Verification:
         """Yield (first byte, byte behind, entries) of each member, or of each large file's members."""
         group: list[IndexLine] = []
         for raw in self._reader.index_lines():
+            self._budget.check()
             line = parse_index_line(raw)
             if group and line.member != group[0].member:
                 if line.member < group[0].member:
@@ -238,21 +245,22 @@ class _Verification:
                 yield group[0].member, line.member, group
                 group = []
             group.append(line)
+            if len(group) > MOST_IN_MEMBER:
+                raise ArchiveError("The documents' index has more entries for one part than are written; it was refused.")
         if group:
             yield group[0].member, self._manifest.documents.index_offset, group
 
     def _check_index(self) -> None:
         documents = self._manifest.documents
         lead = tar_headers.header(INDEX_NAME, "file", size=documents.index_bytes)
-        digest, position, tail = hashlib.sha256(), 0, tar_headers.padding(documents.index_bytes)
-        edge, frame = len(lead) + documents.index_bytes, b""
+        digest, frame = hashlib.sha256(), Frame(lead, documents.index_bytes, tar_headers.padding(documents.index_bytes))
         for content in self._reader.stream(documents.index_offset, self._reader.manifest_offset):
-            inner = content[max(0, len(lead) - position) : max(0, edge - position)]
-            frame += content[: max(0, len(lead) - position)] + content[max(0, edge - position) :]
-            digest.update(inner)
-            position += len(content)
+            self._budget.check()
+            digest.update(frame.take(content))
             self._meter.tick()
-        if frame != lead + tail or digest.hexdigest() != documents.index_sha256:
+            if not frame.fits:
+                break
+        if not frame.is_complete or digest.hexdigest() != documents.index_sha256:
             self._problem("documents.index.jsonl is damaged")
 
 

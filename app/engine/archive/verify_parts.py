@@ -10,6 +10,7 @@ from ..errors import ArchiveError
 from ..files.documents import shown
 from . import tar_headers
 from .archive_reader import ArchiveReader, IndexLine, inflate
+from .budget import Budget
 from .manifest import Segment
 
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -42,8 +43,33 @@ def caught(part: Part) -> Check:
     """Given a part, check it; what can't be read of it is a problem."""
     try:
         return part()
-    except (ArchiveError, ValueError) as error:  # ValueError: an index that asks for tar headers which can't be
+    # ValueError and OverflowError: an index that asks for tar headers which can't be
+    except (ArchiveError, ValueError, OverflowError) as error:
         return Check(0, [f"{part.name}: {error}"])
+
+
+class Frame:
+    """Compares a passing stream with what must stand before and behind a content of known size; keeps none of it."""
+
+    def __init__(self, head: bytes, size: int, tail: bytes) -> None:
+        self._head, self._tail = head, tail
+        self._edge = len(head) + size
+        self._position = 0
+        self.fits = True
+
+    def take(self, part: bytes) -> memoryview:
+        """Compare the next part, and return what of it is content. Once it does not fit, nothing more needs to be taken."""
+        start, self._position = self._position, self._position + len(part)
+        head = part[: max(0, len(self._head) - start)]
+        behind = part[max(0, self._edge - start) :]
+        place = max(0, start - self._edge)
+        if head != self._head[start : start + len(head)] or behind != self._tail[place : place + len(behind)]:
+            self.fits = False
+        return memoryview(part)[len(head) : max(len(head), self._edge - start)]
+
+    @property
+    def is_complete(self) -> bool:
+        return self.fits and self._position == self._edge + len(self._tail)
 
 
 @dataclass(frozen=True)
@@ -52,6 +78,7 @@ class DumpPiece:
     offset: int
     length: int
     segment: Segment
+    budget: Budget
 
     @property
     def name(self) -> str:
@@ -63,7 +90,9 @@ class DumpPiece:
         return 2 * self.length + self.segment.size_bytes // len(self.segment.pieces)
 
     def __call__(self) -> Check:
-        inner = self.reader.member(self.offset, self.length)
+        self.budget.check()
+        # The outer member is stored, so it can't hold more than it has bytes.
+        inner = self.reader.member(self.offset, self.length, self.length)
         text = inflate(inner)
         rows = text.count(b"\n") if self.segment.kind == "copy" else 0
         return Check(self.length, dump=inner, rows=rows, text_bytes=len(text))
@@ -77,6 +106,7 @@ class DocumentsMember:
     start: int
     end: int
     lines: list[IndexLine]
+    budget: Budget
 
     @property
     def name(self) -> str:
@@ -92,6 +122,7 @@ class DocumentsMember:
         if len(self.lines) == 1 and self.lines[0].entry.kind == "file":
             self._file(check)
             return check
+        self.budget.check()
         content = memoryview(self.reader.member(self.start, self.end - self.start))
         position = 0
         for line in self.lines:
@@ -109,13 +140,12 @@ class DocumentsMember:
 
     def _file(self, check: Check) -> None:
         line = self.lines[0]
-        head, tail = line.tar_header(), tar_headers.padding(line.entry.size)
-        edge, digest, frame, position = len(head) + line.entry.size, hashlib.sha256(), b"", 0
+        head, digest = line.tar_header(), hashlib.sha256()
+        frame = Frame(head, line.entry.size, tar_headers.padding(line.entry.size))
         for content in self.reader.stream(self.start, self.end):
-            inner = memoryview(content)[max(0, len(head) - position) : max(0, edge - position)]
-            if len(inner) < len(content):
-                frame += content[: max(0, len(head) - position)] + content[max(0, edge - position) :]
-            digest.update(inner)
-            position += len(content)
-        if frame != head + tail or digest.hexdigest() != line.sha256 or line.skip != len(head):
+            self.budget.check()
+            digest.update(frame.take(content))
+            if not frame.fits:
+                break
+        if not frame.is_complete or digest.hexdigest() != line.sha256 or line.skip != len(head):
             check.problems.append(f"{shown(line.entry.path)} is damaged")

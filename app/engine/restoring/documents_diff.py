@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from ..progress import Meter
 
 EXAMPLES = 100
 QUICK_WALK_SECONDS = 0.4
+
+TIME_BITS = 95
+"""Of a file's size and time in one number, as there may be very many: more than any file system has nanoseconds for."""
 
 FileFacts = tuple[int, int]
 """A file's size in bytes and its mtime in nanoseconds."""
@@ -33,26 +36,69 @@ class DocumentsDiff:
     approximate: bool = True
 
 
-def compare(root: Path, backup: Iterable[tuple[str, FileFacts]], meter: Meter) -> DocumentsDiff:
-    """Given the live folder and the backup's files, compare every one by size and time."""
-    live: dict[str, FileFacts] = {}
-    bytes_now = 0
-    for found in documents.walk(root):
-        if not isinstance(found, Skipped) and found.kind == "file":
-            live[found.path] = (found.size, found.mtime_ns)
-            bytes_now += found.size
-        meter.tick()
-    files_now, files, size, added, changed = len(live), 0, 0, 0, 0
-    examples: dict[str, list[str]] = {"added": [], "changed": [], "lost": []}
-    for path, facts in backup:
-        files, size = files + 1, size + facts[0]
-        present = live.pop(path, None)
-        kind = "added" if present is None else "changed" if not _same(present, facts) else ""
-        added, changed = added + (kind == "added"), changed + (kind == "changed")
-        if kind and len(examples[kind]) < EXAMPLES:
-            examples[kind].append(shown(path))
-    examples["lost"] = [shown(path) for path in sorted(live)[:EXAMPLES]]
-    return DocumentsDiff(files_now, bytes_now, files, size, added, changed, len(live), examples, approximate=False)
+class Comparison:
+    """The live folder against a backup's files, which are taken one by one: none of their paths is kept but a few examples,
+    and of the live ones only hashes (of 64 bits, keyed anew for each process)."""
+
+    def __init__(self, root: Path, meter: Meter) -> None:
+        self._root = root
+        self._meter = meter
+        self._live: dict[int, int] = {}
+        self._files_now = self._bytes_now = 0
+        self._files = self._bytes = 0
+        self._counts = {"added": 0, "changed": 0}
+        self._examples: dict[str, list[str]] = {"added": [], "changed": [], "lost": []}
+        for found in self._walk():
+            self._live[hash(found.path)] = _packed((found.size, found.mtime_ns))
+            self._files_now += 1
+            self._bytes_now += found.size
+
+    def _walk(self) -> Iterator[documents.Document]:
+        for found in documents.walk(self._root) if self._root.is_dir() else ():
+            if not isinstance(found, Skipped) and found.kind == "file":
+                yield found
+            self._meter.tick()
+
+    def take(self, path: str, facts: FileFacts) -> None:
+        """Compare the backup's next file by size and time."""
+        self._files, self._bytes = self._files + 1, self._bytes + facts[0]
+        present = self._live.pop(hash(path), None)
+        if present is None:
+            kind = "added"
+        elif _same(_unpacked(present), facts):
+            return
+        else:
+            kind = "changed"
+        self._counts[kind] += 1
+        if len(self._examples[kind]) < EXAMPLES:
+            self._examples[kind].append(shown(path))
+
+    def result(self) -> DocumentsDiff:
+        """Return the differences, when all files of the backup were taken."""
+        lost = self._examples["lost"]
+        for found in self._walk() if self._live else ():
+            if hash(found.path) in self._live:
+                lost.append(shown(found.path))
+                if len(lost) == min(EXAMPLES, len(self._live)):
+                    break
+        return DocumentsDiff(
+            self._files_now,
+            self._bytes_now,
+            self._files,
+            self._bytes,
+            **self._counts,
+            lost=len(self._live),
+            examples=self._examples,
+            approximate=False,
+        )
+
+
+def _packed(facts: FileFacts) -> int:
+    return facts[0] << TIME_BITS | (facts[1] + (1 << TIME_BITS - 1))
+
+
+def _unpacked(number: int) -> FileFacts:
+    return number >> TIME_BITS, (number & ((1 << TIME_BITS) - 1)) - (1 << TIME_BITS - 1)
 
 
 def _same(now: tuple[int, int], backup: tuple[int, int]) -> bool:

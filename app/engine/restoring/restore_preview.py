@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import psycopg
 
 from ..archive.archive_reader import parse_index_line
+from ..archive.budget import cpu_seconds_for
 from ..archive.foreign_archive import ForeignArchive, Limits, drain
 from ..database import server_disk
 from ..database.postgres import connect, one_line
@@ -31,9 +31,6 @@ from .staging_database import Rights
 from .tables_diff import TableDiff, TablesDiff
 
 LOCK_SECONDS = 5
-TIME_BITS = 95
-TIME_BIAS = 1 << 94
-"""Added to a time in nanoseconds, it makes any that Linux has positive and of at most TIME_BITS bits."""
 DATABASE_SPACE_FACTOR = 1.6
 """A loaded database, with its indexes, is expected to take this many times the bytes of its dump's text."""
 
@@ -71,7 +68,7 @@ class Previewer:
         self._warnings: list[str] = []
         self._code: list[str] = []
         self._survey: DumpSurvey | None = None
-        self._foreign_documents: dict[str, int] | None = None
+        self._foreign_documents: DocumentsDiff | None = None
         self.facts: dict[str, Any] = {}
         self.rights: Rights | None = None
         self.strategy = "swap"
@@ -142,21 +139,23 @@ class Previewer:
         )
 
     def _survey_archive(self, meter: Meter) -> None:
-        survey, found = DumpSurvey(), dict[str, int]()
+        survey, comparison = DumpSurvey(), self._comparison(meter)
         meter.phase("check", self._request.archive.stat().st_size)
 
         def on_document(entry: Document, content: Any) -> None:
             drain(content)
-            if entry.kind == "file":
-                found[entry.path] = entry.size << TIME_BITS | entry.mtime_ns + TIME_BIAS  # one number: there may be many
+            if entry.kind == "file" and comparison is not None:
+                comparison.take(entry.path, (entry.size, entry.mtime_ns))
 
         try:
             limits = limits_for(self._request)
+            if not self._request.trusted:
+                limits = replace(limits, cpu_seconds=cpu_seconds_for(self._request.archive.stat().st_size))
             with ForeignArchive(self._request.archive, limits, meter.add) as archive:
                 archive.walk(on_document, lambda name, text: survey.read(text))
         except EngineError as error:
             self._blockers.append(str(error))
-        self._survey, self._foreign_documents = survey, found
+        self._survey, self._foreign_documents = survey, comparison.result() if comparison is not None else None
         self._code = survey.code.lines()
 
     def _look_at_server(self, connection: Connection) -> None:
@@ -188,8 +187,7 @@ class Previewer:
         manifest = self._origin.reader.manifest if self._origin.reader else None
         files, size = (manifest.documents.files, manifest.documents.bytes) if manifest else (0, 0)
         if self._foreign_documents is not None:
-            files = len(self._foreign_documents)
-            size = sum(facts >> TIME_BITS for facts in self._foreign_documents.values())
+            files, size = self._foreign_documents.files_backup, self._foreign_documents.bytes_backup
         if os.path.ismount(root):
             self._blockers.append(
                 f"The documents folder {root} is a mount point, which can't be exchanged: mount its parent folder instead."
@@ -202,19 +200,21 @@ class Previewer:
             self._warnings.append(f"The documents folder {root} does not exist now; the restore makes it.")
             return DocumentsDiff(0, 0, files, size, files, 0, 0, approximate=not exact)
         if exact:
-            return documents_diff.compare(root, self._backup_files(), meter)
+            return self._foreign_documents or self._compare_index(documents_diff.Comparison(root, meter))
         now = documents_diff.quick_walk(root)
         return DocumentsDiff(now[0], now[1], files, size)
 
-    def _backup_files(self) -> Iterator[tuple[str, documents_diff.FileFacts]]:
-        if self._foreign_documents is not None:
-            for path, facts in self._foreign_documents.items():
-                yield path, (facts >> TIME_BITS, (facts & ((1 << TIME_BITS) - 1)) - TIME_BIAS)
-        elif self._origin.reader:
-            for raw in self._origin.reader.index_lines():
-                line = parse_index_line(raw)
-                if line.entry.kind == "file":
-                    yield line.entry.path, (line.entry.size, line.entry.mtime_ns)
+    def _compare_index(self, comparison: documents_diff.Comparison) -> DocumentsDiff:
+        for raw in self._origin.reader.index_lines() if self._origin.reader else ():
+            line = parse_index_line(raw)
+            if line.entry.kind == "file":
+                comparison.take(line.entry.path, (line.entry.size, line.entry.mtime_ns))
+        return comparison.result()
+
+    def _comparison(self, meter: Meter) -> documents_diff.Comparison | None:
+        if not self._request.with_documents:
+            return None
+        return documents_diff.Comparison(self._request.target.documents_dir, meter)
 
     def _room(self, diff: DocumentsDiff | None) -> tuple[int, int]:
         """Return (bytes needed for all, bytes free where the documents are staged), and block if something does not fit."""
