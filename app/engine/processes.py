@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from uuid import UUID
 
 from .errors import DumpError
@@ -134,6 +136,21 @@ def engine_process(module: str, call: str) -> tuple[list[str], dict[str, str]]:
     )
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return [sys.executable, "-X", "utf8", "-c", start], environment
+
+
+def send(connection: Connection, value: object) -> None:
+    """Send a value to another process of ours. Raise OSError if it is gone.
+
+    Not by the connection's own `send`, which passes on a view of a BytesIO: where it fails, the error's traceback keeps that
+    view, and once the collector finds both in a cycle it may close the BytesIO first, which Python 3.13 reports as a
+    BufferError wherever the program happens to be.
+    """
+    connection.send_bytes(pickle.dumps(value))
+
+
+def receive(connection: Connection) -> Any:
+    """Return the next value that a process of ours has sent. Raise EOFError or OSError if it is gone."""
+    return pickle.loads(connection.recv_bytes())
 
 
 def kill_orphans(run_id: UUID) -> int:

@@ -133,6 +133,34 @@ def test_a_lost_helper_fails_the_backup_and_leaves_nothing(
     assert _helpers() == []
 
 
+def test_what_could_not_be_sent_to_a_lost_helper_leaves_no_buffer_behind_for_the_collector() -> None:
+    program = (
+        "import gc, mmap, socket; from multiprocessing.connection import Connection\n"
+        "from app.engine.files.packers import Packers\n"
+        "class Gone:\n"
+        "    messages = staticmethod(lambda: '')\n"
+        "mine, its = socket.socketpair(); its.close()\n"
+        "packers = Packers(Gone(), [Connection(mine.detach())], mmap.mmap(-1, 4096), 1)\n"
+        "kept = []\n"
+        "def lose():\n"
+        "    try:\n"
+        "        packers.pack([])\n"
+        "    except Exception as error:\n"
+        "        kept = [error]\n"  # a cycle: the error, its traceback, this frame
+        "        raise\n"
+        "try:\n"
+        "    lose()\n"
+        "except Exception as error:\n"
+        "    print(error)\n"
+        "gc.collect()\n"
+    )
+    # Before Python 3.13, only its development mode reports what a finalizer can't do.
+    command = [sys.executable, "-X", "dev", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert "was lost" in done.stdout
+    assert "BufferError" not in done.stderr
+
+
 def test_helpers_die_with_the_process_that_they_help(many: Path) -> None:
     program = (
         "import sys, time, uuid; from pathlib import Path; from app.engine.files import packers; packers.WORTH_HELPERS = 0\n"

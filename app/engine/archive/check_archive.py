@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from .. import errors
 from ..errors import ArchiveError, EngineError
-from ..processes import Child, engine_process, running
+from ..processes import Child, engine_process, receive, running, send
 from ..progress import Progress
 from .budget import cpu_seconds_for, limit_error
 from .foreign_archive import Limits
@@ -136,10 +136,10 @@ def _answer(
 ) -> ArchiveCheck:
     began, last = time.monotonic(), Report("verify", 0, None)
     try:
-        connection.send(order)
+        send(connection, order)
         while True:
             if connection.poll(REPORT_SECONDS):
-                match connection.recv():
+                match receive(connection):
                     case ArchiveCheck() as found:
                         return found
                     case Report() as last:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import EngineError, RestoreError
 from ..files.documents import Document
+from ..processes import receive, send
 from ..progress import Meter, Progress
 from ..restoring.load_foreign import DumpSurvey
 from ..restoring.restore_source import open_origin
@@ -31,7 +32,7 @@ def serve(descriptor: int) -> None:
     """Do the one check that is ordered through a socket, and answer there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sender to act on
     with Connection(descriptor) as connection:
-        order: Order = connection.recv()
+        order: Order = receive(connection)
         _limit(order)
         try:
             answer: ArchiveCheck | Failed = examine(order, connection)
@@ -40,7 +41,7 @@ def serve(descriptor: int) -> None:
         except MemoryError:
             refused = limit_error(f"{order.memory_bytes // 1_000_000} MB of memory")
             answer = Failed(type(refused).__name__, str(refused))
-        connection.send(answer)
+        send(connection, answer)
 
 
 def _limit(order: Order) -> None:
@@ -61,14 +62,14 @@ def _lift_limits(manifest: Manifest, order: Order, connection: Connection) -> No
     seconds = order.cpu_seconds + promised / SIGNED_BYTES_PER_SECOND
     _set_soft(resource.RLIMIT_CPU, math.ceil(seconds))
     resource.setrlimit(resource.RLIMIT_DATA, (resource.getrlimit(resource.RLIMIT_DATA)[1],) * 2)
-    connection.send(MoreTime(WALL_SECONDS + WALL_PER_CPU * seconds))
+    send(connection, MoreTime(WALL_SECONDS + WALL_PER_CPU * seconds))
 
 
 def examine(order: Order, connection: Connection) -> ArchiveCheck:
     """Read an archive through and return what it is. What is wrong with it is a problem in the answer."""
 
     def progress(phase: str, done: int, total: int | None) -> None:
-        connection.send(Report(phase, done, total))
+        send(connection, Report(phase, done, total))
 
     origin = open_origin(order.path, order.signing_key)
     origin.close()

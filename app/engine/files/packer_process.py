@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from ..processes import die_with_parent
+from ..processes import die_with_parent, receive, send
 from . import documents
 from .documents import Document, Opened, ReadDocument
 from .documents_packing import Batch, pack
@@ -92,10 +92,10 @@ def serve(connections: Sequence[int], root: int, memory_fd: int) -> None:
         folders = FolderCursor(Folder(root))
         while True:
             try:
-                task: Task = connection.recv()
+                task: Task = receive(connection)
             except EOFError:
                 return
-            connection.send(_do(task, folders, room))
+            send(connection, _do(task, folders, room))
 
 
 def _do(task: Task, folders: FolderCursor, room: memoryview) -> Answer:

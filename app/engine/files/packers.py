@@ -19,7 +19,7 @@ from pathlib import Path
 from uuid import UUID
 
 from ..errors import DumpError, EngineError
-from ..processes import Child, engine_process, running
+from ..processes import Child, engine_process, receive, running, send
 from .documents import Document
 from .documents_packing import Batch
 from .packer_process import Answer, Task
@@ -56,8 +56,8 @@ class Packers:
         """Given entries, return them packed, or None if they do not fit into a slot. Raise EngineError for a lost helper."""
         connection, slot = self._idle.get(), self._slots.get()
         try:
-            connection.send(Task(slot * SLOT_BYTES, SLOT_BYTES, batch))
-            answer: Answer = connection.recv()
+            send(connection, Task(slot * SLOT_BYTES, SLOT_BYTES, batch))
+            answer: Answer = receive(connection)
         except (OSError, EOFError) as error:
             said = self._child.messages().rpartition("\n")[2]
             raise EngineError(LOST + (f" It said: {said}" if said else "")) from error
