@@ -30,14 +30,15 @@ from .restoring.restore_preview import Preview, preview
 from .restoring.restore_source import RestoreRequest
 from .restoring.restore_test import RestoreTestReport, verify_by_restoring
 from .restoring.rows_diff import RowsDiff
-from .restoring.swap import Recovered, discard, recover, survey_journals, undo
+from .restoring.swap import MOST_KEPT, Recovered, discard, recover, surplus, survey_journals, undo
 from .restoring.tables_diff import TableDiff
-from .storage import Partial, list_archives, list_partials, partial_path, remove_partials
+from .storage import Partial, list_archives, list_partials, partial_path, remove_archive, remove_partials
 from .storage import publish as publish_archive
 
 __all__ = [
     "DISK_RESERVE",
     "KEPT",
+    "MOST_KEPT",
     "ArchiveCheck",
     "ArchiveError",
     "ArchiveLimitError",
@@ -85,9 +86,11 @@ __all__ = [
     "publish_archive",
     "read_manifest",
     "recover",
+    "remove_archive",
     "remove_partials",
     "restore",
     "restore_from_file",
+    "surplus",
     "survey_journals",
     "undo",
     "verify_archive",

@@ -64,6 +64,12 @@ def remove_partials(storage_dir: Path, backup_id: UUID) -> int:
     return len(mine)
 
 
+def remove_archive(path: Path) -> None:
+    """Remove an archive, if it is there, for good: a power cut does not bring it back. Raise OSError."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def publish(partial: Path, app_name: str, moment: datetime) -> Path:
     """Given a finished temporary file, give it its final name and return that; the name is durable afterwards.
 

@@ -184,6 +184,7 @@ class _Run:
             restores.settle()
         if not result.undo_possible:
             restores.drop_kept(self.id)
+        restores.expire()
         logger.info("restore completed", seconds=round(seconds, 1))
         _note("restore.completed", self.id)
 

@@ -220,7 +220,7 @@ def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
             raise Conflict("This backup has been started again. Cancel it first.", id=str(backup_id))
         try:
             if row.filename:
-                _path(row.filename).unlink(missing_ok=True)
+                engine.remove_archive(_path(row.filename))
             engine.remove_partials(_settings().storage_dir, backup_id)
         except OSError as error:
             row.error = f"The archive could not be deleted: {error.strerror}."

@@ -118,7 +118,7 @@ def _delete_archive(actor: Actor, backup_id: UUID, used: bool, report: CleanupRe
             return
         path = _settings().storage_dir / Path(row.filename).name
         try:
-            path.unlink(missing_ok=True)
+            engine.remove_archive(path)
         except OSError as error:
             row.error = f"Cleanup could not delete the archive: {error.strerror}. Check the rights of BACKUP_STORAGE_DIR."
             report.trouble.append(f"{row.filename}: {row.error}")

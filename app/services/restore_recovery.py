@@ -40,7 +40,7 @@ def reconcile(thorough: bool = False) -> None:
     """Mend what can be mended; `thorough`: look at every journal, though none seems to need it. Raise redis.RedisError
     if Redis is down."""
     lost = frozenset(row.id for row in ledger_restores.silent_since(backup_reconcile.SILENT) if _worker_is_gone(row.id))
-    if lost or _swap_was_cut() or _expired() or (thorough and _journals_there()):
+    if lost or _swap_was_cut() or _expired() or _surplus() or (thorough and _journals_there()):
         with locks.holding(locks.SOURCE) as lock:
             if lock is not None:
                 _settle_or_log(lost)
@@ -90,8 +90,9 @@ def settle(lost: frozenset[UUID] = frozenset(), reason: str = LOST) -> None:
 
 
 def expire() -> None:
-    """Drop the kept states whose time to undo is over. The caller holds the source's lock exclusively."""
-    for restore_id in _expired():
+    """Drop the kept states whose time to undo is over, and the oldest where there are too many. The caller holds the
+    source's lock exclusively."""
+    for restore_id in dict.fromkeys([*_expired(), *_surplus()]):
         drop_kept(restore_id)
 
 
@@ -217,6 +218,13 @@ def _expired() -> list[UUID]:
         Restore.status == "completed", Restore.discarded_at.is_(None), Restore.undo_until < utcnow()
     )
     return list(db.session.scalars(over))
+
+
+def _surplus() -> list[UUID]:
+    try:
+        return engine.surplus(restore_engine.state_dir(), restore_engine.target())
+    except engine.EngineError:
+        return []
 
 
 def _swap_was_cut() -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from app.engine import discard, list_archives, list_partials, recover, restore, verify_archive
 from tests.engine.archives import KEY
 from tests.engine.test_restore_killed import SCRIPT, change, check_whole
 from tests.support.powercut import Machine, needs_loop_devices
@@ -91,3 +95,112 @@ def test_the_power_fails_at_each_step_of_the_swap(scene: Scene) -> None:
     assert outcomes["journal.write 6 after"] == "old"
     assert outcomes["journal.write 7 after"] == outcomes["journal.write 8 after"] == "new"
     scene.machine.power_cut(before)
+
+
+@pytest.mark.heavy
+def test_the_power_fails_at_each_step_before_the_swap(scene: Scene) -> None:
+    before = scene.machine.picture()
+    restore_id = uuid4()
+    earlier = [point for point in EVERY_POINT if point not in SWAP_POINTS]
+
+    for picture in pictures(scene, "restore", restore_id, earlier).values():
+        scene.machine.power_cut(picture)
+        assert check_whole(scene.live, scene.old, scene.new, restore_id) == "old"
+    scene.machine.power_cut(before)
+
+
+UNDO_POINTS = [
+    "journal.write 1 before",
+    "journal.write 1 after",
+    *(f"exchange._rename {number} after" for number in range(1, 4)),
+    "swap.exchange_databases 1 after",
+    "swap.exchange_folders 1 after",
+    "journal.write 2 before",
+    "journal.write 2 after",
+]
+DISCARD_POINTS = ["swap._drop_database 1 before", "swap._drop_database 1 after", "swap._remove_folder 1 after"]
+
+
+@pytest.mark.heavy
+def test_the_power_fails_at_each_step_of_an_undo_and_of_a_discard(scene: Scene) -> None:
+    before, live = scene.machine.picture(), scene.live
+    request = live.request(scene.small.archive)
+    restore(request)
+    restored = scene.machine.picture()
+
+    for point, picture in pictures(scene, "undo", request.restore_id, UNDO_POINTS).items():
+        scene.machine.power_cut(picture)
+        recovered = recover(live.state_dir, live.source())
+        assert live.state() == (scene.new if point == "journal.write 1 before" else scene.old), point
+        assert all(entry.outcome == "undone" for entry in recovered)
+        assert live.remains() == live.kept(request.restore_id)
+
+    scene.machine.power_cut(restored)
+    for point, picture in pictures(scene, "discard", request.restore_id, DISCARD_POINTS).items():
+        scene.machine.power_cut(picture)
+        assert recover(live.state_dir, live.source()) == []
+        assert live.state() == scene.new, point
+        discard(live.state_dir, request.restore_id, live.source())
+        assert live.remains() == []
+    scene.machine.power_cut(before)
+
+
+PUBLISH_POINTS = [
+    "storage.publish 1 before",
+    "storage._rename_without_replacing 1 after",
+    "storage.sync_folder 1 before",
+    "storage.sync_folder 1 after",
+    "storage.publish 1 after",
+]
+
+
+@pytest.mark.heavy
+def test_the_power_fails_while_an_archive_is_published(scene: Scene) -> None:
+    before, storage = scene.machine.picture(), scene.small.archive.parent
+    backup_id = uuid4()
+
+    for point, picture in pictures(scene, "backup", backup_id, PUBLISH_POINTS).items():
+        scene.machine.power_cut(picture)
+        published = [path for path in list_archives(storage) if path != scene.small.archive]
+        assert len(published) <= 1
+        assert len(published) == 1 or point not in ("storage.sync_folder 1 after", "storage.publish 1 after")
+        for path in published:
+            report = verify_archive(path, KEY)
+            assert report.ok
+            assert report.signed
+            assert report.manifest is not None
+            assert report.manifest.backup_id == backup_id
+        assert [partial.backup_id for partial in list_partials(storage)] in ([], [backup_id])
+    scene.machine.power_cut(before)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(3600)
+def test_two_hundred_power_cuts_in_the_swap_and_just_before(scene: Scene) -> None:
+    chance, outcomes = random.Random(12), Counter[str]()
+    before = scene.machine.picture()
+    while outcomes.total() < 200:
+        scene.machine.power_cut(scene.machine.disk.duplicate(before))
+        restore_id = uuid4()
+        for picture in at_random_times(scene, restore_id, chance):
+            scene.machine.power_cut(picture)
+            outcomes[check_whole(scene.live, scene.old, scene.new, restore_id)] += 1
+    scene.machine.power_cut(before)
+    assert min(outcomes["old"], outcomes["new"]) >= 20, outcomes
+
+
+def at_random_times(scene: Scene, restore_id: UUID, chance: random.Random) -> list[Path]:
+    """Have a process restore; return what power cuts at random times from the end of its staging on would leave."""
+    live, archive = scene.live, scene.small.archive
+    begin, taken = chance.choice(["staging_database.apply_settings 1 after", "journal.write 6 after"]), []
+    with child("restore", live.url, live.documents, live.state_dir, restore_id, archive, KEY, begin, "wait") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)][-1] == f"reached {begin}\n"
+        process.stdin.write("\n")
+        process.stdin.flush()
+        while process.poll() is None and len(taken) < 20:
+            time.sleep(chance.uniform(0, 0.015))
+            taken.append(scene.machine.picture(process.pid))
+        assert process.stdout.read() in ("done\n", "")
+    return taken

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from apiflask import APIFlask
 
+from app.engine.restoring import swap
 from app.services import audit, backups, restores
 from tests.house.fixtures import TESTER
 from tests.house.restoring import change_everything, leftovers, live_state, made_backup, restored
@@ -79,3 +81,19 @@ def test_without_a_safety_backup_the_rows_before_are_marked_as_estimates(
     row = restored(backup, source_db, safety_backup=False)
     tables = {table["name"]: (table["rows_after"], table["approximate"]) for table in row.result["tables"]}
     assert tables == {"vehicles": (1000, True), "later": (None, True)}
+
+
+def test_the_oldest_kept_state_is_dropped_where_there_are_too_many(
+    app: APIFlask, worker: object, source_db: SourceDatabase, documents_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = made_backup()
+    first, second = (restored(backup, source_db, safety_backup=False) for _ in range(2))
+    assert len(leftovers(source_db, documents_dir)) == 4
+
+    monkeypatch.setattr(swap, "MOST_KEPT", 1)
+    restores.reconcile()
+
+    assert restores.get(first.id).discarded_at is not None
+    assert restores.undo_problem(restores.get(first.id)) is not None
+    assert restores.undo_problem(restores.get(second.id)) is None
+    assert len(leftovers(source_db, documents_dir)) == 2

@@ -76,10 +76,14 @@ class Disk:
 
     def copy(self) -> Path:
         """Copy what a power cut would leave now. Whoever writes to the filesystem has to stand still."""
+        return self.duplicate(self._image)
+
+    def duplicate(self, copy: Path) -> Path:
+        """Copy a copy, so that it can be used twice."""
         self._copies += 1
-        copy = self._folder / f"{self._copies}.image"
-        _run("cp", "--sparse=always", str(self._image), str(copy))
-        return copy
+        another = self._folder / f"{self._copies}.image"
+        _run("cp", "--sparse=always", str(copy), str(another))
+        return another
 
     def replace(self, copy: Path) -> None:
         """Mount a copy in the place of the filesystem, which nobody may use any more; the copy is used up."""

@@ -106,7 +106,7 @@ class Live:
     def request(self, archive: Path, url: str | None = None, **more: Any) -> RestoreRequest:
         """Given an archive, return a request to restore it here, as the owner or another role."""
         values: dict[str, Any] = {"disk_reserve": 0, "threads": 2, "restore_id": uuid4(), "signing_key": KEY} | more
-        return RestoreRequest(archive, self.source(url), self.state_dir, **values)
+        return RestoreRequest(archive, self.source(url), values.pop("state_dir", self.state_dir), **values)
 
     def remains(self) -> list[str]:
         """Return everything that a restore may have left: databases, roles, sessions, folders, journals."""

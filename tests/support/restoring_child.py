@@ -1,4 +1,4 @@
-"""A process that restores, undoes or discards, and stops at a named point of it to be killed, or kills itself there."""
+"""A process that restores, undoes, discards or backs up, and stops at a named point to be killed, or kills itself there."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def _instrument(point: str) -> None:
     module_name, name = place.split(".")
     if place == "staging_database.apply_settings":
         module_name = "restore_staging"
-    module = importlib.import_module(f"app.engine.restoring.{module_name}")
+    package = "app.engine" if module_name == "storage" else "app.engine.restoring"
+    module = importlib.import_module(f"{package}.{module_name}")
     original: Callable[..., Any] = getattr(module, name)
     calls = 0
 
@@ -72,7 +73,17 @@ def _instrument(point: str) -> None:
 def main() -> None:
     """Read the order as JSON from the first line of stdin, obey, print "done" or the error."""
     order = json.loads(sys.stdin.readline())
-    from app.engine import EngineError, RestoreRequest, Source, discard, restore, undo, verify_by_restoring
+    from app.engine import (
+        BackupRequest,
+        EngineError,
+        RestoreRequest,
+        Source,
+        discard,
+        make_backup,
+        restore,
+        undo,
+        verify_by_restoring,
+    )
 
     for point in filter(None, order["point"].split(",")):
         _instrument(point)
@@ -84,6 +95,9 @@ def main() -> None:
             undo(state_dir, restore_id, target)
         elif order["action"] == "discard":
             discard(state_dir, restore_id, target)
+        elif order["action"] == "backup":
+            place = Path(order["archive"]).parent
+            make_backup(BackupRequest(target, place, order["key"].encode(), restore_id, disk_reserve=0, threads=2))
         elif order["action"] == "verify":
             verify_by_restoring(Path(order["archive"]), target, order["key"].encode(), restore_id)
         else:

@@ -28,7 +28,7 @@ from .restore_run import RestoreRun
 from .restore_source import RestoreRequest, open_origin
 from .restore_staging import stage
 from .sql_loader import Connection
-from .swap import clear_staging, commit_point, recover, settle, swap_in
+from .swap import clear_staging, commit_point, discard, recover, settle, surplus, swap_in
 from .tables_diff import TableDiff
 
 WAIT_SECONDS = 0.1
@@ -177,4 +177,8 @@ def restore_from_file(
     target = Source(to_url, documents_dir, "restore")
     recover(state_dir, target)
     request = RestoreRequest(archive, target, state_dir, signing_key, uuid4(), scope, trusted)
-    return restore(request, progress)
+    result = restore(request, progress)
+    for restore_id in surplus(state_dir, target):
+        with contextlib.suppress(EngineError, psycopg.Error, OSError):  # tried again after the next restore
+            discard(state_dir, restore_id, target)
+    return result

@@ -28,6 +28,7 @@ from .restore_obstacles import ServerObstacles
 from .restore_source import Origin, RestoreRequest, open_origin
 from .sql_loader import Connection
 from .staging_database import Rights
+from .swap import MOST_KEPT, kept
 from .tables_diff import TableDiff, TablesDiff
 
 LOCK_SECONDS = 5
@@ -87,6 +88,7 @@ class Previewer:
                 with connect(request.target.database_url, f"restore preview {request.restore_id}") as connection:
                     connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'".encode())
                     self._look_at_server(connection)
+                    self._look_at_kept(connection)
                     tables = self._tables(connection, exact, until, meter)
             except (ArchiveError, SourceError) as error:
                 self._blockers.append(str(error))
@@ -125,6 +127,27 @@ class Previewer:
         """What the text of an archive without a usable index was found to hold. Only after an exact look."""
         assert self._survey is not None
         return self._survey
+
+    def _look_at_kept(self, connection: Connection) -> None:
+        """Say what becomes of the states that earlier restores keep, and what room their databases take."""
+        found = kept(self._request.state_dir, self._request.target)
+        if len(found) < MOST_KEPT or (self._request.with_database and self.strategy == "in_place"):
+            return
+        oids = [oid for journal in found if journal.database for oid in (journal.database.new_oid, journal.database.old_oid)]
+        row = connection.execute(
+            "SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint AS bytes FROM pg_database"
+            " WHERE oid = ANY(%s::oid[]) AND datname <> current_database() AND has_database_privilege(oid, 'CONNECT')",
+            [oids],
+        ).fetchone()
+        dropped = found[: len(found) - MOST_KEPT + 1]
+        ids = ", ".join(str(journal.restore_id) for journal in dropped)
+        megabytes = int(row["bytes"]) // 1_000_000 if row else 0
+        self._warnings.append(
+            f"{len(found)} earlier restores keep the state before them for an undo; their databases take "
+            f"{megabytes} MB, and for each a folder of documents lies beside the live one. "
+            f"At most {MOST_KEPT} states are kept: when this restore has succeeded, the oldest is dropped, so the restore "
+            f"{ids} can't be undone any more. A safety backup that it made is not touched."
+        )
 
     def _survey_version(self) -> str:
         return str(self._survey.version) if self._survey and self._survey.version else ""

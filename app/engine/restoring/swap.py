@@ -17,6 +17,7 @@ from ..database.postgres import connect, one_line
 from ..errors import EngineError, RestoreError, SourceError
 from ..preflight import Source
 from ..progress import Meter, Progress
+from ..storage import sync_folder
 from . import journal as journals
 from . import staging_database
 from .contents import database_losses, flush_wal, folder_losses, looking_at
@@ -38,6 +39,9 @@ from .sql_loader import CANCEL_SECONDS, Connection
 from .staging_database import maintenance, with_database
 
 SESSIONS_END_SECONDS = 10.0
+MOST_KEPT = 3
+"""So many restores keep the other state for an undo. Each takes as much room as the live database and documents."""
+
 _WAS_USED = """
 SELECT coalesce((SELECT (to_jsonb(s) ->> 'sessions')::bigint > 0 FROM pg_stat_database s WHERE datid = %(oid)s), true)
     OR EXISTS (SELECT FROM pg_stat_activity WHERE datid = %(oid)s AND backend_type = 'client backend') AS used
@@ -236,6 +240,7 @@ def _remove_folder(path: Path, known: tuple[int, int]) -> None:
     """Remove the folder at a path if it is the one that was known by its (device, inode)."""
     if is_folder(path, known):
         remove_tree(path, inode(path))
+        sync_folder(path.parent)  # before the journal is forgotten, which may be on another disk
 
 
 def clear_staging(journal: Journal, state_dir: Path, url: str) -> None:
@@ -366,6 +371,16 @@ def survey_journals(state_dir: Path, target: Source) -> journals.Found:
     problems = [foreign(journal, target) or _void(journal, state_dir) for journal in found.journals]
     usable = [journal for journal, problem in zip(found.journals, problems, strict=True) if not problem]
     return replace(found, journals=usable, problems=found.problems + list(filter(None, problems)))
+
+
+def kept(state_dir: Path, target: Source) -> list[Journal]:
+    """Return the journals of the restores that keep a state for an undo, oldest first."""
+    return [journal for journal in survey_journals(state_dir, target).journals if journal.step == journals.KEPT]
+
+
+def surplus(state_dir: Path, target: Source) -> list[UUID]:
+    """Return the restores whose states are kept beyond the number of MOST_KEPT, oldest first: to be discarded."""
+    return [journal.restore_id for journal in kept(state_dir, target)[:-MOST_KEPT]]
 
 
 def _void(journal: Journal, state_dir: Path) -> str:
