@@ -3,13 +3,54 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
 from typing import Any
 from uuid import UUID
 
 from .retention import CATEGORIES, FOR_GOOD, SAFETY_DAYS, Candidate, Decision, Quotas, period_of, plan
+from .schedule_times import ScheduleRule
+
+DAY = timedelta(days=1)
+MOMENT = timedelta(microseconds=1)
+
+
+def runs_that_matter(
+    rule: ScheduleRule, now: datetime, until: datetime, horizons: Sequence[datetime], newest: int
+) -> list[datetime]:
+    """Given a rule, return those of its runs from now on that retention can tell from the others, in order.
+
+    These are the first of each UTC day, which alone can be daily, weekly or monthly ones, and of the others the `newest`
+    many before each horizon, and the first so many from now on: no hourly tier keeps more. A schedule that runs every minute
+    has half a million runs a year, of which these are a few hundred.
+    """
+    found = set(islice(takewhile(lambda run: run <= until, rule.runs_after(now)), newest))
+    if len(found) < newest:
+        return sorted(found)  # these are all
+    day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + DAY
+    while day <= until:
+        run = next(rule.runs_after(day - MOMENT), None)
+        if run is None or run > until:
+            break
+        found.add(run)
+        day = run.replace(hour=0, minute=0, second=0, microsecond=0) + DAY
+    for horizon in horizons:
+        found |= _last_runs(rule, now, horizon, newest)
+    return sorted(found)
+
+
+def _last_runs(rule: ScheduleRule, now: datetime, horizon: datetime, number: int) -> set[datetime]:
+    """Return the last runs after `now` and up to a horizon."""
+    window = timedelta(minutes=number)
+    while True:
+        since = max(now, horizon - window)
+        last = deque(takewhile(lambda run: run <= horizon, rule.runs_after(since)), maxlen=number)
+        if len(last) == number or since == now:
+            return set(last)
+        window *= 4
 
 
 class Outlook:

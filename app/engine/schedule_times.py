@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import islice
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -137,10 +138,16 @@ class ScheduleRule:
         return f"{text} ({self.timezone})"
 
 
+@cache
+def _known_zones() -> frozenset[str]:
+    """Return the names of all zones: the system is asked once, which takes some milliseconds."""
+    return frozenset(available_timezones())
+
+
 def zone(name: str) -> ZoneInfo:
     """Given a time zone's name, return it. Raise ScheduleError if there is none of that name."""
     try:
-        if name not in available_timezones():
+        if name not in _known_zones():
             raise KeyError(name)
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError, ZoneInfoNotFoundError) as error:

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from app.engine import retention, retention_forecast
-from app.engine.retention import Candidate, Decision, Plan
+from app.engine.retention import Candidate, Decision, Plan, Quotas
 from app.engine.retention_forecast import Forecast, Outlook
 from app.engine.schedule_times import ScheduleError
 from app.errors import InvalidInput
@@ -27,8 +27,6 @@ __all__ = ["Explanation", "PlanView", "Reckoning", "StorageAway", "explain", "ex
 HORIZONS = (30, 90, 365)
 # Twelve monthly backups need twelve more months to leave.
 LOOK_AHEAD = timedelta(days=400)
-# A schedule that runs every minute is not reckoned to the end.
-LARGEST_FUTURE = 12_000
 RECENT = 10
 # Of more than these, all names are read.
 ASKED_BY_NAME = 500
@@ -139,7 +137,7 @@ def reckon(now: datetime | None = None, rules: Policy | None = None) -> Reckonin
     except StorageAway:
         rules, stock = rules or retention_plan.policy(), retention_plan.Stock([], [])
         found = retention.plan([], rules.quotas, now)
-    return Reckoning(now, found, rules, stock, coming_runs(now))
+    return Reckoning(now, found, rules, stock, coming_runs(now, rules.quotas.values()))
 
 
 def explain(backup_id: UUID, now: datetime | None = None) -> Explanation:
@@ -175,15 +173,16 @@ def forecast(now: datetime | None = None) -> list[Forecast]:
     return reckon(now).forecast()
 
 
-def coming_runs(now: datetime) -> list[tuple[datetime, frozenset[UUID]]]:
-    """Return the runs of the enabled schedules from now on, in order, each with the schedules that it is for."""
+def coming_runs(now: datetime, quotas: Iterable[Quotas]) -> list[tuple[datetime, frozenset[UUID]]]:
+    """Return the runs of the enabled schedules from now on that may matter, in order, each with its schedules."""
     runs: dict[datetime, set[UUID]] = {}
+    horizons = [now + timedelta(days=days) for days in HORIZONS]
     enabled = select(BackupSchedule).where(BackupSchedule.enabled, BackupSchedule.deleted_at.is_(None))
+    # A tier may be full already, and one more run pushes the first of it out.
+    newest = max((quota.hourly for quota in quotas), default=0) + 1
     for schedule in db.session.scalars(enabled).all():
         try:
-            for number, run in enumerate(rule_of(schedule).runs_after(now)):
-                if run > now + LOOK_AHEAD or number >= LARGEST_FUTURE:
-                    break
+            for run in retention_forecast.runs_that_matter(rule_of(schedule), now, now + LOOK_AHEAD, horizons, newest):
                 runs.setdefault(run, set()).add(schedule.id)
         except ScheduleError:
             continue

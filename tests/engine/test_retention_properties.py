@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import uuid
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.engine.retention import CATEGORIES, DEFAULT_SET, SAFETY_DAYS, Candidate, Plan, Quotas, classify, period_of, plan
+from app.engine.retention_forecast import Outlook, forecast, runs_that_matter
 from app.engine.schedule_times import ScheduleRule
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -153,3 +155,37 @@ def test_what_is_left_of_a_year_is_what_a_plan_of_the_whole_year_keeps() -> None
 def test_classification_is_the_same_whatever_the_order() -> None:
     backups = [Candidate(uuid.uuid4(), BEGIN + timedelta(hours=7 * number)) for number in range(200)]
     assert classify(backups, DEFAULT_SET) == classify(backups[::-1], DEFAULT_SET)
+
+
+RULES = [
+    ScheduleRule("custom", cron_expression="*/7 * * * *"),
+    ScheduleRule("hourly", minute=30, timezone="Asia/Kolkata"),
+    ScheduleRule("daily", hour=2, minute=30, timezone="Europe/Berlin"),
+    ScheduleRule("custom", cron_expression="0 6,18 * * 1-5"),
+    ScheduleRule("monthly", day_of_month="last"),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.cron)
+@pytest.mark.parametrize("quota", [Quotas(), Quotas(0, 3, 0, 2), Quotas(30, 0, 2, 1)], ids=str)
+def test_the_runs_that_matter_look_ahead_as_all_runs_do(rule: ScheduleRule, quota: Quotas) -> None:
+    now, until = datetime(2026, 3, 1, 13, 37, tzinfo=UTC), datetime(2026, 4, 20, tzinfo=UTC)
+    horizons = [now + timedelta(days=days) for days in (5, 30, 45)]
+    every = list(takewhile(lambda run: run <= until, rule.runs_after(now)))
+    some = runs_that_matter(rule, now, until, horizons, quota.hourly + 1)
+    assert set(some) <= set(every)
+    past = [Candidate(uuid.uuid4(), now - timedelta(hours=5 * n), 7, "scheduled") for n in range(1, 60)]
+    policy = {DEFAULT_SET: quota}
+    ahead = [forecast(past, policy, [(run, frozenset(policy)) for run in runs], horizons, 11) for runs in (every, some)]
+    assert ahead[0] == ahead[1]
+    leaves = []
+    for runs in (every, some):
+        outlook = Outlook(past, {DEFAULT_SET: runs})
+        leaves.append([outlook.leaves_at(decision) for decision in plan(past, policy, now).kept])
+    assert leaves[0] == leaves[1]
+
+
+def test_a_schedule_of_every_minute_has_few_runs_that_matter() -> None:
+    rule, now = ScheduleRule("custom", cron_expression="* * * * *"), datetime(2026, 3, 1, 13, 37, tzinfo=UTC)
+    horizons = [now + timedelta(days=days) for days in (30, 90, 365)]
+    assert len(runs_that_matter(rule, now, now + timedelta(days=400), horizons, 9)) < 500
