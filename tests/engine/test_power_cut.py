@@ -190,17 +190,19 @@ def test_two_hundred_power_cuts_in_the_swap_and_just_before(scene: Scene) -> Non
 
 
 def at_random_times(scene: Scene, restore_id: UUID, chance: random.Random) -> list[Path]:
-    """Have a process restore; return what power cuts at random times from the end of its staging on would leave."""
-    live, archive = scene.live, scene.small.archive
-    begin, taken = chance.choice(["staging_database.apply_settings 1 after", "journal.write 6 after"]), []
-    with child("restore", live.url, live.documents, live.state_dir, restore_id, archive, KEY, begin, "wait") as process:
+    """Have a process restore; return what power cuts at random moments from the end of the load on would leave: each a few
+    milliseconds after one step, before or after the next."""
+    live, archive, taken = scene.live, scene.small.archive, []
+    points = ",".join(["staging_database.apply_settings 1 after", *SWAP_POINTS])
+    with child("restore", live.url, live.documents, live.state_dir, restore_id, archive, KEY, points, "wait") as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        assert [process.stdout.readline() for _ in range(2)][-1] == f"reached {begin}\n"
-        process.stdin.write("\n")
-        process.stdin.flush()
-        while process.poll() is None and len(taken) < 20:
-            time.sleep(chance.uniform(0, 0.015))
-            taken.append(scene.machine.picture(process.pid))
-        assert process.stdout.read() in ("done\n", "")
+        line = ""
+        for line in process.stdout:
+            if line.startswith("reached "):
+                process.stdin.write("\n")
+                process.stdin.flush()
+                time.sleep(chance.uniform(0, 0.008))
+                taken.append(scene.machine.picture(process.pid))
+        assert line == "done\n", line
     return taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,14 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine import Recovered, recover, restore
 from app.engine.database.names import as_dumped
 from app.engine.restoring import swap
 from app.engine.restoring.contents import database_losses, flush_wal, looking_at, record_database
-from app.engine.restoring.journal import read
+from app.engine.restoring.journal import Journal, read
 from tests.engine.archives import KEY
 from tests.engine.test_restore_killed import SCRIPT, change
 from tests.support.databases import SourceDatabase, admin_connection, psql
@@ -103,6 +105,23 @@ def test_one_commit_waits_for_those_that_were_not_waited_for(
         with admin_connection(server) as connection:
             found = connection.execute("SELECT relname FROM pg_class WHERE relname IN ('kept', 'lost')").fetchall()
     assert found == [("kept",)]
+
+
+def test_the_id_of_a_transaction_in_place_is_never_given_to_another_after_a_crash(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    settings = {"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB", "autovacuum": "off"}
+    with EmbeddedPostgres(18, tmp_path_factory.mktemp("lazy") / "data", durable=False, settings=settings) as server:
+        journal = Journal(uuid4(), "staging")
+        with contextlib.closing(psycopg.connect(server.url(), row_factory=dict_row)) as connection:
+            connection.execute("CREATE TABLE restored (id integer)")
+            journal = swap.commit_point(connection, journal, tmp_path / "state", server.url())
+            server.crash()
+        server.start()
+        with admin_connection(server) as connection:
+            for number in range(20):
+                connection.execute(f"CREATE TABLE by_the_app_{number} ()")
+        assert swap.settle(journal, tmp_path / "state", server.url()) == "old"
 
 
 @pytest.fixture(scope="module")

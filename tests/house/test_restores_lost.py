@@ -10,16 +10,18 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import psycopg
 import pytest
 from apiflask import APIFlask
+from sqlalchemy import text
 
 from app import engine, ledger_restores, queue
 from app.extensions import db
 from app.models import Restore
-from app.services import backups, restore_engine, restores
+from app.services import backups, health, restore_engine, restores
 from app.services import reconcile as backup_reconcile
 from app.services.restore_recovery import LOST, LOST_FINISHED
 from tests.house.fixtures import ROOT, TESTER, Processes, wait_for
@@ -215,3 +217,51 @@ def test_kill_9_at_random_moments_leaves_one_whole_state_that_the_row_names(
         row = restores.get(row.id)
         assert row.status in ("completed", "failed")
         assert live_state(source_db, documents_dir) == (before if row.status == "completed" else changed)
+
+
+def test_a_restored_state_that_is_not_whole_after_a_crash_is_undone_and_never_called_completed(
+    app: APIFlask, worker: Worker, processes: Processes, source_db: SourceDatabase, documents_dir: Path
+) -> None:
+    backup = made_backup()
+    change_everything(source_db, documents_dir)
+    changed = live_state(source_db, documents_dir)
+    row = cut_swap(processes, backup.id, "exchange")
+    staged = f"{source_db.name}_restore_{row.id.hex[:12]}"
+    with psycopg.connect(source_db.server.url(staged)) as connection:
+        connection.execute("DELETE FROM vehicles WHERE id = 1")
+
+    restores.reconcile()
+
+    row = restores.get(row.id)
+    assert row.status == "failed"
+    assert "999 rows instead of 1000 in table public.vehicles" in (row.error or "")
+    assert "The state before the restore is live" in (row.error or "")
+    assert live_state(source_db, documents_dir) == changed
+    assert leftovers(source_db, documents_dir) == []
+
+
+def test_a_journal_that_can_not_be_used_is_reported_and_stops_nothing(
+    app: APIFlask, worker: Worker, source_db: SourceDatabase, documents_dir: Path
+) -> None:
+    backup = made_backup()
+    row = restored(backup, source_db)
+    folder = restore_engine.state_dir()
+    path = folder / f"{row.id}.json"
+    path.chmod(0o666)
+    (folder / f"{uuid4()}.json").write_bytes(b"torn")
+
+    restores.reconcile(thorough=True)
+    restores.settle_before_reading()
+    made_backup()
+
+    check = next(check for check in health.checks() if check.name == "restores")
+    assert not check.ok
+    assert check.detail.startswith("2 journals")
+    assert restores.get(row.id).discarded_at is None, "it is still there, and can be undone when its rights are right"
+    path.chmod(0o600)
+    assert restores.undo(TESTER, row.id).undone_at is not None
+
+
+def test_what_a_row_says_is_durable_where_the_server_does_not_wait(app: APIFlask) -> None:
+    assert db.session.scalar(text("SELECT setting FROM pg_settings WHERE name = 'fsync'")) == "off"
+    assert db.session.scalar(text("SHOW synchronous_commit")) == "on"
