@@ -74,8 +74,10 @@ def discard(restore_id: UUID | None, url: str | None, documents: Path | None, ye
         click.echo(f"kept      {_places(journal)}")
         if not yes and not click.confirm("Drop it? There is no undo afterwards."):
             _stop("Nothing was dropped.", url)
-        engine.discard(_state_dir(documents), journal.restore_id, engine.Source(url, documents, "restore"))
+        left = engine.discard(_state_dir(documents), journal.restore_id, engine.Source(url, documents, "restore"))
         click.echo("It was dropped. What is live was not touched.")
+        if left:
+            click.echo("\n".join(["These documents had to stay; remove them by hand:", *left]))
 
 
 def _target(url: str | None, documents: Path | None, what: str) -> tuple[str, Path]:

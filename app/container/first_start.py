@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from app.config import ConfigError, read_settings
+from app.engine.files.folders import all_below, open_root
 
 # Files in the volume of secrets; settings of these names are read from them.
 FILES = {
@@ -91,9 +92,14 @@ def prepare(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
 def _storage(order: Order) -> Iterator[str]:
     order.storage.mkdir(parents=True, exist_ok=True)
     changed = 0
-    for path in (order.storage, *order.storage.rglob("*")):
-        if _owner(path) != (order.uid, order.gid):
-            os.chown(path, order.uid, order.gid, follow_symlinks=False)
+    # This runs as root in a folder of somebody else, who may put a link in the place of any path.
+    root = open_root(order.storage)
+    if (os.fstat(root.fd).st_uid, os.fstat(root.fd).st_gid) != (order.uid, order.gid):
+        os.chown(root.fd, order.uid, order.gid)
+        changed += 1
+    for folder, name, _, info in all_below(root):
+        if info is not None and (info.st_uid, info.st_gid) != (order.uid, order.gid):
+            os.chown(name, order.uid, order.gid, dir_fd=folder.fd, follow_symlinks=False)
             changed += 1
     order.storage.chmod(0o700)
     if changed:

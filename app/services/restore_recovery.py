@@ -99,13 +99,15 @@ def expire() -> None:
 def drop_kept(restore_id: UUID) -> bool:
     """Given a restore, drop the state that it keeps. Return False, and try again at the next tick, if that fails."""
     try:
-        engine.discard(restore_engine.state_dir(), restore_id, restore_engine.target())
+        left = engine.discard(restore_engine.state_dir(), restore_id, restore_engine.target())
     except (engine.EngineError, psycopg.Error, OSError) as error:
         reason = restore_engine.settings().redact(str(error))
         logger.error("the state before a restore could not be dropped", restore_id=str(restore_id), reason=reason)
         return False
+    if left:
+        logger.error("documents from before a restore have to be removed by hand", restore_id=str(restore_id), left=left)
     ledger_restores.discarded(restore_id)
-    audit.record(RECOVERY, "restore.discarded", "restore", restore_id)
+    audit.record(RECOVERY, "restore.discarded", "restore", restore_id, {"left": left} if left else None)
     db.session.commit()
     return True
 

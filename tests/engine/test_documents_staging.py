@@ -10,6 +10,7 @@ import pytest
 
 from app.engine import RestoreError
 from app.engine.files.documents import Document
+from app.engine.files.folders import all_below, open_root
 from app.engine.restoring import staging_documents
 from app.engine.restoring.remove_tree import remove_tree
 from app.engine.restoring.staging_documents import StagingFolder, Trust
@@ -32,6 +33,7 @@ CHAINS = {
     "nothing": [("out", "")],
     "NUL": [("out", "a\0b")],
     "a long chain": [(f"f/l{n}", f"l{n + 1}") for n in range(35)] + [("f/l35", "../..")],
+    "a loop with a way out": [("l", "m"), ("m", "l/../..")],
     "very many steps": [("out", "f/../" * 5000)],
 }
 
@@ -177,6 +179,17 @@ def test_a_tree_of_any_depth_is_removed(place: Path) -> None:
 
     assert not tree.exists()
     assert remove_tree(tree) == []
+
+
+def test_all_below_a_folder_is_found_at_any_depth(place: Path) -> None:
+    os.close(make_deep(place / "outside", 1200, each=b"x"))
+    (place / "outside" / "link").symlink_to("d")
+
+    found = [(name, info) for _, name, _, info in all_below(open_root(place / "outside"))]
+
+    assert [name for name, _ in found].count("d") == [name for name, _ in found].count("z") == 1200
+    assert len(found) == 2401
+    assert remove_tree(place / "outside") == []
 
 
 def test_a_tree_beyond_the_longest_path_is_removed(place: Path) -> None:

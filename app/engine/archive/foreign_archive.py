@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import RestoreError
-from ..files.documents import Document, shown
+from ..files.documents import LONGEST_PATH, Document, shown
 from ..files.links import leads_out
 from ..restoring.staging_documents import check_path, link_refused
 from .archive_end import MANIFEST_NAME
@@ -260,7 +260,7 @@ def _plain_name(entry: Entry) -> str:
         name = name[2:]
     if name in (".", ""):
         return ""
-    check_path(name)
+    check_path(name, LONGEST_PATH + len("documents/"))
     return name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
@@ -16,6 +17,10 @@ from .folders import FOLDER_FLAGS, Folder, FolderChain, open_root
 from .links import LinksOnDisk
 
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# linux/fs.h, ioctl_iflags(2): the flags of chattr(1) that forbid to change or remove a file, or anything in a folder.
+GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602
+IMMUTABLE, APPEND_ONLY = 0x10, 0x20
+_SYSTEM_LABELS = frozenset(("security.selinux", "security.SMACK64", "security.ima", "security.evm", "security.apparmor"))
 LONGEST_PATH = 32 * 1024
 """In bytes. Linux limits the path in one call, not how deep folders lie in each other; this bounds a walk's memory and time,
 and an archive's names: at most 16,384 levels. What lies deeper is left out with a warning."""
@@ -60,6 +65,11 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Incomplete(Skipped):
+    """A folder that is in the archive, but not with all that it has; see `has_more`."""
+
+
+@dataclass(frozen=True)
 class FolderSize:
     """What a walk found: the number of entries and the bytes of the regular files."""
 
@@ -78,6 +88,21 @@ def named(path: str) -> str:
     text = shown(path)
     half = LONGEST_SHOWN // 2
     return text if len(text) <= LONGEST_SHOWN else f"{text[:half]}…{text[-half:]}"
+
+
+def has_more(fd: int) -> bool:
+    """Return whether an open file or folder has what an archive does not keep: extended attributes, ACLs, capabilities, or
+    the flags of chattr(1) that forbid changes. Labels that the system itself gives do not count."""
+    try:
+        names = os.listxattr(fd)
+    except OSError:  # not on this filesystem
+        names = []
+    if names and not _SYSTEM_LABELS.issuperset(names):
+        return True
+    try:
+        return bool(fcntl.ioctl(fd, GET_FLAGS, bytes(8))[0] & (IMMUTABLE | APPEND_ONLY))
+    except OSError:
+        return False
 
 
 def measure(root: Path, tick: Callable[[], None]) -> FolderSize:
@@ -101,6 +126,8 @@ def walk(root: Path) -> Iterator[Document | Skipped]:
     except OSError as error:
         raise SourceError("BACKUP_DOCUMENTS_DIR", f"the documents folder {root} can't be read: {error.strerror}") from error
     yield _document("", os.fstat(folder.fd), "folder", None)
+    if has_more(folder.fd):
+        yield Incomplete("", "")
     yield from _walk_folder(folder)
 
 
@@ -138,12 +165,14 @@ def _walk_folder(root: Folder) -> Iterator[Document | Skipped]:
                 below = Folder(os.open(name, FOLDER_FLAGS, dir_fd=folder.fd))
                 names = _names(below)
                 yield _document(path, info, "folder", None)
+                if has_more(below.fd):
+                    yield Incomplete(path, "")
                 chain.enter(name, below)
                 levels.append(names)
                 prefix = f"{path}/"
             elif stat.S_ISLNK(info.st_mode):
                 target = os.readlink(name, dir_fd=folder.fd)
-                if links.leads_out(path, target):
+                if links.leads_out(path, target, folder):
                     yield Skipped(path, "a link that leads out of the documents folder is not followed")
                 else:
                     yield _document(path, info, "symlink", None, target)
@@ -194,6 +223,7 @@ class ReadDocument(NamedTuple):
     data: bytes
     sha256: str
     changed: bool
+    has_more: bool
 
 
 class GrownTooLarge(Exception):
@@ -217,6 +247,7 @@ def read_small(
                 raise GrownTooLarge
             data = _read_up_to(fd, before.st_size)
             changed = has_changed(before, fd, len(data))
+            more = has_more(fd)
         finally:
             os.close(fd)
         if not changed or attempt == 2:
@@ -224,7 +255,7 @@ def read_small(
     as_read = _document(document.path, before, "file", None)
     if as_read.size != len(data):
         as_read = as_read._replace(size=len(data))
-    return ReadDocument(as_read, data, hashlib.sha256(data).hexdigest(), changed)
+    return ReadDocument(as_read, data, hashlib.sha256(data).hexdigest(), changed, more)
 
 
 def _read_up_to(fd: int, size: int) -> bytes:

@@ -80,11 +80,13 @@ def index_line(entry: Document, sha256: str, skip: int) -> IndexLine:
 
 @dataclass(frozen=True)
 class Batch:
-    """What became of a batch: its entries' lines, its warnings, and the bytes of content in it."""
+    """What became of a batch: its entries' lines, its warnings, the bytes of content in it, and which of its files have more
+    than an archive keeps."""
 
     lines: list[IndexLine]
     warnings: list[str]
     size: int
+    incomplete: list[str]
 
 
 class _Packing:
@@ -93,6 +95,7 @@ class _Packing:
     def __init__(self) -> None:
         self.lines: list[IndexLine] = []
         self.warnings: list[str] = []
+        self.incomplete: list[str] = []
         self.size = 0
         self.runs: list[tuple[bool, list[Buffer]]] = []
         self._position = 0
@@ -126,5 +129,7 @@ def pack(batch: list[Document], read: Callable[[Document], ReadDocument] | None 
             continue
         if found.changed:
             packing.warnings.append(changed_warning(document.path, found.document.size, found.document.size))
+        if found.has_more:
+            packing.incomplete.append(found.document.path)
         packing.add(found.document, found.data, found.sha256)
-    return member(packing.runs), Batch(packing.lines, packing.warnings, packing.size)
+    return member(packing.runs), Batch(packing.lines, packing.warnings, packing.size, packing.incomplete)

@@ -15,7 +15,7 @@ from ..archive.gzip_members import is_worth_deflating, member
 from ..archive.manifest import DocumentsPart
 from ..progress import Meter
 from . import documents
-from .documents import Document, Skipped, named
+from .documents import Document, Incomplete, Skipped, named
 from .documents_packing import Batch, IndexLine, changed_warning, index_line, pack, tar_header
 from .folders import Folder
 from .packers import InSlot, Packers
@@ -28,6 +28,13 @@ OPEN_FOLDERS = 512
 """A batch keeps the folders of its files open; all batches under way together no more than this."""
 INDEX_IN_MEMORY = 16 * 1024 * 1024
 INDEX_NAME = "documents.index.jsonl"
+
+
+INCOMPLETE = (
+    "of the documents have extended attributes, ACLs, capabilities or flags of chattr, which backups do not keep; set them "
+    "again after a restore"
+)
+INCOMPLETE_NAMED = 10
 
 
 class Warn(Protocol):
@@ -50,6 +57,8 @@ class DocumentsWriter:
         self._index_size = 0
         self._counts = {"file": 0, "folder": 0, "symlink": 0}
         self._bytes = 0
+        self._incomplete = 0
+        self._incomplete_names: list[str] = []
         self._batch: list[Document] = []
         self._batch_bytes = 0
         self._batch_folders: set[Folder | None] = set()
@@ -59,7 +68,9 @@ class DocumentsWriter:
         """Given the documents folder, write all of it and its index, and return what was written."""
         first_member = self._pipeline.file.offset
         for found in documents.walk(root):
-            if isinstance(found, Skipped):
+            if isinstance(found, Incomplete):
+                self._add_incomplete([found.path])
+            elif isinstance(found, Skipped):
                 self._warn(f"{named(found.path)}: {found.reason}; it is not in this backup.")
             elif found.kind == "file" and found.size > LARGE_FILE:
                 self._flush()
@@ -72,7 +83,15 @@ class DocumentsWriter:
                     self._flush()
         self._flush()
         self._pipeline.drain()
+        if self._incomplete:
+            names = ", ".join(named(path) or "the documents folder" for path in self._incomplete_names)
+            more = ", …" if self._incomplete > len(self._incomplete_names) else ""
+            self._warn(f"{self._incomplete} {INCOMPLETE}: {names}{more}.")
         return self._write_index(first_member)
+
+    def _add_incomplete(self, paths: list[str]) -> None:
+        self._incomplete += len(paths)
+        self._incomplete_names += paths[: INCOMPLETE_NAMED - len(self._incomplete_names)]
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # a full disk; nobody needs the index any more
@@ -103,6 +122,7 @@ class DocumentsWriter:
         batch: Batch = packed.batch
         for warning in batch.warnings:
             self._warn(warning)
+        self._add_incomplete(batch.incomplete)
         self._add_lines(batch.lines, offset)
         self._meter.add(batch.size)
 
@@ -137,6 +157,7 @@ class DocumentsWriter:
                 )
                 sha256, read = self._write_pieces(fd, entry)
                 changed = documents.has_changed(before, fd, read)
+                more = documents.has_more(fd)
             except OSError as error:
                 self._pipeline.drain()
                 self._pipeline.file.take_back(mark)
@@ -151,6 +172,8 @@ class DocumentsWriter:
                 self._pipeline.file.take_back(mark)
         if changed:
             self._warn(changed_warning(entry.path, read, entry.size))
+        if more:
+            self._add_incomplete([entry.path])
         self._add_lines([index_line(entry, sha256, len(tar_header(entry)))], mark.offset)
 
     def _write_pieces(self, fd: int, entry: Document) -> tuple[str, int]:

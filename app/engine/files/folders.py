@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -16,6 +18,9 @@ OPEN_LEVELS = 64
 """So many of the deepest folders stay open on the way down."""
 CHECKPOINT = 128
 """Each so many levels one folder stays open, from where those that were closed are opened again on the way back."""
+
+LEVELS_NAMED = 50
+"""So many of the last names of a path are enough for a message."""
 
 
 class Folder:
@@ -128,3 +133,35 @@ class FolderCursor:
                 break
             shared += 1
         return shared
+
+
+def all_below(root: Folder) -> Iterator[tuple[Folder, str, str, os.stat_result | None]]:
+    """Yield (folder, name, path, lstat's answer) for all that is below a root, None where even that can't be had.
+
+    What can't be opened is yielded, and passed over.
+    """
+    chain = FolderChain(root)
+    todo = [iter(os.listdir(root.fd))]
+    while todo:
+        name = next(todo[-1], None)
+        if name is None:
+            todo.pop()
+            if todo:
+                chain.leave()
+            continue
+        path = "/".join([*chain.names[-LEVELS_NAMED:], name])
+        try:
+            folder = chain.current()
+        except OSError:  # it was moved away meanwhile
+            todo[-1] = iter(())
+            continue
+        info: os.stat_result | None = None
+        with contextlib.suppress(OSError):
+            info = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+        yield folder, name, path, info
+        if info is not None and stat.S_ISDIR(info.st_mode):
+            with contextlib.suppress(OSError):
+                below = Folder(os.open(name, FOLDER_FLAGS, dir_fd=folder.fd))
+                names = iter(os.listdir(below.fd))
+                chain.enter(name, below)
+                todo.append(names)

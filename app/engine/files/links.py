@@ -30,7 +30,7 @@ def leads_out(path: str, target: str, target_of: Callable[[str], str | None]) ->
     """Return whether the link at `path` leads, at any step, above the root or to an absolute path.
 
     `target_of` gets a path below the root without links in it and returns that link's target, None where it is no link.
-    What does not exist counts as a folder: it may be made later.
+    What does not exist counts as a folder, it may be made later; so does a link behind which the kernel looks no further.
     """
     if not is_possible_target(target):
         return True
@@ -51,15 +51,13 @@ def leads_out(path: str, target: str, target_of: Callable[[str], str | None]) ->
             here = here.rpartition("/")[0]
             continue
         below = f"{here}/{name}" if here else name
-        further = target_of(below)
+        further = target_of(below) if links < MOST_LINKS else None
         if further is None:
             here = below
             if len(here) > LONGEST_WAY:
                 return True
             continue
         links += 1
-        if links > MOST_LINKS:
-            return False
         if not is_possible_target(further):
             return True
         todo += reversed(further.split("/"))
@@ -72,13 +70,18 @@ class LinksOnDisk:
     def __init__(self, root: Folder) -> None:
         self._cursor = FolderCursor(root)
 
-    def leads_out(self, path: str, target: str) -> bool:
-        """Return whether the link at `path` with this target leads out of the root."""
-        return leads_out(path, target, self._target_of)
+    def leads_out(self, path: str, target: str, folder: Folder) -> bool:
+        """Return whether the link at `path`, in this open folder, leads out of the root by its target."""
+        beside = path.rpartition("/")[0]
 
-    def _target_of(self, path: str) -> str | None:
-        parent, _, name = path.rpartition("/")
+        def target_of(path: str) -> str | None:
+            parent, _, name = path.rpartition("/")
+            return self._read(name, parent, folder if parent == beside else None)
+
+        return leads_out(path, target, target_of)
+
+    def _read(self, name: str, parent: str, folder: Folder | None) -> str | None:
         try:
-            return os.readlink(name, dir_fd=self._cursor.to(parent).fd)
+            return os.readlink(name, dir_fd=(folder or self._cursor.to(parent)).fd)
         except (OSError, ValueError):  # not a link, not there, or behind a file
             return None

@@ -17,15 +17,12 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from ..files.documents import named
+from ..files.documents import APPEND_ONLY, GET_FLAGS, IMMUTABLE, SET_FLAGS, named
 from ..files.folders import FOLDER_FLAGS, Folder, FolderChain, open_root
 
 MOST_REPORTED = 20
 SHOWN_LEVELS = 16
 _PATH_ONLY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-# linux/fs.h and ioctl_iflags(2): the flags of chattr(1) that forbid to remove a file, or anything from a folder.
-_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
-_IMMUTABLE, _APPEND_ONLY = 0x10, 0x20
 _STAYS = (errno.EPERM, errno.EACCES, errno.EBUSY)
 _NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 _GONE = (errno.ENOENT, errno.ESTALE)
@@ -175,10 +172,10 @@ def _make_mutable(fd: int) -> None:
     """Take the flags from a file or folder that forbid its removal, where we may."""
     flags = array.array("l", [0])
     with contextlib.suppress(OSError):
-        fcntl.ioctl(fd, _GET_FLAGS, flags)
-        if flags[0] & (_IMMUTABLE | _APPEND_ONLY):
-            flags[0] &= ~(_IMMUTABLE | _APPEND_ONLY)
-            fcntl.ioctl(fd, _SET_FLAGS, flags)
+        fcntl.ioctl(fd, GET_FLAGS, flags)
+        if flags[0] & (IMMUTABLE | APPEND_ONLY):
+            flags[0] &= ~(IMMUTABLE | APPEND_ONLY)
+            fcntl.ioctl(fd, SET_FLAGS, flags)
 
 
 def _mount_of(folder: Folder) -> str:

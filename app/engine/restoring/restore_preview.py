@@ -20,6 +20,7 @@ from ..database.postgres import connect, one_line
 from ..database.server_disk import ServerDisk
 from ..errors import ArchiveError, EngineError, SourceError
 from ..files.documents import Document
+from ..files.documents_writer import INCOMPLETE
 from ..progress import Meter, Progress
 from . import documents_diff
 from .documents_diff import DocumentsDiff
@@ -208,6 +209,7 @@ class Previewer:
     def _documents(self, exact: bool, meter: Meter) -> DocumentsDiff:
         root = self._request.target.documents_dir
         manifest = self._origin.reader.manifest if self._origin.reader else None
+        self._warnings += [text for text in (manifest.warnings if manifest else ()) if INCOMPLETE in text]
         files, size = (manifest.documents.files, manifest.documents.bytes) if manifest else (0, 0)
         if self._foreign_documents is not None:
             files, size = self._foreign_documents.files_backup, self._foreign_documents.bytes_backup

@@ -42,12 +42,12 @@ class Trust(Enum):
         return self.value
 
 
-def check_path(path: str) -> None:
+def check_path(path: str, longest: int = LONGEST_PATH) -> None:
     """Given a path from an archive, raise RestoreError unless it stays below the folder it is unpacked to."""
     raw = os.fsencode(path)
     parts = raw.split(b"/")
     bad = b"\0" in raw or not _NO_NAMES.isdisjoint(parts)
-    if bad or len(raw) > LONGEST_PATH or max(map(len, parts)) > LONGEST_NAME:
+    if bad or len(raw) > longest or max(map(len, parts)) > LONGEST_NAME:
         raise RestoreError(
             f"The archive holds the document name {shown(path)[:200]!r}, which no backup makes; it was refused."
         )
@@ -161,17 +161,18 @@ class StagingFolder:
             self._make_link(link)
         on_disk = LinksOnDisk(self._root)
         for link in self._links:
-            if on_disk.leads_out(link.path, link.target):
-                parent, _, name = link.path.rpartition("/")
-                os.unlink(name, dir_fd=self._folder(parent).fd)
+            parent, _, name = link.path.rpartition("/")
+            folder = self._folder(parent)
+            if on_disk.leads_out(link.path, link.target, folder):
+                os.unlink(name, dir_fd=folder.fd)
                 self._leads_out(link)
         # A folder's path sorts before those of what is in it, and a folder without rights can't be entered any more.
         self._folders.sort(key=lambda folder: folder.path, reverse=True)
-        for folder in self._folders:
+        for entry in self._folders:
             try:
-                self._set_facts(folder, self._folder(folder.path).fd)
+                self._set_facts(entry, self._folder(entry.path).fd)
             except OSError as error:
-                raise _refused(folder, error) from error
+                raise _refused(entry, error) from error
         if self._modes_cut:
             self.warnings(
                 f"{self._modes_cut} documents had the setuid, setgid or sticky bit; it was left out, because this "

@@ -210,22 +210,28 @@ def _kept(state_dir: Path, restore_id: UUID, target: Source) -> Journal:
     return journal
 
 
-def discard(state_dir: Path, restore_id: UUID, target: Source) -> None:
-    """Given a restore, drop the state that it keeps for an undo. Does nothing if none is kept."""
+def discard(state_dir: Path, restore_id: UUID, target: Source) -> list[str]:
+    """Drop the state that a restore keeps for an undo, if it keeps any, and return which documents could not be removed.
+
+    Those stay, each with its reason, and are forgotten here: to try again is of no use.
+    """
     if os.path.lexists(state_dir / f"{restore_id}.json"):
-        _drop_other(_kept(state_dir, restore_id, target), state_dir, target.database_url)
+        return _drop_other(_kept(state_dir, restore_id, target), state_dir, target.database_url)
+    return []
 
 
-def _drop_other(journal: Journal, state_dir: Path, url: str) -> None:
-    """Drop the database and the folder that are not live, and the journal."""
+def _drop_other(journal: Journal, state_dir: Path, url: str) -> list[str]:
+    """Drop the database and the folder that are not live, and the journal; return what had to stay."""
+    left: list[str] = []
     if journal.database is not None:
         oids = journal.database.new_oid, journal.database.old_oid
         with maintenance(url, journal.restore_id) as connection:
             _drop_database(connection, journal, oids[journal.wanted == "new"])
     if journal.folder is not None:
         inodes = journal.folder.new_inode, journal.folder.old_inode
-        _remove_folder(Path(journal.folder.other), inodes[journal.wanted == "new"])
+        left = _remove_folder(Path(journal.folder.other), inodes[journal.wanted == "new"])
     journals.remove(state_dir, journal)
+    return left
 
 
 def _drop_database(connection: Connection, journal: Journal, oid: int) -> None:
@@ -236,11 +242,13 @@ def _drop_database(connection: Connection, journal: Journal, oid: int) -> None:
         staging_database.drop(connection, name, oid)
 
 
-def _remove_folder(path: Path, known: tuple[int, int]) -> None:
-    """Remove the folder at a path if it is the one that was known by its (device, inode)."""
-    if is_folder(path, known):
-        remove_tree(path, inode(path))
-        sync_folder(path.parent)  # before the journal is forgotten, which may be on another disk
+def _remove_folder(path: Path, known: tuple[int, int]) -> list[str]:
+    """Remove the folder at a path if it is the one that was known by its (device, inode), and return what had to stay."""
+    if not is_folder(path, known):
+        return []
+    left = remove_tree(path, inode(path))
+    sync_folder(path.parent)  # before the journal is forgotten, which may be on another disk
+    return left
 
 
 def clear_staging(journal: Journal, state_dir: Path, url: str) -> None:

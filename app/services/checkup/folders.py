@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import engine
 from app.config import Settings
 from app.engine.errors import SourceError
+from app.engine.files.folders import all_below, open_root
 from app.engine.preflight import Source, check_documents, check_nesting, check_storage
 from app.extensions import db
 from app.models import BackupHistory
@@ -76,18 +77,14 @@ def _unreadable(folder: Path) -> tuple[Path | None, int | None]:
     seconds at most."""
     until = time.monotonic() + LOOK_SECONDS
     others: int | None = None
-    for place, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            path = Path(place, name)
-            try:
-                info = path.lstat()
-            except OSError:
-                continue
+    for place, name, path, info in all_below(open_root(folder)):
+        if info is not None:
             if info.st_uid != os.geteuid():
                 others = info.st_uid
             wanted = os.R_OK | os.X_OK if stat.S_ISDIR(info.st_mode) else os.R_OK
-            if (stat.S_ISDIR(info.st_mode) or stat.S_ISREG(info.st_mode)) and not os.access(path, wanted):
-                return path, others
+            is_kept = stat.S_ISDIR(info.st_mode) or stat.S_ISREG(info.st_mode)
+            if is_kept and not os.access(name, wanted, dir_fd=place.fd):
+                return folder / path, others
         if time.monotonic() > until:
             break
     return None, others
