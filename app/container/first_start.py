@@ -74,7 +74,7 @@ def prepare(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
     Changes nothing that is there already but the owner of our own files: it runs at every start.
     """
     try:
-        # All that may need a decision first: until it is made nothing changes, and what runs goes on.
+        # All that may need a decision first: until it is made nothing changes.
         _check_settings(order, environ)
         _check_key(order, environ)
         _check_installation(order)

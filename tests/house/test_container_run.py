@@ -186,7 +186,8 @@ def test_the_stack_starts_without_a_change_makes_a_backup_and_ends(containers: C
 
 
 def check_log(containers: Containers) -> None:
-    """Every line of the worker is an object, those of the backup's run have its id, and none holds a secret."""
+    """Every line is an object, those of the backup's run have its id, and none holds a secret."""
+    assert [line for name in ("web", "scheduler") for line in containers.log(name).splitlines() if line[:1] != "{"] == []
     lines = [json.loads(line) for line in containers.log("worker").splitlines()]
     (begun,) = [line for line in lines if line["event"] == "backup begins"]
     assert re.fullmatch(r"[0-9a-f-]{36}", begun["backup_id"])

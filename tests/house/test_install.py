@@ -72,4 +72,4 @@ def test_make_install_works_and_its_packages_fit_together(
     locked = (ROOT / "requirements-build.lock").read_text().partition("setuptools==")[2].split()[0]
     assert f"setuptools ({locked})" in built, built
     again = subprocess.run(["make", f"PYTHON={python}", "install"], cwd=tmp_path, capture_output=True, text=True)
-    assert (again.returncode, again.stdout) == (0, ""), "there is nothing more to do"
+    assert (again.returncode, "Installing" in again.stdout) == (0, False), "there is nothing more to do"
