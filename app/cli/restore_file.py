@@ -113,6 +113,8 @@ def _restore(order: Order, url: str, documents: Path, key: bytes) -> None:
     result = engine.restore_from_file(order.archive, url, documents, key, order.trust, _Shown(), order.scope)
     for table in result.tables:
         click.echo(f"{table.schema}.{table.name}: {table.rows_backup} rows")
+    for text in result.code:
+        click.echo(f"code      {text}")
     click.echo("\n".join(f"warning   {text}" for text in result.warnings) or "No warnings.")
     click.echo(f"Restored: {len(result.tables)} tables, {result.documents_after} documents.")
     if not result.undo_possible:

@@ -65,6 +65,7 @@ def describe(row: Restore) -> str:
         about = "≈" if table.get("approximate", True) and table["rows_before"] is not None else ""
         rows = f"{about}{_rows(table['rows_before'])}, now {_rows(table['rows_after'])}"
         lines.append(f"{table['schema']}.{table['name']}: {rows}")
+    lines += [f"{'code:':<15}{text}" for text in result.get("code", [])]
     return "\n".join(lines + [f"{'warning:':<15}{warning}" for warning in row.warnings])
 
 
