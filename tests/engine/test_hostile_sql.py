@@ -13,22 +13,11 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine import EngineError, RestoreBlocked, RestoreError, discard, restore, undo
+from tests.support.cluster import Facts, changes, cluster_facts
 from tests.support.databases import admin_connection
 from tests.support.hostile import archive_with_dump, dump_of
 from tests.support.hostile_sql import COMMANDS, LEFT_OUT, REFUSED
 from tests.support.restoring import Live, pristine
-
-_CLUSTER = """
-SELECT row_to_json(a)::text AS fact FROM pg_authid a
-UNION ALL SELECT row_to_json(m)::text FROM (SELECT roleid, member, grantor, admin_option FROM pg_auth_members) m
-UNION ALL SELECT row_to_json(d)::text FROM (SELECT oid, datname, datdba, datallowconn, datacl FROM pg_database) d
-UNION ALL SELECT row_to_json(s)::text FROM pg_db_role_setting s
-UNION ALL SELECT row_to_json(f)::text FROM pg_file_settings f
-UNION ALL SELECT slot_name::text FROM pg_replication_slots
-UNION ALL SELECT spcname::text FROM pg_tablespace
-UNION ALL SELECT gid FROM pg_prepared_xacts
-ORDER BY 1
-"""
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +43,9 @@ def marker() -> Iterator[Path]:
     assert found == []
 
 
-def cluster(live: Live) -> list[tuple[object, ...]]:
-    """Return what the server knows of roles, memberships, databases, settings, slots and tablespaces."""
-    with admin_connection(live.server) as connection:
-        return connection.execute(_CLUSTER).fetchall()
+def cluster(live: Live) -> Facts:
+    """Return what the server knows beside the live database's own objects."""
+    return cluster_facts(live.server, without=(live.name,))
 
 
 def archive(tmp_path: Path, live: Live, marker: Path, statement: str) -> Path:
@@ -83,7 +71,7 @@ def test_it_is_refused_and_nothing_has_happened(
     assert any(reason in str(refusal.value) for reason in ("psql command", "refused", "is not complete"))
     if what in COMMANDS and not REFUSED[what].startswith("SELECT"):
         assert isinstance(refusal.value, RestoreBlocked)
-    assert cluster(live) == before
+    assert changes(before, cluster(live)) == {}
     assert live.remains() == []
 
 
@@ -104,7 +92,7 @@ def test_it_has_no_effect(live: Live, tmp_path: Path, marker: Path, what: str) -
     undo(live.state_dir, request.restore_id, live.source(live.admin_url))
     discard(live.state_dir, request.restore_id, live.source(live.admin_url))
     assert live.state() == state
-    assert cluster(live) == before
+    assert changes(before, cluster(live)) == {}
 
 
 def test_a_prepared_transaction_does_not_keep_the_staging_database(tmp_path: Path, marker: Path) -> None:
