@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ import psycopg
 
 from . import preflight, storage
 from .archive.archive_end import manifest_member
-from .archive.archive_writer import ArchiveFile, MemberPipeline, writing
+from .archive.archive_writer import ArchiveFile, MemberPipeline, disk_error, writing
 from .archive.gzip_members import footer
 from .archive.manifest import DatabasePart, DocumentsPart, Manifest, serialise
 from .archive.verify import VerifyReport, verify_archive
@@ -36,6 +37,7 @@ from .threads import quick_handover, threads_of_machine
 
 DISK_RESERVE = 256 * 1024 * 1024
 WARNINGS_KEPT = 1000
+_OF_A_WRITE = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,16 @@ def make_backup(
         if before_publish is not None:
             before_publish()
         path = storage.publish(partial, request.source.app_name, started_at)
+    except OSError as error:
+        if error.filename is None and error.errno not in _OF_A_WRITE:
+            raise
+        if error.filename is not None and not str(error.filename).startswith(str(request.storage_dir)):
+            raise
+        raise disk_error(error, partial) from error
     finally:
-        partial.unlink(missing_ok=True)
+        # On a disk that went read-only this fails too, and must not hide why; whoever cleans up removes it later.
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     assert report.manifest is not None
     return BackupResult(
         path=path,

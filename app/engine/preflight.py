@@ -60,12 +60,25 @@ def check_documents(folder: Path) -> None:
         raise SourceError("BACKUP_DOCUMENTS_DIR", f"{folder} can't be read by this user; give it read permission")
 
 
+READ_ONLY = (
+    "is on a file system that is read-only, as it becomes after errors of its disk; look into the kernel's log (dmesg), "
+    "repair it and mount it writable"
+)
+
+
+def is_read_only(folder: Path) -> bool:
+    """Return whether a folder is on a file system that is mounted read-only."""
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+
+
 def check_storage(folder: Path) -> None:
     """Given the archives' folder, make it if it is missing. Raise SourceError if it can't be written to."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SourceError("BACKUP_STORAGE_DIR", f"{folder} can't be created: {error.strerror}") from error
+    if is_read_only(folder):
+        raise SourceError("BACKUP_STORAGE_DIR", f"{folder} {READ_ONLY}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SourceError("BACKUP_STORAGE_DIR", f"{folder} can't be written to by this user; give it write permission")
 

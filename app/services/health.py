@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import engine, queue, settings_watch
 from app.config import Settings
+from app.engine.preflight import READ_ONLY, is_read_only
 from app.extensions import db
 from app.models import BackupHistory, Tick, utcnow
 from app.models.backup_settings import RESERVE_BYTES
@@ -199,6 +200,8 @@ def _disk() -> tuple[bool, str]:
     folder = settings.storage_dir
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
+    if is_read_only(folder):
+        return False, f"BACKUP_STORAGE_DIR: {folder} {READ_ONLY}."
     free = shutil.disk_usage(folder).free
     needed = next_backup_bytes()
     text = f"{free / 1e9:.1f} GB are free where the backups are stored"

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from app.engine import DiskFullError, preflight, verify_archive
+from app.engine import DiskFullError, EngineError, make_backup, preflight, verify_archive
+from app.engine.errors import SourceError
 from app.engine.files import documents_writer
 from app.engine.files.documents import FolderSize
-from tests.engine.archives import APP, KEY, backup, leftovers
+from tests.engine.archives import APP, KEY, backup, leftovers, request_for
 from tests.support.databases import SourceDatabase
 from tests.support.dumping import children_named
 
@@ -154,6 +155,20 @@ def test_a_full_disk_is_told_and_leaves_nothing(
         assert list(small_disk.iterdir()) == [filler]
         filler.unlink()
     assert verify_archive(backup(small_database.url, documents, small_disk).path, KEY).ok
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_a_disk_that_turns_read_only_is_named(small_database: SourceDatabase, documents: Path, small_disk: Path) -> None:
+    def remount(mode: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{mode}", small_disk], check=True)
+
+    with pytest.raises(EngineError, match="Read-only file system"):
+        make_backup(request_for(small_database.url, documents, small_disk), before_publish=lambda: remount("ro"))
+    # What is left of it can't be removed now, and the next run says why it does not even begin.
+    assert [path.suffix for path in small_disk.iterdir()] == [".partial"]
+    with pytest.raises(SourceError, match="is on a file system that is read-only"):
+        backup(small_database.url, documents, small_disk)
+    remount("rw")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")

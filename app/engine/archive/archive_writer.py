@@ -24,6 +24,17 @@ CHECK_EVERY_BYTES = 64 * 1024 * 1024
 PENDING_PER_THREAD = 3
 PENDING_BYTES = 24 * 1024 * 1024
 WAIT_SECONDS = 0.5
+_ADVICE = {
+    errno.EROFS: "the file system is read-only, as it becomes after errors of its disk; look into the kernel's log (dmesg), "
+    "repair it and mount it writable",
+    errno.EACCES: "give this user the right to write there",
+    errno.EPERM: "give this user the right to write there",
+    errno.EIO: "the disk does not take what is written; look into the kernel's log (dmesg) and replace it",
+    errno.ESTALE: "the network file system has lost the folder; mount it again",
+    errno.ENOENT: "the folder is gone; mount it again",
+}
+"""What to do, by what the system says of a write."""
+
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -68,9 +79,7 @@ class ArchiveFile:
         try:
             self._file = DirectFile(path)
         except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise disk_error(error, path) from error
-            raise EngineError(f"BACKUP_STORAGE_DIR: {path.parent} can't be written to: {error.strerror}.") from error
+            raise disk_error(error, path) from error
 
     @property
     def offset(self) -> int:
@@ -170,7 +179,8 @@ def disk_error(error: OSError, path: Path) -> EngineError:
             f"The disk of {path.parent} is full, or a quota or file size limit was hit ({error.strerror}); "
             "free some room or move BACKUP_STORAGE_DIR, then start the backup again."
         )
-    return EngineError(f"Writing to {path.parent} failed ({error.strerror}); check that disk, then start the backup again.")
+    advice = _ADVICE.get(error.errno or 0, "check that disk")
+    return EngineError(f"Writing to {path.parent} failed ({error.strerror}): {advice}, then start the backup again.")
 
 
 class MemberPipeline:
