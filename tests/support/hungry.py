@@ -129,7 +129,7 @@ def pax_records(path: Path, size: int) -> None:
     info, _ = entry("pax", data, kind=b"x")
     block = tar_bytes([(info, data)], end=False)
     # One header a name: the last of them is the entry's own.
-    _packed(_flat(TOP, (block * 8 + entry(f"documents/{n}")[0].tobuf() for n in range(100_000))), path, size)
+    _packed(_flat(TOP, (block * 8 + entry(f"documents/{n}")[0].tobuf() for n in range(3_000))), path, size)
 
 
 def pax_header(path: Path, size: int) -> None:
@@ -139,7 +139,7 @@ def pax_header(path: Path, size: int) -> None:
 
 def long_name_chain(path: Path, size: int) -> None:
     info, _ = entry("././@LongLink", b"x", kind=b"L", size=60 * 1024)
-    _packed(_flat(TOP, _again(info.tobuf() + b"x" * 60 * 1024, 100_000)), path, size)
+    _packed(_flat(TOP, _again(info.tobuf() + b"x" * 60 * 1024, 3_000)), path, size)
 
 
 def sparse_map(path: Path, size: int) -> None:
@@ -258,12 +258,14 @@ def _indexed(line: Callable[[int], bytes], **documents: int) -> Callable[[Path, 
 
     def make(path: Path, size: int) -> None:
         text = line(size)
-        packer, parts = zlib.compressobj(1, wbits=31), [b""]
-        wanted = min(size * 150, 3 * 1024**3)
+        packer = zlib.compressobj(1, wbits=31)
+        wanted = min(size * 150, 1024**3)
         count = max(1, wanted // len(text))
-        lead = header("documents.index.jsonl", "file", size=count * len(text))
-        parts = [packer.compress(lead)] + [packer.compress(text * 1000) for _ in range(count // 1000)]
-        parts += [packer.compress(text * (count % 1000)), packer.flush()]
+        block = text * min(count, max(1, 100_000 // len(text)))
+        blocks = max(1, count * len(text) // len(block))
+        count = blocks * len(block) // len(text)
+        lead = header("documents.index.jsonl", "file", size=blocks * len(block))
+        parts = [packer.compress(lead), *(packer.compress(block) for _ in range(blocks)), packer.flush()]
         start = len(b"".join(front("app", 0, 0)))
         found = {"files": count, "index_offset": start, "first_member": start, "index_bytes": count * len(text)} | documents
         write_ours(path, manifest_text(documents=found), parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,10 @@ class GzipStream:
         self._what = what
         self._budget = budget
         self._gunzip = Gunzip(self._checked(source), may_be_padded=True)
-        self._members_at: set[int] = set()
+        self._members_at: deque[int] = deque([0], JOINED_BYTES * 2)
 
     def begins_member(self, position: int) -> bool:
-        """Return whether a member begins at a position, in unpacked bytes, of the last two parts."""
+        """Return whether a member begins at a position, in unpacked bytes, of what was read last."""
         return position in self._members_at
 
     def _checked(self, source: Iterator[bytes]) -> Iterator[bytes]:
@@ -61,29 +62,20 @@ class GzipStream:
                 )
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the content in parts of 64 KiB to about 1 MiB. Raise RestoreError if it is damaged, cut short or beyond a
-        limit."""
-        small: list[bytes] = []
-        size = 0
-        before: set[int] = set()
-        members_at: set[int] = set()
+        """Yield the content, at most 1 MiB at once. Raise RestoreError if it is damaged, cut short or beyond a limit."""
         try:
-            for part in self._gunzip.parts():
-                self._check()
-                members_at.add(self._gunzip.member_at)
-                small.append(part)
-                size += len(part)
-                if size >= JOINED_BYTES:
-                    self._members_at = before | members_at
-                    yield b"".join(small)
-                    small, size, before, members_at = [], 0, members_at, set()
+            yield from joined(self._unpacked())
         except IsalError as error:
             raise RestoreError(f"{self._what} is no gzip file or is damaged ({error}).") from error
         if not self._gunzip.is_between_members:
             raise RestoreError(f"{self._what} was cut short.")
-        if small:
-            self._members_at = before | members_at
-            yield b"".join(small)
+
+    def _unpacked(self) -> Iterator[bytes]:
+        for part in self._gunzip.parts():
+            self._check()
+            if self._gunzip.member_at != self._members_at[-1]:
+                self._members_at.append(self._gunzip.member_at)
+            yield part
 
     def _check(self) -> None:
         self._budget.check()

@@ -16,7 +16,7 @@ PART_BYTES = 1024 * 1024
 JOINED_BYTES = 64 * 1024
 """Whoever reads the content gets parts of at least so many bytes, but for the last: a member may hold a single one."""
 
-FIRST_SLICE = 512
+FIRST_SLICE = 16 * 1024
 _ZEROS = re.compile(rb"\0*")
 
 
@@ -68,7 +68,7 @@ class Gunzip:
             self._unpacker, self._slice, self.is_between_members = isal_zlib.decompressobj(GZIP), FIRST_SLICE, True
         else:
             used = len(packed) - len(unpacker.unconsumed_tail)
-            self._slice = max(FIRST_SLICE, min(2 * used, PART_BYTES))
+            self._slice = max(FIRST_SLICE, min(8 * used, PART_BYTES))
         return content, used
 
 
@@ -78,10 +78,14 @@ def _is_padding(chunk: bytes, position: int) -> bool:
 
 
 def joined(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes in parts of at least JOINED_BYTES, but for the last."""
+    """Yield the same bytes in parts of JOINED_BYTES or more, but for the last one and those in front of a large one.
+    None has more than PART_BYTES if none had."""
     small: list[bytes] = []
     size = 0
     for part in parts:
+        if small and size + len(part) > PART_BYTES:
+            yield b"".join(small)
+            small, size = [], 0
         small.append(part)
         size += len(part)
         if size >= JOINED_BYTES:

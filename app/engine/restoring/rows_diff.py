@@ -16,6 +16,7 @@ import psycopg
 from ..archive.archive_reader import ArchiveReader
 from ..archive.manifest import Segment
 from ..database.names import as_dumped, quoted, readable
+from ..errors import ArchiveError
 from ..files.documents import shown
 from ..progress import Meter
 from .sql_loader import Connection
@@ -26,6 +27,9 @@ BATCH_BYTES = 4 * 1024**2
 
 MOST_PENDING = 100_000
 """Rows that may differ, or stand elsewhere, before a table counts as too different: they are kept in memory."""
+
+LONGEST_ROW = 64 * 1024**2
+"""In bytes: far more than a row can have in a table none of whose pieces begins inside one."""
 
 EXAMPLES = 10
 LONGEST_EXAMPLE = 80
@@ -147,7 +151,11 @@ def _lines(texts: Iterable[bytes]) -> Iterator[bytes]:
     """Given the text of rows in parts, yield the rows without their line ends."""
     rest = b""
     for text in texts:
-        *lines, rest = (rest + text).split(b"\n")
+        lines = text.split(b"\n")
+        lines[0] = rest + lines[0]
+        rest = lines.pop()
+        if len(rest) > LONGEST_ROW:
+            raise ArchiveError("A row in the archive is longer than its manifest says; the archive is damaged or forged.")
         yield from lines
 
 
