@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from uuid import uuid4
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
 
+import pytest
 from apiflask import APIFlask
 
 from app import engine, ledger
@@ -37,14 +40,26 @@ def at_once(app: APIFlask, *works: Callable[[], object]) -> None:
     assert not failures, failures
 
 
-def test_two_verifications_with_restore_at_once_find_no_fault_in_a_good_archive(app: APIFlask) -> None:
+def test_two_verifications_with_restore_at_once_find_no_fault_in_a_good_archive(
+    app: APIFlask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str | None] = []
+    verified = ledger.verified
+
+    def note(backup_id: UUID, read_at: datetime | None, problem: str | None, **columns: Any) -> bool:
+        found.append(problem)
+        return bool(verified(backup_id, read_at, problem, **columns))
+
+    monkeypatch.setattr(ledger, "verified", note)
     row_id = backups.start(TESTER).id
     backup_job.run(str(row_id))
     asked: list[bool] = []
     at_once(app, *[lambda: asked.append(ledger.ask_to_verify(row_id, True))] * 4)
     assert sorted(asked) == [False, False, False, True]
-    # A job that was put into the queue twice, with two workers.
-    at_once(app, *[lambda: verify_job.run(str(row_id))] * 2)
+    # A job that was put into the queue several times, with as many workers.
+    at_once(app, *[lambda: verify_job.run(str(row_id))] * 3)
+    # The last one to end would hide what another has found.
+    assert set(found) == {None}
     row = backups.get(row_id)
     assert (row.error, row.damaged, row.verify_requested_at) == (None, None, None)
     assert row.restore_tested_at is not None
