@@ -37,6 +37,9 @@ FIRST_ADMIN = "admins:first"
 # Taken for the moment between looking for who remains and disabling or removing an admin.
 ADMINS = "admins:change"
 
+# Taken while entries of the audit log are sealed or cut: one container at a time.
+AUDIT = "audit:chain"
+
 # Cleaning up takes the source's lock for a moment: who finds it taken asks again for so many seconds.
 BRIEFLY = 5.0
 POLL_SECONDS = 0.1

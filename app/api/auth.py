@@ -15,7 +15,7 @@ from app.services import tokens
 from app.services.actor import Actor
 
 View = TypeVar("View", bound=Callable[..., Any])
-WRONG_TOKEN = "The token is unknown or revoked. Send 'Authorization: Bearer <token>'."
+WRONG_TOKEN = "The token is unknown, revoked or expired. Send 'Authorization: Bearer <token>'."
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 

@@ -102,6 +102,7 @@ TOKEN = {
     "scopes": ["backup"],
     "created_by_name": "admin@example.com",
     "created_at": "2026-01-02T10:00:00Z",
+    "expires_at": "2027-01-05T09:00:00Z",
     "last_used_at": STARTED,
     "last_used_address": "192.0.2.10",
     "revoked_at": None,

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 
 from app.api.schemas import Output, PageOut, Paging
 from app.services.inputs import Input
-from app.services.tokens import NAME_LENGTH
+from app.services.tokens import LASTS_DAYS, MOST_DAYS, NAME_LENGTH
 
 Scope = Literal["read", "backup", "restore", "admin"]
 Password = Annotated[str | None, Field(max_length=1000, description="The admin's own, once more: for sessions only.")]
@@ -31,6 +31,7 @@ class TokenIn(Input):
 
     name: str = Field(min_length=1, max_length=NAME_LENGTH)
     scopes: list[Scope] = Field(min_length=1, max_length=4)
+    days: int | None = Field(LASTS_DAYS, ge=1, le=MOST_DAYS, description="After so many it ends; null: never by itself.")
     password: Password = None
 
 
@@ -43,6 +44,7 @@ class TokenOut(Output):
     scopes: list[Scope]
     created_by_name: str
     created_at: datetime
+    expires_at: datetime | None
     last_used_at: datetime | None
     last_used_address: str | None
     revoked_at: datetime | None

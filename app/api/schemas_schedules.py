@@ -94,6 +94,7 @@ class SettingsOut(Output):
     heartbeat_failure_url: str | None
     undo_hours: int
     stall_minutes: int
+    audit_years: int
     disk_reserve_bytes: int
     mail_configured: bool
 

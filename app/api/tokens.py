@@ -21,7 +21,7 @@ protect(bp)
 @bp.input(Paging, location="query")
 @bp.output(TokenPage)
 def list_tokens(query_data: Paging) -> TokenPage:
-    """List the tokens, newest first, revoked ones included."""
+    """List the tokens, newest first, revoked and expired ones included."""
     return TokenPage.of(part_of(tokens.list_tokens(), query_data.page, query_data.page_size), TokenOut.model_validate)
 
 
@@ -31,7 +31,7 @@ def list_tokens(query_data: Paging) -> TokenPage:
 @bp.output(TokenMade, status_code=201, description="Made. The secret is shown this once.")
 def create_token(json_data: TokenIn) -> tuple[TokenMade, int, dict[str, str]]:
     """Make a token. A browser's session gives the admin's password once more."""
-    row, secret = tokens.create(actor(), json_data.name, json_data.scopes, json_data.password)
+    row, secret = tokens.create(actor(), json_data.name, json_data.scopes, json_data.password, json_data.days)
     made = TokenMade(**TokenOut.model_validate(row).model_dump(), secret=secret)
     return made, 201, {"Cache-Control": "no-store"}
 

@@ -8,6 +8,6 @@ from app.cli import restore as restore  # adds its commands to `flask backup`
 
 def init_app(app: Flask) -> None:
     """Given the app, register the commands."""
-    groups = (access.admin, access.token, backup.backup, retention.retention)
+    groups = (access.admin, access.token, access.audit, backup.backup, retention.retention)
     for command in (*groups, doctor.doctor, processes.worker, processes.scheduler):
         app.cli.add_command(command)

@@ -1,4 +1,4 @@
-"""`flask admin` and `flask token`."""
+"""`flask admin`, `flask token` and `flask audit`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from uuid import UUID
 import click
 from flask.cli import AppGroup
 
-from app.cli.common import actor, checked
+from app.cli.common import actor, checked, stop
 from app.config import PASSWORD_LENGTH
 from app.models.api_tokens import SCOPES
-from app.services import admins, invitations, tokens
+from app.services import admins, audit_chain, invitations, tokens
 
 admin = AppGroup("admin", help="The people who may log in.")
+audit = AppGroup("audit", help="The log of who changed what.")
 token = AppGroup("token", help="Keys for the JSON API.")
 
 
@@ -111,11 +112,19 @@ def remove_admin(email: str, yes: bool) -> None:
 @token.command("create")
 @click.option("--name", required=True, help="What it is for.")
 @click.option("--scope", "scopes", multiple=True, required=True, help=f"One of {', '.join(SCOPES)}; may be repeated.")
+@click.option(
+    "--days",
+    type=click.IntRange(0, tokens.MOST_DAYS),
+    default=tokens.LASTS_DAYS,
+    show_default=True,
+    help="0: it never ends.",
+)
 @checked
-def create_token(name: str, scopes: tuple[str, ...]) -> None:
+def create_token(name: str, scopes: tuple[str, ...], days: int) -> None:
     """Make an API token and print it, once: only its hash is kept."""
-    made, secret = tokens.create(actor(), name, scopes)
-    click.echo(f"Token '{made.name}' with {', '.join(made.scopes)}. It is shown only this once:", err=True)
+    made, secret = tokens.create(actor(), name, scopes, days=days or None)
+    end = f"until {made.expires_at:%Y-%m-%d %H:%M} UTC" if made.expires_at else "until it is revoked"
+    click.echo(f"Token '{made.name}' with {', '.join(made.scopes)}, {end}. It is shown only this once:", err=True)
     click.echo(secret)
 
 
@@ -125,9 +134,10 @@ def list_tokens() -> None:
     """List the tokens that work."""
     for row in tokens.list_tokens():
         if row.revoked_at is None:
+            end = f"{'ends' if tokens.works(row) else 'ended'} {row.expires_at:%Y-%m-%d}" if row.expires_at else "never ends"
             used = f"last used {row.last_used_at:%Y-%m-%d %H:%M} UTC" if row.last_used_at else "never used"
             click.echo(
-                f"{row.id}  {row.prefix}…  {row.name}  {', '.join(row.scopes)}  {used}, made by {row.created_by_name}"
+                f"{row.id}  {row.prefix}…  {row.name}  {', '.join(row.scopes)}  {used}, {end}, made by {row.created_by_name}"
             )
 
 
@@ -137,6 +147,21 @@ def list_tokens() -> None:
 def revoke_token(token_id: UUID) -> None:
     """End a token, named by the id that `flask token list` shows."""
     click.echo(f"Token '{tokens.revoke(actor(), token_id).name}' is revoked.")
+
+
+@audit.command("verify")
+@click.option("--head", help="An entry that must be in it, as POSITION:HASH: from the log of the worker, or an earlier run.")
+@checked
+def verify_audit(head: str | None) -> None:
+    """Read the whole audit log and say whether an entry was changed, added or removed. Ends with 1 if so."""
+    position, _, chain_hash = (head or "").partition(":")
+    if head and not (position.isdigit() and chain_hash):
+        raise click.BadParameter("Give it as POSITION:HASH.", param_hint="--head")
+    found = audit_chain.verify(audit_chain.Head(int(position), chain_hash) if head else None)
+    if found.problem is not None:
+        stop(found.problem)
+    click.echo(f"{found.entries} entries are as they were written. {found.unsealed} wait for the next tick.")
+    click.echo(f"The last one, to keep elsewhere: {found.head}")
 
 
 def chosen_password() -> str:

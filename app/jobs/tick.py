@@ -10,7 +10,18 @@ import structlog
 from app import queue
 from app.extensions import db
 from app.jobs.log_ids import in_logs
-from app.services import archive_sweep, backups, cleanup, notices, notifications, restores, schedules, ticks, timeline
+from app.services import (
+    archive_sweep,
+    audit_chain,
+    backups,
+    cleanup,
+    notices,
+    notifications,
+    restores,
+    schedules,
+    ticks,
+    timeline,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -24,6 +35,7 @@ STEPS: Mapping[str, tuple[Callable[[], object], ...]] = {
         lambda: notices.announce(),
         lambda: notifications.enqueue_due(),
         lambda: timeline.timeline(),
+        lambda: audit_chain.seal(),
     ),
     ticks.CLEANUP: (lambda: cleanup.daily(),),
 }

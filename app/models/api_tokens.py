@@ -14,7 +14,8 @@ SCOPES = ("read", "backup", "restore", "admin")
 
 
 class ApiToken(HasId, Base):
-    """A token: only the SHA-256 of its secret is kept; `prefix` is the part of it that may be shown."""
+    """A token: only the SHA-256 of its secret is kept; `prefix` is the part of it that may be shown. `expires_at` null: it
+    works until it is revoked."""
 
     __tablename__ = "api_tokens"
     __table_args__ = (
@@ -28,6 +29,7 @@ class ApiToken(HasId, Base):
     created_by: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("admins.id", ondelete="SET NULL"), index=True)
     created_by_name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     last_used_address: Mapped[str | None]
     revoked_at: Mapped[datetime | None]

@@ -19,6 +19,7 @@ class BackupSettings(Base):
     """Quotas (backups kept per category, 0 switches one off) and the rest; its only row has the id 1.
 
     `channels_sealed`, `heartbeat_sealed` and `heartbeat_failure_sealed` are encrypted: see app.services.sealing.
+    `audit_cut_*` are the position and hash of the last entry that was cut from the audit log.
     `undo_hours` null: as BACKUP_UNDO_HOURS says. `disk_reserve_bytes` stays free whatever is backed up.
     """
 
@@ -26,6 +27,7 @@ class BackupSettings(Base):
     __table_args__ = (
         CheckConstraint("id = 1", name="single_row"),
         CheckConstraint("least(keep_hourly, keep_daily, keep_weekly, keep_monthly) >= 0", name="quotas"),
+        CheckConstraint("audit_years > 0", name="audit_years"),
         CheckConstraint("undo_hours > 0 AND stall_minutes > 0 AND disk_reserve_bytes >= 0", name="limits"),
     )
 
@@ -47,4 +49,7 @@ class BackupSettings(Base):
     undo_hours: Mapped[int | None]
     stall_minutes: Mapped[int] = mapped_column(default=10, server_default="10")
     disk_reserve_bytes: Mapped[int] = mapped_column(default=RESERVE_BYTES, server_default=str(RESERVE_BYTES))
+    audit_years: Mapped[int] = mapped_column(default=7, server_default="7")
+    audit_cut_position: Mapped[int | None]
+    audit_cut_hash: Mapped[str | None]
     updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)

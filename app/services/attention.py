@@ -12,8 +12,8 @@ from sqlalchemy import DateTime, cast, func, select
 
 from app.config import Settings
 from app.extensions import db
-from app.models import AuditEntry, BackupHistory, BackupSchedule, Restore, utcnow
-from app.services import health, settings
+from app.models import ApiToken, AuditEntry, BackupHistory, BackupSchedule, Restore, utcnow
+from app.services import health, settings, tokens
 
 # A proof that is older than this proves little about the backups of today.
 PROOF_LASTS = timedelta(days=90)
@@ -103,11 +103,18 @@ def standing(now: datetime | None = None) -> Standing:
     matters = [Matter(check.name, check.detail, check.name != "notifications") for check in health.checks() if not check.ok]
     matters += _of_the_last_backup(last_good, next_run, matters, now)
     matters += _of_failures(matters, now) + _of_restores(now)
+    matters += [Matter("tokens", token_words(row), False) for row in tokens.ending()]
     if proof is not None and now - proof.at > PROOF_LASTS:
         days = (now - proof.at).days
         text = f"No backup has been restored as a test for {days} days. Only a restore proves that one can be restored."
         matters.append(Matter("restore_test", text, False, last_good.id if last_good else None))
     return Standing(last_good, next_run, proof, _disk(), sorted(matters, key=lambda matter: not matter.serious), steps)
+
+
+def token_words(row: ApiToken) -> str:
+    """Say of a token that is in use when it ends."""
+    verb = "ends" if tokens.works(row) else "ended"
+    return f"The API token “{row.name}” {verb} on {row.expires_at:%d %B %Y}, and a program uses it. Make a new one for it."
 
 
 def newest_good() -> BackupHistory | None:

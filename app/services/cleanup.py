@@ -15,7 +15,7 @@ from app import engine, locks
 from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot, Notification, utcnow
-from app.services import archive_files, audit, figures, notices, reconcile, retention_plan, ticks
+from app.services import archive_files, audit, audit_chain, figures, notices, reconcile, retention_plan, ticks
 from app.services.actor import Actor
 
 logger = structlog.get_logger(__name__)
@@ -78,6 +78,7 @@ def cleanup(actor: Actor, now: datetime | None = None) -> CleanupReport | None:
             report.trouble.append(str(error))
         _delete_failed_rows(now, report)
         _delete_old_records(now)
+        audit_chain.cut(now)
         reconcile.remove_stray_partials()
         _find_orphans(report)
         retention_plan.refresh(now)

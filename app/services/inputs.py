@@ -153,6 +153,7 @@ class SettingsInput(QuotaInput):
     heartbeat_failure_url: str | None = Field(None, max_length=2000)
     undo_hours: int | None = Field(None, ge=1, le=24 * 365)
     stall_minutes: int | None = Field(None, ge=1, le=24 * 60)
+    audit_years: int | None = Field(None, ge=1, le=100)
     disk_reserve_bytes: int | None = Field(None, ge=0, le=1 << 50)
 
 

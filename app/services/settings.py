@@ -22,7 +22,7 @@ from app.services.inputs import ChannelInput, SettingsInput
 
 PLAIN = (
     "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "notify_success", "notify_failure", "notify_warnings",
-    "notify_overdue", "notify_restore", "notify_cleanup", "recipients", "stall_minutes", "disk_reserve_bytes",
+    "notify_overdue", "notify_restore", "notify_cleanup", "recipients", "stall_minutes", "audit_years", "disk_reserve_bytes",
     "undo_hours",
 )  # fmt: skip
 HEARTBEATS = {"heartbeat_url": "heartbeat_sealed", "heartbeat_failure_url": "heartbeat_failure_sealed"}
@@ -72,6 +72,7 @@ class SettingsView:
     heartbeat_failure_url: str | None
     undo_hours: int
     stall_minutes: int
+    audit_years: int
     disk_reserve_bytes: int
     mail_configured: bool
 

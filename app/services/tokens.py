@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
 from app.errors import InvalidInput, NotFound, Unauthenticated
 from app.extensions import db
@@ -20,12 +20,20 @@ from app.services.actor import Actor
 MARK = "mvb_"
 PREFIX_LENGTH = len(MARK) + 6
 # "Last used" is for people: one write a minute is enough.
+LASTS_DAYS = 365
+MOST_DAYS = 3650
+# So long before its end, a token that is in use is spoken of.
+WARNED_BEFORE = timedelta(days=14)
+IN_USE = timedelta(days=30)
 LAST_USE_STEP = timedelta(minutes=1)
 NAME_LENGTH = 100
 
 
-def create(actor: Actor, name: str, scopes: Iterable[str], password: str | None = None) -> tuple[ApiToken, str]:
-    """Given a name and scopes of SCOPES, return the token's row and its secret, which is kept nowhere.
+def create(
+    actor: Actor, name: str, scopes: Iterable[str], password: str | None = None, days: int | None = LASTS_DAYS
+) -> tuple[ApiToken, str]:
+    """Given a name and scopes of SCOPES, return the token's row and its secret, which is kept nowhere. It ends after so many
+    days (None: only when it is revoked).
 
     An admin with a session gives the password again. Raise InvalidInput, Throttled or Unauthenticated.
     """
@@ -37,6 +45,8 @@ def create(actor: Actor, name: str, scopes: Iterable[str], password: str | None 
         problems["name"] = f"Give the token a name of at most {NAME_LENGTH} characters."
     if given - set(SCOPES) or not chosen:
         problems["scopes"] = f"Choose at least one of {', '.join(SCOPES)}."
+    if days is not None and not 1 <= days <= MOST_DAYS:
+        problems["days"] = f"Choose from 1 to {MOST_DAYS:,} days."
     if problems:
         raise InvalidInput(problems)
     reauthentication.require(actor, password)
@@ -48,21 +58,22 @@ def create(actor: Actor, name: str, scopes: Iterable[str], password: str | None 
         scopes=chosen,
         created_by=_maker(actor),
         created_by_name=actor.name,
+        expires_at=utcnow() + timedelta(days=days) if days is not None else None,
     )
     db.session.add(token)
     db.session.flush()
-    audit.record(actor, "token.created", "token", token.id, {"name": token.name, "scopes": chosen})
+    audit.record(actor, "token.created", "token", token.id, {"name": token.name, "scopes": chosen, "days": days})
     db.session.commit()
     return token, secret
 
 
 def authenticate(secret: str, address: str | None = None) -> ApiToken | None:
-    """Given a secret as it was sent, return its token and note its use; None if it is unknown or revoked, or if the
+    """Given a secret as it was sent, return its token and note its use; None if it is unknown, revoked or expired, or if the
     admin who made it is disabled."""
     statement = (
         select(ApiToken)
         .outerjoin(Admin, Admin.id == ApiToken.created_by)
-        .where(ApiToken.secret_hash == _hash(secret), ApiToken.revoked_at.is_(None), Admin.disabled_at.is_(None))
+        .where(ApiToken.secret_hash == _hash(secret), working(), Admin.disabled_at.is_(None))
     )
     token = db.session.scalar(statement)
     if token is not None:
@@ -75,6 +86,26 @@ def list_tokens() -> list[ApiToken]:
     return list(db.session.scalars(select(ApiToken).order_by(ApiToken.created_at.desc(), ApiToken.id)))
 
 
+def working(now: datetime | None = None) -> ColumnElement[bool]:
+    """Return the condition that a token is neither revoked nor expired."""
+    unexpired = or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > (now or utcnow()))
+    return and_(ApiToken.revoked_at.is_(None), unexpired)
+
+
+def works(token: ApiToken) -> bool:
+    """Return whether a token is neither revoked nor expired."""
+    return token.revoked_at is None and (token.expires_at is None or token.expires_at > utcnow())
+
+
+def ending() -> list[ApiToken]:
+    """Return the tokens that are in use and end soon, or ended a short while ago, the next to end first."""
+    now = utcnow()
+    soon = ApiToken.expires_at.between(now - WARNED_BEFORE, now + WARNED_BEFORE)
+    used = or_(ApiToken.last_used_at > now - IN_USE, ApiToken.last_used_at > ApiToken.expires_at - IN_USE)
+    chosen = select(ApiToken).where(ApiToken.revoked_at.is_(None), soon, used)
+    return list(db.session.scalars(chosen.order_by(ApiToken.expires_at, ApiToken.id)))
+
+
 def get(token_id: UUID) -> ApiToken:
     """Given an id, return the token, revoked or not. Raise NotFound."""
     token = db.session.get(ApiToken, token_id, populate_existing=True)
@@ -85,16 +116,14 @@ def get(token_id: UUID) -> ApiToken:
 
 def working_of(admin_id: UUID) -> list[ApiToken]:
     """Given an admin, return the tokens that they made and nobody revoked, by name."""
-    theirs = select(ApiToken).where(ApiToken.created_by == admin_id, ApiToken.revoked_at.is_(None))
+    theirs = select(ApiToken).where(ApiToken.created_by == admin_id, working())
     return list(db.session.scalars(theirs.order_by(ApiToken.name, ApiToken.id)))
 
 
 def numbers() -> dict[UUID, int]:
     """Return how many working tokens each admin made; those without one are left out."""
-    working = select(ApiToken.created_by, func.count()).where(
-        ApiToken.created_by.is_not(None), ApiToken.revoked_at.is_(None)
-    )
-    counted = db.session.execute(working.group_by(ApiToken.created_by))
+    theirs = select(ApiToken.created_by, func.count()).where(ApiToken.created_by.is_not(None), working())
+    counted = db.session.execute(theirs.group_by(ApiToken.created_by))
     return {maker: number for maker, number in counted if maker is not None}
 
 

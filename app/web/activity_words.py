@@ -55,6 +55,7 @@ WORDS = {
     "settings.changed": ("sliders", "info", "Changed the settings"),
     "notifications.tested": ("send", "secondary", "Sent a test message"),
     "recovery_sheet.downloaded": ("life-preserver", "warning", "Downloaded the recovery sheet"),
+    "audit.cut": ("scissors", "secondary", "Deleted the oldest entries of this log"),
     "retention.cleanup": ("recycle", "secondary", "Cleaned up old backups"),
 }
 # What the filter offers: a title, then the actions that begin so.
@@ -65,7 +66,13 @@ GROUPS = {
     "Logging in": ("login", "logout", "sessions.", "password."),
     "Admins": ("admin.",),
     "API tokens": ("token.",),
-    "Settings and upkeep": ("settings.changed", "notifications.tested", "recovery_sheet.downloaded", "retention.cleanup"),
+    "Settings and upkeep": (
+        "settings.changed",
+        "notifications.tested",
+        "recovery_sheet.downloaded",
+        "retention.cleanup",
+        "audit.",
+    ),
 }
 LABELS = {
     "backup_id": "Backup",
@@ -77,6 +84,9 @@ LABELS = {
     "sha256": "SHA-256",
     "undo_hours": "Hours to undo a restore",
     "stall_minutes": "Minutes until a stall",
+    "audit_years": "Years of the audit log",
+    "entries": "Entries",
+    "head": "Last of them",
     "secrets": "Secrets changed (not kept here)",
 }
 SUBJECTS = {

@@ -1,7 +1,7 @@
 """The forms of admins, accounts and tokens: fields, labels, help. The rules are the services'."""
 
 from flask_wtf import FlaskForm
-from wtforms import EmailField, PasswordField, SelectMultipleField, StringField
+from wtforms import EmailField, PasswordField, SelectField, SelectMultipleField, StringField
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import InputRequired
 from wtforms.widgets import CheckboxInput
@@ -15,6 +15,13 @@ from app.web.settings_forms import password_again
 NEW = {"autocomplete": "new-password", "minlength": PASSWORD_LENGTH}
 LENGTH_HELP = f"At least {PASSWORD_LENGTH} characters. A few words that don’t belong together are easy to remember."
 NOT_THE_SAME = "These are two different passwords. Type the new one twice."
+LASTS = {
+    "365": "after a year",
+    "90": "after 90 days",
+    "30": "after 30 days",
+    "7": "after a week",
+    "0": "only when it is revoked",
+}
 SCOPE_WORDS = {
     "read": "look at everything: backups, schedules, settings, figures",
     "backup": "make, download, upload, change and delete backups, and run schedules",
@@ -64,4 +71,9 @@ class TokenForm(FlaskForm):
     scopes = SelectMultipleField(
         "It may", choices=[SelectChoice(value=scope, label=scope) for scope in SCOPES], option_widget=CheckboxInput()
     )
+    days = SelectField("It ends", choices=[SelectChoice(value=value, label=label) for value, label in LASTS.items()])
     password = password_again()
+
+    def lasts(self) -> int | None:
+        """Return after how many days it ends; None: never by itself."""
+        return int(self.days.data) or None

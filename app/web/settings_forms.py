@@ -132,6 +132,7 @@ class LimitsForm(FlaskForm):
     stall_minutes = number_field(
         "Minutes without a byte after which a backup is ended", 1, 1440, "It then counts as stalled."
     )
+    audit_years = number_field("Years for which the audit log is kept", 1, 100, "Older entries are deleted at night.")
     disk_reserve_bytes = number_field(
         "Megabytes that stay free on the disk", 0, 10**9, "A backup that would need them is not begun."
     )
@@ -148,6 +149,7 @@ class LimitsForm(FlaskForm):
         return {
             "undo_hours": str(stored.undo_hours),
             "stall_minutes": str(stored.stall_minutes),
+            "audit_years": str(stored.audit_years),
             "disk_reserve_bytes": f"{stored.disk_reserve_bytes / BYTES_PER_MB:.0f}",
         }
 

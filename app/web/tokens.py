@@ -8,6 +8,7 @@ from flask_login import login_required
 
 from app.api.request import pages_address
 from app.errors import InvalidInput, Throttled
+from app.models import utcnow
 from app.services import tokens
 from app.web import once
 from app.web.actor import current_actor
@@ -25,11 +26,12 @@ def admins_only() -> None:
 
 @bp.get("/")
 def index() -> ResponseReturnValue:
-    """The tokens that work, then those that were revoked."""
+    """The tokens that work, then those that are over."""
     rows = tokens.list_tokens()
-    working = [row for row in rows if row.revoked_at is None]
-    revoked = [row for row in rows if row.revoked_at is not None]
-    return render_template("tokens/index.html", working=working, revoked=revoked, scope_words=SCOPE_WORDS)
+    working = [row for row in rows if tokens.works(row)]
+    over = [row for row in rows if not tokens.works(row)]
+    ending = {row.id for row in working if row.expires_at and row.expires_at < utcnow() + tokens.WARNED_BEFORE}
+    return render_template("tokens/index.html", working=working, over=over, ending=ending, scope_words=SCOPE_WORDS)
 
 
 @bp.route("/new", methods=["GET", "POST"])
@@ -40,7 +42,7 @@ def create() -> ResponseReturnValue:
     if form.validate_on_submit():
         try:
             row, secret = tokens.create(
-                current_actor(), form.name.data or "", form.scopes.data or [], form.password.data or ""
+                current_actor(), form.name.data or "", form.scopes.data or [], form.password.data or "", form.lasts()
             )
         except (InvalidInput, Throttled) as error:
             status = refuse(form, error)

@@ -32,7 +32,7 @@ def test_the_settings_begin_with_the_defaults(client: FlaskClient) -> None:
         "keep_hourly": 8, "keep_daily": 7, "keep_weekly": 4, "keep_monthly": 12,
         "notify_success": False, "notify_failure": True, "notify_warnings": True, "notify_overdue": True,
         "notify_restore": True, "notify_cleanup": True, "recipients": [], "channels": [],
-        "heartbeat_url": None, "heartbeat_failure_url": None, "undo_hours": 24, "stall_minutes": 10,
+        "heartbeat_url": None, "heartbeat_failure_url": None, "undo_hours": 24, "stall_minutes": 10, "audit_years": 7,
         "disk_reserve_bytes": 268435456, "mail_configured": False,
     }  # fmt: skip
 

@@ -16,7 +16,7 @@ from app import queue, settings_watch
 from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
-from app.services import delivery, health
+from app.services import attention, audit_chain, delivery, health, tokens
 from app.services import settings as stored
 from app.services.checkup.findings import Finding, fine, problem, warning
 from app.services.checkup.metadata import clock
@@ -131,6 +131,8 @@ def look_at_processes(settings: Settings) -> Iterator[Finding]:
         yield fine(check.name, check.detail) if check.ok else problem(check.name, check.detail, ADVICE.get(check.name, ""))
     try:
         yield from _practice()
+        yield from _tokens()
+        yield from _audit()
     except SQLAlchemyError:
         db.session.rollback()
 
@@ -158,6 +160,21 @@ def _same_settings(settings: Settings) -> Iterator[Finding]:
     kinds = sorted({report.kind for report in running})
     if kinds and not found:
         yield fine("settings", f"{', '.join(kinds).capitalize()} use the same settings as this command.")
+
+
+def _tokens() -> Iterator[Finding]:
+    for row in tokens.ending():
+        yield warning(
+            "tokens", attention.token_words(row), "Make another with `flask token create`, and give it to the program."
+        )
+
+
+def _audit() -> Iterator[Finding]:
+    found = audit_chain.verify()
+    if found.problem is not None:
+        yield problem("audit log", found.problem, "Find out who can write to the metadata database besides this software.")
+    else:
+        yield fine("audit log", f"Its chain of {found.entries} entries is whole.")
 
 
 def _practice() -> Iterator[Finding]:
