@@ -134,7 +134,9 @@ def _kept(restore_id: UUID | None, url: str, documents: Path) -> engine.Journal:
         choices = "\n".join(f"{journal.restore_id}  {_places(journal)}" for journal in reversed(kept.values()))
         raise engine.RestoreError(f"Several restores keep a state; give the id of one, the last one is first:\n{choices}")
     if not kept or (restore_id is not None and restore_id not in kept):
-        raise engine.RestoreError(f"No restore from a file keeps a state beside {documents}: {folder} has no such journal.")
+        problems = engine.survey_journals(folder, engine.Source(url, documents, "restore")).problems
+        sentences = [f"No restore from a file keeps a state beside {documents}: {folder} has no such journal.", *problems]
+        raise engine.RestoreError(" ".join(sentences))
     return kept[restore_id] if restore_id is not None else next(iter(kept.values()))
 
 

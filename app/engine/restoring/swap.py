@@ -432,12 +432,14 @@ def _recover(journal: Journal, state_dir: Path, url: str) -> Recovered:
 def _compare(journal: Journal, url: str) -> tuple[list[str], list[str]]:
     """Compare the new state with what was recorded of it; return as phrases what it lacks, and how it was changed by those
     who have used it since it is live. Raise EngineError if the server is away."""
-    losses, changes = _compare_databases(journal, url)
+    losses, changes, is_used = _compare_databases(journal, url)
     pair, contents = journal.folder, journal.folder_contents
     if pair is not None and contents is not None:
         mend_three_step_exchange(pair)
         if is_folder(pair.live, pair.new_inode):
-            changes += folder_losses(Path(pair.live), contents)
+            # Who writes documents is in the database, too; of documents alone nobody knows.
+            found = changes if is_used or journal.database is None else losses
+            found += folder_losses(Path(pair.live), contents)
         elif is_folder(pair.other, pair.new_inode):
             losses += folder_losses(Path(pair.other), contents)
         else:
@@ -445,16 +447,17 @@ def _compare(journal: Journal, url: str) -> tuple[list[str], list[str]]:
     return losses, changes
 
 
-def _compare_databases(journal: Journal, url: str) -> tuple[list[str], list[str]]:
+def _compare_databases(journal: Journal, url: str) -> tuple[list[str], list[str], bool]:
+    """Return what the new database lacks, how it was changed, and whether it is live and has been used."""
     pair, contents = journal.database, journal.database_contents
     if pair is None or contents is None:
-        return [], []
+        return [], [], False
     with maintenance(url, journal.restore_id) as connection:
         name = name_of(connection, pair.new_oid)
         is_exchanged = name == pair.live_name
         is_used = is_exchanged and _was_used(connection, pair.new_oid)
     if name is None:
-        return ["its database is gone"], []
+        return ["its database is gone"], [], False
     try:
         with looking_at(with_database(url, name), journal.restore_id) as inside:
             found = database_losses(inside, contents, rows=not is_used, unlogged=not is_exchanged)
@@ -462,7 +465,7 @@ def _compare_databases(journal: Journal, url: str) -> tuple[list[str], list[str]
         if is_exchanged:
             raise
         found = [f"its database can't be read: {one_line(error)}"]
-    return ([], found) if is_used else (found, [])
+    return ([], found, True) if is_used else (found, [], False)
 
 
 def _was_used(connection: Connection, oid: int) -> bool:
