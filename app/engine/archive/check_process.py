@@ -74,7 +74,7 @@ def examine(order: Order, connection: Connection) -> ArchiveCheck:
     origin = open_origin(order.path, order.signing_key)
     origin.close()
     if origin.reader is None:
-        return _check_foreign(order.path, progress, order.unpacking)
+        return check_foreign(order.path, progress, order.unpacking)
     if origin.signed:
         _lift_limits(origin.reader.manifest, order, connection)
     return _check_ours(verify_archive(order.path, order.signing_key, progress))
@@ -98,7 +98,8 @@ def _check_ours(report: VerifyReport) -> ArchiveCheck:
     )
 
 
-def _check_foreign(path: Path, progress: Progress | None, limits: Limits) -> ArchiveCheck:
+def check_foreign(path: Path, progress: Progress | None, limits: Limits) -> ArchiveCheck:
+    """Read an archive of another program through, in its own order."""
     meter = Meter(progress)
     meter.phase("verify", path.stat().st_size)
     survey, names, files, files_bytes = DumpSurvey(), [], 0, 0
