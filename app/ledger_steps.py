@@ -112,7 +112,7 @@ class Steps(Generic[Row]):
 
     def fail_queued(self, row_id: UUID, reason: str) -> bool:
         """Given a run that never got into the queue, close it as failed if it is still queued. Return whether it was."""
-        values = {"status": "failed", "phase": None, "error": reason, "finished_at": utcnow()}
+        values = {"status": "failed", "phase": None, "error": storable(reason), "finished_at": utcnow()}
         return changed(self._queued(row_id).values(**values))
 
     def request_cancel(self, row_id: UUID) -> bool:
@@ -135,7 +135,16 @@ class Steps(Generic[Row]):
         return update(self.table).where(self.table.id == row_id, self.table.status == "queued")
 
     def _closing(self, row_id: UUID, attempt: int, status: str, **values: Any) -> Update:
-        return update(self.table).where(*self.ours(row_id, attempt)).values(status=status, phase=None, **values)
+        kept = {name: storable(value) for name, value in values.items()}
+        return update(self.table).where(*self.ours(row_id, attempt)).values(status=status, phase=None, **kept)
+
+
+def storable(value: Any) -> Any:
+    """Replace what PostgreSQL keeps in no text, NULs and lone surrogates, in a text or a list of texts: the reason why a run
+    failed may quote a dump or a file's name, and must not be lost because of it."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return [storable(item) for item in value] if isinstance(value, list) else value
 
 
 def changed(statement: Update) -> bool:

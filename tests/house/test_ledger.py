@@ -86,3 +86,11 @@ def test_the_database_refuses_what_must_never_be(app: APIFlask, make_row: MakeRo
 def test_an_unknown_row_is_nobodys(app: APIFlask) -> None:
     assert ledger.claim(uuid.uuid4(), "worker") is None
     assert not ledger.request_cancel(uuid.uuid4())
+
+
+def test_a_reason_that_no_text_can_hold_is_kept_as_far_as_it_can(app: APIFlask, make_row: MakeRow) -> None:
+    row_id = make_row("queued").id
+    attempt = ledger.claim(row_id, "worker")
+    assert attempt == 1
+    assert ledger.fail(row_id, attempt, "The server refused a\0b and c\udcffd.")
+    assert backups.get(row_id).error == "The server refused a\ufffdb and c?d."
