@@ -114,7 +114,7 @@ def build(root: Path, tree: tuple[list[tuple[str, int, bytes, bytes, int, int]],
                 facts.append((path, mode, time))
             else:
                 os.utime(name, ns=(time, time), dir_fd=fd, follow_symlinks=False)
-    if deep is not None:
+    if deep is not None and not os.path.lexists(os.path.join(os.fsencode(root), deep[1])):
         fd = make_deep(root, deep[0], deep[1], b"deep")
         os.symlink("../" * min(deep[0], 1000) + "a", "up", dir_fd=fd)
         os.close(fd)
