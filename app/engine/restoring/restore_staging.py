@@ -123,7 +123,9 @@ def _staging_database(run: RestoreRun) -> Iterator[LoadRole]:
         # A crash of the server in between, which may have lost commits of the load, has ended this connection.
         flush_wal(connection)
     run.meter.phase("verify")
-    check_dumpable(request.target, name, request.restore_id, run.meter, not run.origin.uses_index(request.trusted))
+    run.warnings += check_dumpable(
+        request.target, name, request.restore_id, run.meter, not run.origin.uses_index(request.trusted)
+    )
 
 
 def _owner(run: RestoreRun, connection: Connection, facts: dict[str, Any]) -> str:
