@@ -15,7 +15,8 @@ from tests.deployment.engine import EngineError
 from tests.deployment.stack import Stack, until
 from tests.support.guide import README, blocks, section
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
+# One engine serves all of them, so one worker of pytest runs them all, first.
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800), pytest.mark.xdist_group("deployment")]
 MakeStack = Callable[..., Stack]
 PASSWORD = "pa$word:of@the/app%"
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from app.engine import ArchiveReader
-from tests.engine.archives import APP, backup
+from tests.engine.archives import APP, KEY, backup
 from tests.engine.test_documents_many import ROOT, backup_in_a_process
 from tests.support.databases import SourceDatabase
 
@@ -63,7 +63,7 @@ def test_tiny_tables(source_db: SourceDatabase, documents_dir: Path, storage_dir
     answer = backup_in_a_process(source_db.url, documents_dir, storage_dir, threads=2)
     assert answer["problems"] == []
     assert answer["peak_bytes"] < MOST
-    with ArchiveReader(Path(answer["path"])) as reader:
+    with ArchiveReader(Path(answer["path"]), KEY) as reader:
         assert (len(reader.manifest.tables), sum(table.rows for table in reader.manifest.tables)) == (count, count)
 
 
