@@ -10,10 +10,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from app.demo.servers import EmbeddedPostgres
 from app.engine import ArchiveReader
 from tests.engine.archives import APP, KEY, backup
 from tests.engine.test_documents_many import ROOT, backup_in_a_process
-from tests.support.databases import SourceDatabase
+from tests.support.databases import SourceDatabase, fresh_source
 
 MOST = 250 * 10**6
 RESTORED = """
@@ -55,12 +56,17 @@ def test_rows_of_1_to_64_mb(source_db: SourceDatabase, documents_dir: Path, stor
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("count", [3_000, 30_000])
-def test_tiny_tables(source_db: SourceDatabase, documents_dir: Path, storage_dir: Path, count: int) -> None:
-    with psycopg.connect(source_db.url, autocommit=True) as connection:
-        for start in range(0, count, 500):  # a transaction holds a lock for each table that it makes
-            numbers = range(start, min(count, start + 500))
-            connection.execute(";".join(f"CREATE TABLE tiny_{n} AS SELECT {n} AS id" for n in numbers))
-    answer = backup_in_a_process(source_db.url, documents_dir, storage_dir, threads=2)
+def test_tiny_tables(documents_dir: Path, storage_dir: Path, tmp_path: Path, count: int) -> None:
+    settings = {"max_locks_per_transaction": "1000"}  # a backup locks every table
+    with (
+        EmbeddedPostgres(18, tmp_path / "pg", durable=False, socket_dir=tmp_path / "socket", settings=settings) as server,
+        fresh_source(server) as source,
+    ):
+        with psycopg.connect(source.url, autocommit=True) as connection:
+            for start in range(0, count, 500):  # a transaction holds a lock for each table that it makes
+                numbers = range(start, min(count, start + 500))
+                connection.execute(";".join(f"CREATE TABLE tiny_{n} AS SELECT {n} AS id" for n in numbers))
+        answer = backup_in_a_process(source.url, documents_dir, storage_dir, threads=2)
     assert answer["problems"] == []
     assert answer["peak_bytes"] < MOST
     with ArchiveReader(Path(answer["path"]), KEY) as reader:
