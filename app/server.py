@@ -1,4 +1,4 @@
-"""Gunicorn's threaded worker, made safe from clients that are slow on purpose. gunicorn.conf.py names it.
+"""Gunicorn's threaded worker with deadlines for slow clients. gunicorn.conf.py names it.
 
 Plain gthread has a thread for each request in progress, `--threads` of them, and a thread waits for its client without a
 limit: sixteen connections that say nothing more stop everything. Here `--threads` is the number of requests that the app
@@ -27,12 +27,12 @@ from app import turns
 
 # Threads cost little while they sleep. compose.yaml's pids_limit has to leave room for them in each process.
 MOST_THREADS = 200
-# From so many connections in progress on, the one that has waited for its client longest is cut off for each new one.
+# From this many connections in progress on, the one that has waited for its client longest is cut off for each new one.
 CROWDED = 150
 # So long may the head of a request take, and so long its body, unless it is an upload.
 HEAD_SECONDS = 20.0
 BODY_SECONDS = 30.0
-# A response or an upload may wait for its client this long, and a second more for each so many bytes that moved.
+# A response or an upload may wait for its client this long, and a second more for each of this many bytes that moved.
 GRACE_SECONDS = 60.0
 BYTES_PER_SECOND = 1024
 # Whatever has moved more than this is a download or an upload, which no crowd cuts off.
@@ -54,7 +54,7 @@ class ClientSocket(socket.socket):
         self._waited = 0.0
 
     def begin(self, seconds: float) -> None:
-        """Start to count anew, with so many seconds for what is read next."""
+        """Restart the deadline: what is read next has `seconds`."""
         self.deadline = time.monotonic() + seconds
         self._waited, self.moved = 0.0, 0
 

@@ -1,4 +1,4 @@
-"""Which settings the running processes use, so that none of them goes on with those of yesterday.
+"""Which settings the running processes use, so that none of them goes on with outdated ones.
 
 A process reads its settings once, when it starts. Whoever changes them expects all of them to follow: a process whose
 NAME_FILE now holds something else ends, to be started again. What it can't notice, a changed variable in a file for

@@ -184,9 +184,12 @@ def _check_key(order: Order, environ: Mapping[str, str]) -> None:
     key_is_given = environ.get("SECRET_KEY") or environ.get("BACKUP_SIGNING_KEY")
     if first and not key_is_given and any(order.storage.glob("*_backup_*.tar.gz")):
         raise StartError(
-            f"There are archives in {order.storage}, but the volume of secrets is empty: the key that signed them is gone.\n"
-            "Write BACKUP_SIGNING_KEY=… into .env (the recovery sheet has it), or the old SECRET_KEY=…, and start again. "
-            "Without the key: move the archives away, start, and upload them on the page; they count as foreign then."
+            f"There are archives in {order.storage}, but the volume of secrets is empty: it lacks the key that signed"
+            " them.\n"
+            "Was this stack upgraded, or its folder renamed? Then its volumes have another name: `docker compose ls -a` or "
+            "`docker volume ls` shows it. Write COMPOSE_PROJECT_NAME=that-name into .env, and start again.\n"
+            "Else write BACKUP_SIGNING_KEY=… into .env (the recovery sheet has it), or the old SECRET_KEY=…, and start "
+            "again. Without the key: move the archives away, start, and upload them on the page; they count as foreign then."
         )
 
 

@@ -37,7 +37,7 @@ def tune_malloc() -> None:
 
 @contextlib.contextmanager
 def memory_limited(more: int) -> Iterator[None]:
-    """Have the kernel let this process grow by so many bytes at most; beyond that MemoryError is raised, in any thread.
+    """Let this process grow by `more` bytes at most, enforced by the kernel. Beyond that any thread gets MemoryError.
 
     What children are started meanwhile inherit it. Does nothing where the system can't say how large the process is.
     """

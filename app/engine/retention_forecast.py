@@ -21,7 +21,7 @@ MOMENT = timedelta(microseconds=1)
 def runs_that_matter(
     rule: ScheduleRule, now: datetime, until: datetime, horizons: Sequence[datetime], newest: int
 ) -> list[datetime]:
-    """Given a rule, return those of its runs from now on that retention can tell from the others, in order.
+    """Return, in order, those of a rule's coming runs that retention can tell apart from the others.
 
     These are the first of each UTC day, which alone can be daily, weekly or monthly ones, and of the others the `newest`
     many before each horizon, and the first so many from now on: no hourly tier keeps more. A schedule that runs every minute

@@ -1,4 +1,4 @@
-"""Whether the archives' files are still what the history says: sizes are compared wherever something relies on them."""
+"""Whether the archives' files still match the history: sizes are compared wherever something relies on them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def gone(filename: str) -> str:
 
 
 def damage(row: BackupHistory) -> str | None:
-    """Return what is wrong with a completed backup's archive, as far as its size shows now or a verification found before;
+    """Return what is wrong with a completed backup's archive, by its size now or as a verification found before;
     None for all others."""
     if row.status != "completed" or row.filename is None or row.size_bytes is None:
         return None

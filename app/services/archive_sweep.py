@@ -1,4 +1,4 @@
-"""Noticing what becomes of the archives behind our back: marked, mailed, verified again, cleared."""
+"""Watching for archives that change outside this software: marked as damaged, reported by mail, verified again, cleared."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def daily_if_missed(now: datetime | None = None) -> CleanupReport | None:
 
 
 def daily(now: datetime | None = None) -> CleanupReport | None:
-    """The cleanup of 04:00 UTC. Return its report, or None if another container is at it."""
+    """The cleanup of 04:00 UTC. Return its report, or None if another container is already doing it."""
     now = now or utcnow()
     report = cleanup(Actor.system("daily cleanup"), now)
     if report is not None:

@@ -1,4 +1,4 @@
-"""Secrets that anybody would try first: common passwords, rows of keys, repetitions.
+"""Secrets that an attacker would try first: common passwords, keyboard sequences, repetitions.
 
 A few rules rather than a list of millions: guesses are counted (app.services.throttle), so only the first hundreds matter.
 """

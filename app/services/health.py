@@ -27,10 +27,10 @@ LENIENT_AT_FIRST = timedelta(minutes=2)
 _BEGAN = "health_began"
 # The next backup may well be this much larger than the last one.
 GROWTH = 1.1
-# So many of the newest archives are looked at each time.
+# How many of the newest archives are looked at each time.
 LOOKED_AT = 20
 
-# What anybody is told of a check that fails; of others, only that it does.
+# What anonymous clients may see of a failed check; of all others, only that it failed.
 STRANGERS = {
     "postgresql": "DATABASE_URL can't be reached. Check that PostgreSQL is running.",
     "redis": "REDIS_URL can't be reached. Check that Redis or Valkey is running.",

@@ -35,7 +35,7 @@ def hashed(password: str) -> str:
 
 
 def matches(password_hash: str | None, password: str, known: bool = False) -> bool:
-    """Return whether what was typed belongs to what is kept (None: nobody's).
+    """Return whether a password matches a hash; None stands for an unknown account, and takes as long.
 
     `known`: whoever typed it has proved before that they are an admin. Raise Throttled for a stranger if too many others
     are signing in at this moment.

@@ -182,7 +182,7 @@ def _lock_is_free(backup_id: UUID) -> bool:
 
 
 def _is_abandoned(partial: engine.Partial) -> bool:
-    """Given a partial file without a row, return whether nobody writes it: an upload holds its lock."""
+    """Return whether nobody writes a partial file that has no row: an upload holds its lock."""
     return _idle_seconds(partial.path) > FOREIGN_PARTIAL_SECONDS and _lock_is_free(partial.backup_id)
 
 

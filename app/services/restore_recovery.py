@@ -129,7 +129,7 @@ def _settle_or_log(lost: frozenset[UUID]) -> None:
 def _close_lost(
     restore_id: UUID, journal: engine.Journal | None, reason: str, ended: engine.Recovered | None = None
 ) -> None:
-    """Given a running restore whose worker is gone, what is kept of it and how it was ended just now, close its row."""
+    """Close the row of a running restore whose worker was lost. `ended`: how it has just been finished or undone."""
     row = db.session.get(Restore, restore_id, populate_existing=True)
     if row is None or row.status != "in_progress":
         return

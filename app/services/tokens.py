@@ -32,8 +32,8 @@ NAME_LENGTH = 100
 def create(
     actor: Actor, name: str, scopes: Iterable[str], password: str | None = None, days: int | None = LASTS_DAYS
 ) -> tuple[ApiToken, str]:
-    """Given a name and scopes of SCOPES, return the token's row and its secret, which is kept nowhere. It ends after so many
-    days (None: only when it is revoked).
+    """Create a token with some of SCOPES; return its row and its secret, which is kept nowhere. It expires after `days`
+    (None: never).
 
     An admin with a session gives the password again. Raise InvalidInput, Throttled or Unauthenticated.
     """
@@ -68,8 +68,8 @@ def create(
 
 
 def authenticate(secret: str, address: str | None = None) -> ApiToken | None:
-    """Given a secret as it was sent, return its token and note its use; None if it is unknown, revoked or expired, or if the
-    admin who made it is disabled."""
+    """Return the token of a secret and record its use; None if it is unknown, revoked or expired, or if the admin who made
+    it is disabled."""
     statement = (
         select(ApiToken)
         .outerjoin(Admin, Admin.id == ApiToken.created_by)

@@ -1,4 +1,4 @@
-"""What becomes of an upload that has come in: checked to its last byte by a worker, then given its name, or refused."""
+"""Checking an upload that has been received: read to its last byte by a worker, then given its name, or refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Refused(Exception):
 
 
 def enqueue(upload_id: UUID, attempts: int = 0) -> None:
-    """Put the check of an upload, which was tried so many times, into the queue. Raise QueueUnavailable."""
+    """Put the check of an upload into the queue; `attempts` were made before. Raise QueueUnavailable."""
     queue.enqueue(queue.CHECKS, queue.CHECK_JOB, upload_id, ledger.check_job_id(upload_id, attempts))
     ledger.mark_check_enqueued(upload_id)
 

@@ -34,11 +34,11 @@ logger = structlog.get_logger(__name__)
 READ_BYTES = 1024 * 1024
 LOOK_AT_DISK_EVERY = 64 * 1024 * 1024
 FORM_BYTES = 64 * 1024
-# A web process receives so many uploads at once: each takes a thread for as long as its client takes to send it.
+# How many uploads a web process receives at once: each takes a thread for as long as its client takes to send it.
 MOST_RECEIVED = 8
 TURN_SECONDS = 5.0
 SOON_SECONDS = 10
-# So many uploads may wait for their check, or be checked; each keeps its file on the disk meanwhile.
+# How many uploads may wait for their check, or be checked; each keeps its file on the disk meanwhile.
 MOST_WAITING = 50
 LATER_SECONDS = 60
 _turns = threading.BoundedSemaphore(MOST_RECEIVED)
@@ -145,7 +145,7 @@ class _Written:
         return self._digest.hexdigest()
 
     def reserve(self, length: int) -> None:
-        """Take the room for so many bytes from the disk now, where its file system can (fallocate(2)): uploads and backups
+        """Reserve space on the disk now, where its file system can (fallocate(2)): uploads and backups
         that begin meanwhile then see what is really left."""
         fallocate = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
         if fallocate is None or length <= 0:

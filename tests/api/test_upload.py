@@ -65,7 +65,7 @@ def form(client: FlaskClient, content: bytes) -> Any:
 
 
 def result_of(client: FlaskClient, answer: Any) -> dict[str, Any]:
-    """Given the answer to an upload, have it checked as a worker would, and return what the API says of it then."""
+    """Check an upload as a worker would, and return what the API then says of it."""
     assert answer.status_code == 202, answer.get_json()
     body = answer.get_json()
     assert (body["status"], body["phase"], body["kind"]) == ("in_progress", "check", "uploaded")

@@ -169,9 +169,9 @@ def test_the_doctor_and_the_pages_say_which_process_has_other_settings(
     (check,) = [each for each in health.checks() if each.name == "settings"]
     assert (check.ok, "uses another BACKUP_SOURCE_URL than" in check.detail) == (False, True)
     # What Redis knows of the settings is of no use to who reads it.
-    told = b"".join(redis.hgetall(settings_watch.REPORTS_KEY).values()).decode()
-    assert not [secret for secret in settings.secrets() if secret in told]
-    assert source_name(settings) not in told
+    reported = b"".join(redis.hgetall(settings_watch.REPORTS_KEY).values()).decode()
+    assert not [secret for secret in settings.secrets() if secret in reported]
+    assert source_name(settings) not in reported
 
 
 def source_name(settings: Settings) -> str:

@@ -41,7 +41,7 @@ def tarball(files: dict[str, bytes]) -> bytes:
 
 
 def upload(content: bytes, kind: str = "application/gzip") -> BackupHistory:
-    """Given an archive's bytes, receive and check it, and return its row."""
+    """Receive an archive and check it; return its row."""
     row_id = uploads.receive(TESTER, io.BytesIO(content), kind, len(content)).id
     check.run(str(row_id))
     return backups.get(row_id)

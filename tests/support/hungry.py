@@ -230,7 +230,7 @@ def manifest_text(**changes: object) -> bytes:
 
 
 def sealed(body: bytes) -> bytes:
-    """Given a manifest's text without its last two lines, return it with a signature by nobody and a good checksum."""
+    """Complete a manifest's text, without its last two lines, with nobody's signature and a correct checksum."""
     text = body + b',\n "signature": "%b"' % ZERO.encode()
     return text + b',\n "checksum": "%b"\n}\n' % hashlib.sha256(text + b"\n}\n").hexdigest().encode()
 

@@ -115,8 +115,8 @@ def main() -> None:
 def child(
     action: str, url: str, documents: Path, state_dir: Path, restore_id: UUID, archive: Path, key: bytes, point: str, at: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Given an order, start such a process; `at` is "die" or "wait", `point` one or, to wait at, several with commas.
-    It is ended with the block."""
+    """Start such a process, and end it with the block. `at` is "die" or "wait", `point` one or, to wait at, several with
+    commas."""
     order = {
         "action": action,
         "url": url,

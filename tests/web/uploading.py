@@ -13,7 +13,7 @@ PAGE = "/backups/upload"
 
 
 def upload(admin: Browser, content: bytes, headers: dict[str, str] | None = None) -> TestResponse:
-    """Given the archive's bytes, send them by the page's form and return the answer."""
+    """Send an archive by the page's form and return the answer."""
     form = admin.get(PAGE).select("form", enctype="multipart/form-data")[0]
     return admin.open(
         "POST",
@@ -25,7 +25,7 @@ def upload(admin: Browser, content: bytes, headers: dict[str, str] | None = None
 
 
 def uploaded(admin: Browser, content: bytes) -> str:
-    """Given the archive's bytes, upload them, have them checked, and return the path of the backup's page."""
+    """Upload an archive, have it checked, and return the path of the backup's page."""
     answer = upload(admin, content)
     assert answer.status_code == 303, answer.text
     check_all()

@@ -117,7 +117,7 @@ class ArchiveReader:
         return offset, length
 
     def _check_promises(self) -> None:
-        """Refuse what the manifest says of the documents if nobody vouches for it and it is more than a reader should do."""
+        """Refuse an unsigned manifest whose documents would take more work than a reader should do."""
         documents = self.manifest.documents
         if min(documents.files, documents.folders, documents.symlinks, documents.bytes, documents.index_bytes) < 0:
             raise ArchiveError("The manifest contradicts itself; the archive is damaged or forged.")

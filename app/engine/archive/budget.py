@@ -1,4 +1,4 @@
-"""How much CPU time the reading of an archive may take that nobody vouches for."""
+"""How much CPU time reading an unsigned archive may take."""
 
 from __future__ import annotations
 

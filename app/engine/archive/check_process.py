@@ -25,7 +25,7 @@ from .verify import VerifyReport, verify_archive
 
 STACK_BYTES = 1024 * 1024
 SIGNED_BYTES_PER_SECOND = 20 * 1000 * 1000
-"""An archive that our key signed gets a second of CPU for so many bytes that it says it unpacks to."""
+"""Bytes of declared unpacked size for which an archive signed by our key gets a second of CPU."""
 
 
 def serve(descriptor: int) -> None:

@@ -14,14 +14,14 @@ PART_BYTES = 1024 * 1024
 """No part of the content has more bytes than this."""
 
 JOINED_BYTES = 64 * 1024
-"""Whoever reads the content gets parts of at least so many bytes, but for the last: a member may hold a single one."""
+"""The fewest bytes in a part passed on, except the last: parts are joined because a member may hold a single byte."""
 
 FIRST_SLICE = 16 * 1024
 _ZEROS = re.compile(rb"\0*")
 
 
 class Gunzip:
-    """Given packed bytes in parts, unpacks them. Padding with zeros behind a member is passed over if `may_be_padded`."""
+    """Unpack bytes that arrive in parts. Zeros that pad a member are skipped if `may_be_padded`."""
 
     def __init__(self, source: Iterable[bytes], may_be_padded: bool = False) -> None:
         self._source = source

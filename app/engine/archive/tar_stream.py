@@ -20,7 +20,7 @@ LONGEST_EXTENSION = 64 * 1024
 """The most bytes that a long name or a pax header may have."""
 
 MOST_RECORDS, RECORDS_PER_ENTRY = 100_000, 20
-"""So many records may the pax headers of an archive have, and so many more for each of its entries."""
+"""The most records in an archive's pax headers: a base, and an allowance for each of its entries."""
 
 _WANTED = {b"path", b"linkpath", b"size", b"mtime", b"uid", b"gid"}
 _SECONDS = re.compile(r"(-?)([0-9]{1,18})(?:\.([0-9]{1,50}))?", re.ASCII)
@@ -128,7 +128,7 @@ class TarStream:
         return data
 
     def _pax_fields(self, data: bytes) -> dict[str, str]:
-        """Given a pax header's records "length key=value\\n", return those that mean something to us."""
+        """Parse a pax header's records, "length key=value\\n", and keep those that this reader uses."""
         fields: dict[str, str] = {}
         start = 0
         while start < len(data):

@@ -31,7 +31,7 @@ LONGEST_SQL = 1024 * 1024
 """Text between COPY data is passed on in parts of at least this many bytes, each the end of a statement."""
 
 FIRST_STEP, LONGEST_STEP = 1024, 256 * 1024
-"""So many bytes are scanned at once behind a table's data, and as many more each time, up to the second number: what stands
+"""Bytes scanned at once behind a table's data: as many more each time, up to the second number: what stands
 behind the next COPY was scanned for nothing."""
 
 DUMP_COMPLETE = b"-- PostgreSQL database dump complete\n"
@@ -105,7 +105,7 @@ def copied_columns(statement: str) -> tuple[str, ...] | None:
 class DumpSplitter:
     """Fed with the chunks of a dump, returns its events in order; their texts and line ends joined are the dump again.
 
-    `longest_statement`, in bytes, bounds the memory that a dump which nobody vouches for can take. `on_statement`, if given,
+    `longest_statement`, in bytes, bounds the memory that an untrusted dump can take. `on_statement`, if given,
     is called with each statement that is not a COPY whose rows follow.
     """
 

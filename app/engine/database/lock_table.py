@@ -60,8 +60,8 @@ def capacity(connection: Connection) -> Capacity:
 
 
 def locks_to_replace(connection: Connection, relations: int) -> tuple[int, int]:
-    """Given how many relations are to be created, return how many locks it takes at least, and at most, to drop all that the
-    connection's role owns and to create them in one transaction."""
+    """Return the fewest and the most locks needed to drop all that the connection's role owns and create so many relations
+    in one transaction."""
     row = connection.execute(_DROPPED).fetchone()
     assert row is not None
     dropped = int(row["locks"])

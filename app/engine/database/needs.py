@@ -1,4 +1,4 @@
-"""What of a database not every role may create again: read when it is backed up, judged where it is to be restored.
+"""What in a database not every role may create: read when it is backed up, judged where it is to be restored.
 
 Both sides read catalogues only. Checked against the privilege checks of PostgreSQL 16 and 18 (src/backend/commands).
 """
@@ -110,7 +110,7 @@ WHERE c.oid >= 16384 AND c.relpersistence <> 't'
 
 
 def read_needs(connection: Connection) -> dict[str, Any]:
-    """Given a connection to the database that is backed up, return what a restore needs beyond the rights of its owner.
+    """Read from the database that is backed up what restoring it needs beyond the rights of its owner.
 
     JSON-ready; `objects` are those that only a superuser may create, by kind and name as pg_identify_object has them.
     """
@@ -223,8 +223,8 @@ _KNOWN_ROLES: LiteralString = "SELECT rolname AS name FROM pg_roles WHERE rolnam
 
 
 def judge(connection: Connection, facts: Mapping[str, Any], rows: Mapping[tuple[str, str], int] | None = None) -> Verdict:
-    """Given a connection to the live database, the facts of a backup, and its rows by table where it has any, return what
-    the connection's role could not bring back of it."""
+    """Judge which parts of a backup the role of this connection to the live database could not restore. `rows`: by (schema,
+    table)."""
     needs, verdict = _needs_of(facts), Verdict()
     live = connection.execute(_ROLE).fetchone()
     assert live is not None
@@ -272,8 +272,7 @@ def judge(connection: Connection, facts: Mapping[str, Any], rows: Mapping[tuple[
 
 
 def unrestorable(connection: Connection, facts: Mapping[str, Any]) -> list[str]:
-    """Given a connection to a database and its facts, return in sentences what the connection's role could not restore of a
-    backup of it, while there is time to do something about that."""
+    """Return a backup's warnings about what the role that makes it could not restore, while that can still be changed."""
     found, role = judge(connection, facts), connection.info.user
     ready = "Have a superuser's password ready for BACKUP_SOURCE_URL"
     texts = []
@@ -376,8 +375,8 @@ def label_providers(facts: Mapping[str, Any]) -> list[str]:
 
 
 def objects_in_the_way(connection: Connection, facts: Mapping[str, Any]) -> list[str]:
-    """Given the facts of a backup, return what a restore inside the live database could not replace because others own it,
-    as kind, name and owner. What only a superuser may create is not in the way: it stays."""
+    """Return what a restore inside the live database could not replace because others own it, as kind, name and owner.
+    What only a superuser may create does not count: it stays."""
     needs = _needs_of(facts)
     special = special_objects(facts) | {(str(found["kind"]), str(found["name"])) for found in needs.get("objects") or ()}
     owners = set(needs.get("owners") or ())
@@ -401,6 +400,6 @@ def _found(connection: Connection, query: LiteralString, parameters: list[Any]) 
 
 
 def some(names: list[str]) -> str:
-    """Given names, return the first of them and how many more there are."""
+    """Join the first few names, and say how many more there are."""
     more = len(names) - NAMES_SHOWN
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -50,7 +50,7 @@ def _free(folder: Path) -> int:
 
 
 def find(connection: Connection) -> ServerDisk | None:
-    """Given a connection to the live database, return its server's disk, or None if it can't be seen from here."""
+    """Find the disk of the live database's server; None if it can't be seen from here."""
     row = connection.execute(_PLACE).fetchone()
     if row is None or not connection.info.host.startswith(LOCAL_HOSTS):
         return None

@@ -161,8 +161,8 @@ class StatementScanner:
         self._position = match.end()
 
     def _step(self, match: re.Match[bytes], final: bool) -> int | None:
-        """Given the first bytes of a token, return the position behind it, or behind what opens it if it has an end mark of
-        its own; None if more must be fed to know."""
+        """Return the position behind the token that begins with `match`, or behind its opening mark if a closing one must
+        follow; None if that takes more input."""
         token, after = match.group(), match.end()
         kind = match.lastgroup
         if kind == "word":

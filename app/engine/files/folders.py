@@ -15,12 +15,12 @@ from pathlib import Path
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_LEVELS = 64
-"""So many of the deepest folders stay open on the way down."""
+"""How many of the deepest folders stay open on the way down."""
 CHECKPOINT = 128
-"""Each so many levels one folder stays open, from where those that were closed are opened again on the way back."""
+"""One folder stays open each this many levels; closed ones are opened again from it on the way back."""
 
 LEVELS_NAMED = 50
-"""So many of the last names of a path are enough for a message."""
+"""How many of the last names of a path a message shows."""
 
 
 class Folder:

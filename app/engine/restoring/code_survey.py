@@ -19,14 +19,14 @@ from ..files.documents import shown
 from .sql_loader import excerpt
 
 CODE_KEPT = 200
-"""So many statements are shown; the others are counted by kind."""
+"""How many statements are shown; the others are counted by kind."""
 
 LONGEST_READ = 50_000
 MOST_READ = 2_000_000
-"""So many tokens are read of one statement, and in all; that takes seconds. What is left counts as not shown."""
+"""How many tokens are read of one statement, and in all, which takes seconds. What is left counts as not shown."""
 
 MARKS_KEPT = 5
-"""So many calls are named that an excerpt has cut off."""
+"""How many calls are named that an excerpt has cut off."""
 
 _WORD = rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+"
 _TOKEN = re.compile(
@@ -123,7 +123,7 @@ class CodeKey:
 
 
 class CodeSurvey:
-    """Given a dump's statements, notes those that bring or run code: `shown` as excerpts, `count` of them in all."""
+    """Collect the statements of a dump that bring or run code: `shown` as excerpts, `count` of them in all."""
 
     def __init__(self) -> None:
         self.shown: list[str] = []
@@ -381,7 +381,7 @@ def _after(tokens: list[_Token], position: int, word: bytes) -> int:
 
 
 def _elements(tokens: list[_Token]) -> Iterator[list[_Token]]:
-    """Given CREATE SCHEMA, yield what it creates and grants inside, each as the tokens of a statement of its own."""
+    """Yield what a CREATE SCHEMA statement creates and grants inside, each as the tokens of a statement of its own."""
     depth, starts = 0, []
     for number, token in enumerate(tokens):
         depth += (token.mark == b"(") - (token.mark == b")")

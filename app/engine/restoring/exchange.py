@@ -39,11 +39,11 @@ _AT_FDCWD = -100
 
 
 class Gone(RestoreError):
-    """What was to be exchanged is not there any more, so that trying again is of no use."""
+    """What was to be exchanged no longer exists, so trying again is pointless."""
 
 
 def inode(path: Path | str) -> tuple[int, int]:
-    """Given a folder's path, return its (device, inode). Raise OSError, for a link too."""
+    """Return a folder's (device, inode). Raise OSError, also for a link."""
     info = os.lstat(path)
     if not stat.S_ISDIR(info.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -71,7 +71,7 @@ def name_of(connection: Connection, oid: int) -> str | None:
 
 
 def exchange_databases(connection: Connection, helper: Connection, journal: Journal, pair: DatabasePair) -> float:
-    """Given two maintenance connections, make the journal's wanted database live in one transaction; return the gap in
+    """Make the journal's wanted database live in one transaction, over two maintenance connections; return the gap in
     seconds.
 
     ALTER DATABASE RENAME locks the database against newcomers and then waits for its sessions to end, which `helper` brings

@@ -157,7 +157,7 @@ def _check_ours(info: os.stat_result, path: Path) -> None:
 
 
 def read(path: Path) -> Journal:
-    """Given a journal's file, return it. Raise RestoreError if it can't be read or is not ours."""
+    """Read a journal. Raise RestoreError if that fails or the file is not ours."""
     try:
         with _opened(path.parent) as folder:
             return _read(folder, path)
@@ -224,7 +224,7 @@ def _inode(value: Any) -> tuple[int, int]:
 
 
 def look(state_dir: Path) -> Found:
-    """Given the folder of journals, read all of them. One that can't be read keeps nobody from the others."""
+    """Read all journals in the folder. One that can't be read becomes a problem and does not hide the others."""
     journals: list[Journal] = []
     problems: list[str] = []
     present: frozenset[UUID] | None = None
@@ -255,7 +255,7 @@ def _changed(folder: int, name: str) -> int:
 
 
 def all_in(state_dir: Path) -> list[Journal]:
-    """Given the folder of journals, return those that can be read, oldest first."""
+    """Return the readable journals in the folder, oldest first."""
     return look(state_dir).journals
 
 

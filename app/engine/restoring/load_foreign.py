@@ -49,7 +49,7 @@ WHERE oid = pg_catalog.to_regclass(pg_catalog.convert_from(%s, pg_catalog.pg_cli
 LONGEST_STATEMENT = 32 * 1024 * 1024
 MOST_TABLES = 100_000
 LONGEST_NAME = 255
-"""Of a table in a dump that nobody vouches for; PostgreSQL's own limit, unless it was built for more, is 63 bytes."""
+"""Of a table in an untrusted dump; PostgreSQL's own limit, unless it was built for more, is 63 bytes."""
 
 MOST_WARNINGS = 1000
 _REFUSALS = (
@@ -63,12 +63,12 @@ SESSION = "SET statement_timeout = '1h'; SET lock_timeout = '1min'; SET check_fu
 _ROWS = re.compile(rb"\s*+(?:SELECT|WITH|VALUES|TABLE|CALL|EXECUTE|FETCH|SHOW|EXPLAIN|\()", re.IGNORECASE)
 _RETURNING = re.compile(rb"\bRETURNING\b", re.IGNORECASE)
 SESSION_MEMORY = 256 * 1024**2
-"""By so many bytes the process may grow while it executes an untrusted dump: the server may be made to send any row, notice
+"""Bytes by which the process may grow while it executes an untrusted dump: the server may be made to send any row, notice
 or error, of up to a gigabyte, and libpq keeps it whole."""
 
 
 class DumpLoader:
-    """Given a connection as the sandbox role with its watch (or, for a trusted archive, as ours), executes a plain dump.
+    """Execute a plain dump as the sandbox role, under its watch, or as our own role if the archive is trusted.
 
     In the sandbox owners and grants in it are left out. Raise RestoreError unless all of it is executed and complete.
     """

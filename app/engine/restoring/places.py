@@ -25,7 +25,7 @@ class Places:
 
 
 def places(target: Source, restore_id: UUID) -> Places:
-    """Given a target and a restore, return the places. Raise SourceError if the URL can't be read."""
+    """Derive the names that a restore uses. Raise SourceError if the target's URL can't be read."""
     live, folder = live_name(target.database_url), target.documents_dir.resolve()
     return Places(
         live_name=live,

@@ -68,7 +68,7 @@ class ServerObstacles:
         backup_facts: dict[str, Any] | None,
         rows: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
-        """Given the backup's major version, and the facts and rows in its manifest where it has one, find all obstacles."""
+        """Find all obstacles. Facts and rows come from the manifest; None for an archive without one."""
         self._look_at_version(backup_version)
         self._look_at_rights()
         if backup_facts is not None:

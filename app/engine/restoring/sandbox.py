@@ -1,4 +1,4 @@
-"""The way of an untrusted dump's objects from the sandbox role to the live database's owner.
+"""Handing over an untrusted dump's objects from the sandbox role to the live database's owner.
 
 The owner may be able to do more than own: with CREATEROLE, code that runs with the owner's rights can make roles. So nobody
 but the owner may have any part in what the dump made: grants in it are undone while it is still the sandbox role's, and what

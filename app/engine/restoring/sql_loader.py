@@ -64,8 +64,8 @@ def execute(connection: Connection, statement: bytes) -> None:
 
 
 def use_tablespace(connection: Connection, statement: bytes) -> str | None:
-    """Given a statement that sets the default tablespace, execute it. If this server does not have the tablespace, or has it
-    for others only, have the database's default one used instead, and return a sentence about that."""
+    """Execute a statement that sets the default tablespace. If the tablespace is missing or closed to our role, use the
+    database's default one instead and return a warning."""
     match = TABLESPACE.match(statement)
     assert match is not None, "callers look before"
     name = unquoted(match[1].strip(b"'"))
@@ -86,7 +86,7 @@ def use_tablespace(connection: Connection, statement: bytes) -> str | None:
 
 
 def closed_tablespace(name: str) -> str:
-    """Given a tablespace in which our role may not create anything, return a sentence about that."""
+    """Return the warning about a tablespace in which our role may not create anything."""
     return (
         f"What is in the tablespace {shown(name)} goes where the database is: GRANT CREATE ON TABLESPACE {shown(name)} "
         "to the role that restores (for a superuser: to the owner of the database) to keep it there."
@@ -201,7 +201,7 @@ class _OpenCopy:
 
 
 def failed(statement: bytes, error: psycopg.Error) -> RestoreError:
-    """Given a statement and why it failed, return the error that says so, without a password that the statement holds."""
+    """Return the error for a failed statement, without any password that the statement holds."""
     secret = _SECRETS.match(statement)
     shown_statement = excerpt(secret[0]) + " …" if secret is not None else excerpt(statement)
     return RestoreError(f"The server refused a statement of the dump: {one_line(error)} ({shown_statement})")

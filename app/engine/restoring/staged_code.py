@@ -21,7 +21,7 @@ from .code_survey import CODE_KEPT, CodeKey, CodeSurvey
 from .sql_loader import Connection
 
 NAMED = 5
-"""So many pieces of code are named in an error."""
+"""How many pieces of code an error names."""
 
 _HARMLESS = [
     *("nextval", "currval", "lastval", "random", "random_normal", "setseed", "gen_random_uuid", "uuidv4", "uuidv7"),

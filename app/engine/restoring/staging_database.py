@@ -193,7 +193,7 @@ SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database
 
 
 def subscriptions(connection: Connection, name: str) -> list[dict[str, Any]]:
-    """Given any connection to the server, return a database's subscriptions: name, owner, enabled, is_ours."""
+    """Return a database's subscriptions, over any connection to its server: name, owner, enabled, is_ours."""
     return connection.execute(_SUBSCRIPTIONS, [name]).fetchall()
 
 
@@ -222,7 +222,7 @@ def _end_replication(connection: Connection, name: str) -> None:
 
 
 def disable_subscriptions(connection: Connection, name: str) -> list[str]:
-    """Given a connection to a staging database, keep what it subscribes to from starting: return warnings.
+    """Disable the subscriptions of a staging database, and return warnings. `connection` leads into it.
 
     pg_dump writes them disabled; a dump from elsewhere may not.
     """
@@ -251,7 +251,7 @@ REASSIGNED_AT_ONCE = 20
 
 
 def give_all(connection: Connection, role: str, owner: str) -> None:
-    """Given an autocommit connection to a staging database, give all that a role owns there to another one.
+    """Give all that a role owns in a staging database to another one, over an autocommit connection to it.
 
     REASSIGN OWNED holds a lock on every table, index and sequence until its end: more than the server can hold if there are
     thousands. So those go in batches before it, which nobody sees in a database that nobody uses.

@@ -40,7 +40,7 @@ from .staging_database import maintenance, with_database
 
 SESSIONS_END_SECONDS = 10.0
 MOST_KEPT = 3
-"""So many restores keep the other state for an undo. Each takes as much room as the live database and documents."""
+"""How many restores keep the other state for an undo. Each takes as much room as the live database and documents."""
 
 _WAS_USED = """
 SELECT coalesce((SELECT (to_jsonb(s) ->> 'sessions')::bigint > 0 FROM pg_stat_database s WHERE datid = %(oid)s), true)
@@ -297,7 +297,7 @@ def end_sessions(connection: Connection, restore_id: UUID) -> None:
 
 
 def commit_point(connection: Connection, journal: Journal, state_dir: Path, url: str) -> Journal:
-    """Given the transaction of a restore in place, about to be committed, let the folder follow it whatever happens.
+    """Record the open transaction of a restore in place before its commit, so that the folder follows it after a crash.
 
     What the transaction has written so far must be in the WAL on the disk before the journal names it: a server that forgot
     it in a crash would give its id to another transaction, whose commit would be taken for that of the restore.
