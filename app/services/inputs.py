@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
@@ -16,7 +16,6 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
     field_validator,
-    model_validator,
 )
 
 from app.errors import InvalidInput
@@ -48,13 +47,24 @@ class Input(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _storable(cls, values: Any) -> Any:
-        """PostgreSQL keeps no text with a NUL byte."""
-        if isinstance(values, Mapping) and any(isinstance(value, str) and "\0" in value for value in values.values()):
-            raise ValueError("A NUL byte is no part of any text here. Leave it out.")
-        return values
+    def _is_text(cls, value: Any) -> Any:
+        """Refuse what no text is, whatever the field's own rules: nothing further in expects it."""
+        for text in _texts_in(value):
+            if "\0" in text:
+                raise ValueError("A NUL byte is no part of any text here. Leave it out.")
+            if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise ValueError("This is no valid Unicode: it holds half of a surrogate pair. Leave that out.")
+        return value
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts of a value, or of a list of values. A model within has rules of its own."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        yield from (item for item in value if isinstance(item, str))
 
 
 class ScheduleInput(Input):

@@ -43,7 +43,8 @@ def matches(password_hash: str | None, password: str, known: bool = False) -> bo
     with _in_line(_admins if known else _strangers, None if known else LINE_SECONDS):
         try:
             return _hasher.verify(password_hash or _nobody, password) and password_hash is not None
-        except (VerificationError, InvalidHashError):
+        except (VerificationError, InvalidHashError, UnicodeEncodeError):
+            # What is no valid Unicode was never hashed.
             return False
 
 
@@ -70,6 +71,9 @@ def problem(password: str, email: str) -> str | None:
         return f"Use at least {PASSWORD_LENGTH} characters."
     if len(password) > LONGEST:
         return f"Use at most {LONGEST:,} characters."
+    if any("\ud800" <= letter <= "\udfff" for letter in password):
+        # From a command line or an environment: bytes that are not UTF-8.
+        return "Use only characters that are valid Unicode (UTF-8)."
     if password.strip().lower() == email.strip().lower():
         return "Choose something other than your email address."
     if len(set(password)) < 4:
