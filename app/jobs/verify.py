@@ -90,11 +90,14 @@ def _read_back(row_id: UUID, origin: str) -> _Found:
     except Conflict as error:
         return _Found(damage=error.detail)
     facts = archive_files.look_at(archive.filename)
+    # Of a damaged one too: it need not be read again until it changes.
+    columns = {"file_mtime_ns": facts.mtime_ns if facts else None}
     heartbeat = Heartbeat(lambda _phase, done, total: ledger.verifying(row_id, "verify", done, total))
     report = engine.verify_archive(archive.path, settings.signing_key, heartbeat)
     # An archive from elsewhere has no manifest: it was checked when it came in, so being the same file is all.
     if not report.ok and not (origin == "foreign" and report.sha256 == archive.sha256):
-        return _Found(damage="The archive is damaged: " + "; ".join(report.problems))
+        return _Found(damage="The archive is damaged: " + "; ".join(report.problems), columns=columns)
     if report.sha256 != archive.sha256:
-        return _Found(damage="The archive is whole, but it is not the file that this backup made: its SHA-256 differs.")
-    return _Found(columns={"file_mtime_ns": facts.mtime_ns if facts else None})
+        damage = "The archive is whole, but it is not the file that this backup made: its SHA-256 differs."
+        return _Found(damage=damage, columns=columns)
+    return _Found(columns=columns)

@@ -31,7 +31,7 @@ class BackupHistory(HasId, Base):
     `restore_test_seconds` is how long the last test restore took. `origin` says who signed the archive: "own" (our key),
     "other_key" (our format, another key) or "foreign" (not signed). `trusted_at`: an admin vouched for this very archive.
     `damaged` says what is wrong with the file of a completed backup, which then protects nothing; `file_mtime_ns` is the
-    file's time of writing when it was last seen whole.
+    file's time of writing when it was last seen whole, or read back.
     """
 
     __tablename__ = "backup_history"

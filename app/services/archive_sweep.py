@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -18,15 +19,19 @@ logger = structlog.get_logger(__name__)
 
 Row = BackupHistory
 
+# An archive that was read back and found damaged is read again after so long: its disk may be readable by then.
+READ_AGAIN_AFTER = timedelta(days=1)
+
 
 def sweep(now: datetime | None = None) -> None:
     """Compare every archive's file with its row. Mark what differs as damaged, with one message; clear what is back as it
-    was; have what changed, or came back changed, verified again, one at a time.
+    was; have what changed, or came back changed, verified again, one at a time. What was found damaged by reading it, and
+    did not change since, is read again once a day.
 
     Does nothing where no archive at all is there: then the storage is away, which its own check says.
     """
     now = now or utcnow()
-    chosen = (Row.id, Row.filename, Row.size_bytes, Row.damaged, Row.file_mtime_ns)
+    chosen = (Row.id, Row.filename, Row.size_bytes, Row.damaged, Row.file_mtime_ns, Row.heartbeat_at)
     rows = db.session.execute(select(*chosen).where(Row.status == "completed").order_by(Row.created_at.desc())).all()
     files = archive_files.look()
     if not any(row.filename in files for row in rows):
@@ -47,11 +52,12 @@ def sweep(now: datetime | None = None) -> None:
         ):
             # Away and back, untouched: an unmounted disk.
             whole.append(row.id)
-        elif row.damaged is not None or row.file_mtime_ns != facts.mtime_ns:
+        elif row.file_mtime_ns != facts.mtime_ns or _may_be_whole(row, now):
             changed.append(row.id)
     if seen:
         statement = update(Row.__table__).where(Row.__table__.c.id == bindparam("row_id"))  # type: ignore[arg-type]
-        values = [{"row_id": row_id, "mtime_ns": mtime_ns} for row_id, mtime_ns in seen.items()]
+        # In the same order as the plan of retention writes them: two of us at once would else wait for each other.
+        values = [{"row_id": row_id, "mtime_ns": seen[row_id]} for row_id in sorted(seen, key=str)]
         db.session.connection().execute(statement.values(file_mtime_ns=bindparam("mtime_ns")), values)
     if whole:
         db.session.execute(update(Row).where(Row.id.in_(whole)).values(damaged=None))
@@ -71,19 +77,32 @@ def _mark(found: Mapping[UUID, str], now: datetime) -> None:
     # Whoever deletes an archive holds its lock from before the file goes until the row is gone.
     held = locks.held({locks.archive_name(row_id) for row_id in found})
     news = []
-    for row_id, text in found.items():
+    for row_id, text in sorted(found.items(), key=lambda pair: str(pair[0])):
         before = db.session.execute(select(Row.filename, Row.damaged).where(Row.id == row_id)).first()
         if before is None or before.filename is None:
             continue
         if locks.archive_name(row_id) in held and archive_files.look_at(before.filename) is None:
             continue
         statement = update(Row).where(Row.id == row_id, Row.status == "completed", Row.damaged.is_distinct_from(text))
-        if db.session.execute(statement.values(damaged=text).returning(Row.id)).first() is not None:
+        values: dict[str, Any] = {"damaged": text}
+        if before.damaged is not None:
+            # What was damaged before is not taken for whole when it comes back as it was.
+            values["file_mtime_ns"] = None
+        if db.session.execute(statement.values(**values).returning(Row.id)).first() is not None:
             logger.error("archive is damaged", backup_id=str(row_id), problem=text)
             if before.damaged is None:
                 news.append(text)
     if news:
         notices.damaged(news, now)
+
+
+def _may_be_whole(row: Any, now: datetime) -> bool:
+    """Return whether an archive that is marked as damaged, and has its size and time, is to be read: its size or name was
+    what was wrong, or its content was, and that was found out a while ago."""
+    if row.damaged is None:
+        return False
+    was_read = not row.damaged.startswith(f"{row.filename} ")
+    return not was_read or row.heartbeat_at is None or row.heartbeat_at < now - READ_AGAIN_AFTER
 
 
 def _verify_again(row_ids: list[UUID]) -> None:

@@ -147,6 +147,42 @@ def test_an_archive_that_is_rewritten_in_its_size_is_verified_again(app: APIFlas
     assert backups.get(row_id).damaged
 
 
+def test_a_damaged_archive_is_read_once_not_each_minute_and_keeps_no_other_from_being_read(
+    app: APIFlask, make_row: MakeRow, storage_dir: Path, tmp_path: Path
+) -> None:
+    older, row = made_backup().id, made_backup()
+    row_id, path = row.id, storage_dir / str(row.filename)
+    archive_sweep.sweep()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    archive_sweep.sweep()
+    verify_job.run(str(row_id))
+    found = str(backups.get(row_id).damaged)
+    for _ in range(3):
+        archive_sweep.sweep()
+        assert (backups.get(row_id).damaged, backups.get(row_id).verify_requested_at) == (found, None)
+    # Another one that changed has its turn although the newer one stays damaged.
+    os.utime(storage_dir / str(backups.get(older).filename))
+    archive_sweep.sweep()
+    assert backups.get(older).verify_requested_at is not None
+    verify_job.run(str(older))
+    # Away and back as it was is still damaged.
+    path.rename(tmp_path / "away")
+    archive_sweep.sweep()
+    assert "no longer" in str(backups.get(row_id).damaged)
+    (tmp_path / "away").rename(path)
+    archive_sweep.sweep()
+    assert backups.get(row_id).damaged is not None
+    assert backups.get(row_id).verify_requested_at is not None
+    verify_job.run(str(row_id))
+    # Only now and then it is tried again: a disk that could not be read may be readable by then.
+    archive_sweep.sweep(utcnow() + timedelta(hours=23))
+    assert backups.get(row_id).verify_requested_at is None
+    archive_sweep.sweep(utcnow() + timedelta(hours=25))
+    assert backups.get(row_id).verify_requested_at is not None
+
+
 def test_a_storage_that_is_away_marks_nothing_and_one_that_was_partly_away_clears_itself(
     app: APIFlask, make_row: MakeRow, storage_dir: Path, tmp_path: Path
 ) -> None:
