@@ -206,6 +206,49 @@ def test_a_large_journal_is_not_read(live: Live, monkeypatch: pytest.MonkeyPatch
     assert "it has 101 bytes" in survey_journals(live.state_dir, live.source()).problems[0]
 
 
+def as_version_1_wrote_it(path: Path, **changes: Any) -> None:
+    """Take from a journal what the first release did not write."""
+    values = json.loads(path.read_text()) | changes
+    for name in ("staging_oid", "staging_inode", "database_contents", "folder_contents"):
+        del values[name]
+    write_down(path, values)
+
+
+def test_what_an_older_version_keeps_can_be_undone_and_dropped(small: Pristine, live: Live) -> None:
+    request, old = live.request(small.archive), live.state()
+    restore(request)
+    new = live.state()
+    as_version_1_wrote_it(live.state_dir / f"{request.restore_id}.json")
+
+    assert survey_journals(live.state_dir, live.source()).problems == []
+    undo(live.state_dir, request.restore_id, live.source())
+    assert live.state() == old
+    as_version_1_wrote_it(live.state_dir / f"{request.restore_id}.json")
+    undo(live.state_dir, request.restore_id, live.source())
+    assert live.state() == new
+    as_version_1_wrote_it(live.state_dir / f"{request.restore_id}.json")
+    discard(live.state_dir, request.restore_id, live.source())
+    assert live.remains() == []
+
+
+@pytest.mark.parametrize(("wanted", "abandoned"), [("new", False), ("old", True)])
+def test_a_swap_that_an_older_version_left_half_done_is_ended_and_leaves_nothing_behind(
+    small: Pristine, live: Live, wanted: str, abandoned: bool
+) -> None:
+    request, old = live.request(small.archive), live.state()
+    restore(request)
+    new = live.state()
+    path = live.state_dir / f"{request.restore_id}.json"
+    as_version_1_wrote_it(path, step="exchanging", wanted=wanted, abandoned=abandoned)
+
+    recover(live.state_dir, live.source())
+
+    assert live.state() == (old if abandoned else new)
+    if not abandoned:
+        discard(live.state_dir, request.restore_id, live.source())
+    assert live.remains() == []
+
+
 def test_folders_are_known_again_after_a_reboot_that_gave_their_disk_another_number(small: Pristine, live: Live) -> None:
     request = live.request(small.archive)
     old = live.state()

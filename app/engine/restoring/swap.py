@@ -253,18 +253,21 @@ def _remove_folder(path: Path, known: tuple[int, int]) -> list[str]:
 
 def clear_staging(journal: Journal, state_dir: Path, url: str) -> None:
     """Drop what a restore staged and did not swap in, and its journal. Raise EngineError if the server is away."""
+    # A journal of an older version names both only in the pairs that were to be exchanged.
+    oid = journal.staging_oid or (journal.database.new_oid if journal.database is not None else None)
+    known = journal.staging_inode or (journal.folder.new_inode if journal.folder is not None else None)
     if journal.staging_database is not None or journal.sandbox:
         with maintenance(url, journal.restore_id) as connection:
             end_sessions(connection, journal.restore_id)
-            if journal.staging_oid is not None:
-                _drop_database(connection, journal, journal.staging_oid)
+            if oid is not None:
+                _drop_database(connection, journal, oid)
             elif journal.staging_database is not None:
                 _drop_empty(connection, url, journal.staging_database)
             if journal.sandbox:
                 staging_database.drop_sandbox(connection, journal.restore_id)
     if journal.staging_folder is not None:
-        if journal.staging_inode is not None:
-            _remove_folder(Path(journal.staging_folder), journal.staging_inode)
+        if known is not None:
+            _remove_folder(Path(journal.staging_folder), known)
         else:
             with contextlib.suppress(OSError):  # made a moment before the journal could say which one it is
                 os.rmdir(journal.staging_folder)
