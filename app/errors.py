@@ -12,6 +12,7 @@ from apiflask.exceptions import HTTPError
 from flask import Flask, Response, current_app, make_response, render_template, request
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException
 
@@ -156,6 +157,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(ClientTooSlow, lambda _error: problem(408, SENTENCES[408]))
     app.register_error_handler(OperationalError, _database_error)
     app.register_error_handler(psycopg.OperationalError, _database_error)
+    app.register_error_handler(PoolTimeout, _crowded)
     app.register_error_handler(ObjectDeletedError, _gone)
     app.register_error_handler(StaleDataError, _overtaken)
     app.register_error_handler(IntegrityError, _overtaken)
@@ -217,6 +219,13 @@ def _database_error(error: OperationalError | psycopg.OperationalError) -> Respo
     # The page must not look its visitor up once more.
     login_manager._update_request_context_with_user()
     return problem(503, "The metadata database (DATABASE_URL) can't be reached. Check that the server is running.")
+
+
+def _crowded(error: PoolTimeout) -> Response:
+    logger.error("every connection to the metadata database is in use", path=request.path, error=str(error))
+    # The page must not look its visitor up once more.
+    login_manager._update_request_context_with_user()
+    return problem(503, "Too many requests need the metadata database at once. Try again in a few seconds.")
 
 
 def _data_error(error: DataError) -> Response:
