@@ -97,8 +97,9 @@ class Stack:
             cwd=self.folder, env=self.engine.environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
         )  # fmt: skip
         os.close(theirs)
-        os.write(ours, answers.encode())
-        shown, end = b"", time.monotonic() + 600
+        # A prompt for a password throws away what was typed before it: each answer waits for its prompt.
+        waiting = answers.splitlines(keepends=True)
+        shown, end = b"", time.monotonic() + 300
         while time.monotonic() < end:
             if not select.select([ours], [], [], 1)[0]:
                 if shell.poll() is not None:
@@ -111,6 +112,8 @@ class Stack:
                     break
                 raise
             shown += block
+            if waiting and shown.rstrip(b" ").endswith(b":"):
+                os.write(ours, waiting.pop(0).encode())
         if shell.poll() is None and time.monotonic() > end:
             shell.kill()
         code = shell.wait()
