@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
 from flask import current_app
+from sqlalchemy.exc import OperationalError
 
 from app import engine, ledger, locks
 from app.config import Settings
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, DomainError, NotFound
 from app.extensions import db
 from app.jobs import aftermath
+from app.jobs.backup import UNEXPECTED
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
 from app.models import utcnow
@@ -44,9 +47,12 @@ def run(backup_id: str) -> None:
             return
         try:
             row = backups.get(row_id)
-            if row.verify_requested_at is None:
-                return
-            restoring, was_damaged = row.verify_restoring, row.damaged is not None
+        except NotFound:
+            return
+        if row.verify_requested_at is None:
+            return
+        restoring, was_damaged, verified_at = row.verify_restoring, row.damaged is not None, row.verified_at
+        try:
             found = _read_back(row_id, row.origin)
             read_at = None if found.damage else utcnow()
             if restoring and found.damage is None:
@@ -54,6 +60,18 @@ def run(backup_id: str) -> None:
         except (ledger.Lost, NotFound):
             ledger.give_up_verifying(row_id)
             return
+        except OperationalError:
+            raise  # our own database is away: the tick asks again when it is back
+        except DomainError as error:
+            # The storage can't be looked at just now, which says nothing of the archive.
+            ledger.verified(row_id, verified_at, restore_engine.settings().redact(error.detail))
+            return
+        except Exception as error:
+            # Must not be tried again for ever, ahead of all other verifications.
+            db.session.rollback()
+            reason = restore_engine.settings().redact(f"{UNEXPECTED}{type(error).__name__}: {error}")
+            ledger.verified(row_id, verified_at, reason, **_seen(row_id))
+            raise
         problem = found.damage or found.trouble
         if problem:
             logger.error("archive does not verify", problem=problem)
@@ -63,6 +81,14 @@ def run(backup_id: str) -> None:
         ledger.verified(row_id, read_at, problem, damaged=found.damage, **found.columns)
     if found.damage or was_damaged:
         aftermath.guarded("categories", retention_plan.refresh)
+
+
+def _seen(row_id: UUID) -> dict[str, Any]:
+    """Return the column that keeps an archive from being read again before it changes."""
+    with suppress(OSError):
+        facts = archive_files.look_at(backups.get(row_id).filename or "")
+        return {"file_mtime_ns": facts.mtime_ns} if facts else {}
+    return {}
 
 
 def _restore_test(row_id: UUID, read: _Found) -> _Found:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,7 +17,7 @@ from app import engine, ledger
 from app.extensions import db
 from app.jobs import backup as backup_job
 from app.jobs import verify as verify_job
-from app.services import backups, restore_engine
+from app.services import archive_sweep, backups, restore_engine
 from tests.house.fixtures import TESTER
 
 
@@ -71,3 +73,31 @@ def test_two_verifications_with_restore_at_once_find_no_fault_in_a_good_archive(
     target = restore_engine.target()
     at_once(app, *[lambda: reports.append(engine.verify_by_restoring(path, target, key, uuid4()))] * 3)
     assert [report.problems for report in reports] == [[], [], []]
+
+
+def test_a_verification_that_fails_unexpectedly_is_over_and_says_so(
+    app: APIFlask, monkeypatch: pytest.MonkeyPatch, storage_dir: Path
+) -> None:
+    row_id = backups.start(TESTER).id
+    backup_job.run(str(row_id))
+    archive_sweep.sweep()
+    verified_at, path = backups.get(row_id).verified_at, storage_dir / str(backups.get(row_id).filename)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("nobody has thought of this")
+
+    monkeypatch.setattr(engine, "verify_archive", fail)
+    backups.verify(TESTER, row_id)
+    with pytest.raises(RuntimeError):
+        verify_job.run(str(row_id))
+    row = backups.get(row_id)
+    assert (row.verify_requested_at, row.verified_at) == (None, verified_at)
+    assert "nobody has thought of this" in str(row.error)
+    # One that the tick asked for is not asked for again each minute either.
+    os.utime(path, ns=(1, 1))
+    archive_sweep.sweep()
+    with pytest.raises(RuntimeError):
+        verify_job.run(str(row_id))
+    archive_sweep.sweep()
+    row = backups.get(row_id)
+    assert (row.verify_requested_at, row.verified_at, row.damaged) == (None, None, None)

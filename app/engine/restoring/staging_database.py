@@ -158,6 +158,7 @@ def drop(connection: Connection, name: str, oid: int | None = None) -> None:
             # FORCE waits 5 s; a session that is sending or sorting much takes longer to notice that it was ended.
             if time.monotonic() > until:
                 raise
+            time.sleep(0.2)  # a slot in use is refused at once
 
 
 def _drop_now(connection: Connection, name: str) -> None:
