@@ -110,6 +110,28 @@ def test_old_entries_are_cut_from_the_old_end_and_the_rest_stays_whole(app: APIF
     assert "After entry 2, 1 entries are missing" in str(audit_chain.verify().problem)
 
 
+def test_a_cut_while_the_chain_is_read_is_no_break(app: APIFlask, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(4)
+    audit_chain.seal()
+    run("UPDATE audit_log SET at = at - interval '8 years', position = NULL, chain_hash = NULL")
+    audit_chain.seal()
+    write(2)
+    audit_chain.seal()
+    anchor, looks = audit_chain._anchor, []
+
+    def cut_after_the_first_look() -> audit_chain.Head:
+        found = anchor()
+        looks.append(found)
+        if len(looks) == 1:
+            monkeypatch.setattr(audit_chain, "_anchor", anchor)
+            assert audit_chain.cut() == 4
+        return found
+
+    monkeypatch.setattr(audit_chain, "_anchor", cut_after_the_first_look)
+    found = audit_chain.verify()
+    assert (found.problem, found.entries) == (None, 2)
+
+
 def test_the_columns_come_and_go(app: APIFlask) -> None:
     write(2)
     audit_chain.seal()
