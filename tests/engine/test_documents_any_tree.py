@@ -207,8 +207,8 @@ def test_some_trees(small_database: SourceDatabase, tree: object) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(3000)
-@settings(SOME, max_examples=150)
+@pytest.mark.timeout(1800)
+@settings(SOME, max_examples=40)
 @given(tree=TREES)
 def test_many_trees(small_database: SourceDatabase, tree: object) -> None:
     check_in_a_new_place(small_database, tree)
