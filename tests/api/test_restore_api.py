@@ -157,7 +157,8 @@ def test_trust_is_a_typed_sentence_bound_to_the_very_archive(
     (entry,) = audit.list_entries(action="backup.trusted").items
     assert entry.detail["sha256"] == row.sha256
     path = storage_dir / str(row.filename)
-    path.write_bytes(path.read_bytes() + b"\0")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     header = token("restore")
     assert client.post(f"{URL}/{row.id}/restore", json={"confirm": source_db.name}, headers=header).status_code == 202
     client.environ_base["HTTP_AUTHORIZATION"] = header["Authorization"]

@@ -51,7 +51,7 @@ def test_tokens_are_listed_and_revoked(app: APIFlask, processes: Processes) -> N
     row, secret = tokens.create(TESTER, "nightly", ["backup"])
     listed = processes.run("token", "list").stdout
     assert str(row.id) in listed
-    assert "nightly  backup  never used, made by tests" in listed
+    assert f"nightly  backup  never used, ends {row.expires_at:%Y-%m-%d}, made by tests" in listed
     assert secret not in listed
     assert processes.run("token", "revoke", str(row.id)).stdout == "Token 'nightly' is revoked.\n"
     assert tokens.authenticate(secret) is None

@@ -125,6 +125,7 @@ def test_small_ones(tmp_path: Path) -> None:
 
 
 def test_a_check_ends_at_its_limits_and_when_it_is_cancelled(tmp_path: Path) -> None:
+    before = set(psutil.Process().children())  # servers of other tests
     slow, wide = tmp_path / "slow", tmp_path / "wide"
     ARCHIVES["a dump of tiny statements"](slow, SMALL)
     ARCHIVES["a dump of backslashes"](wide, SMALL)
@@ -143,7 +144,7 @@ def test_a_check_ends_at_its_limits_and_when_it_is_cancelled(tmp_path: Path) -> 
 
     with pytest.raises(Cancelled):
         check_archive(slow, KEY, cancel)
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= before
 
 
 @pytest.mark.heavy

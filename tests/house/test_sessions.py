@@ -103,7 +103,8 @@ def log_in(client: FlaskClient, app: APIFlask, **options: object) -> str:
     answer = client.post("/login", data={"email": EMAIL, "password": PASSWORD}, **options)
     assert answer.status_code == 302
     app.config["WTF_CSRF_ENABLED"] = True
-    header: str = answer.headers["Set-Cookie"]
+    # The other one is the device's.
+    (header,) = [cookie for cookie in answer.headers.getlist("Set-Cookie") if "session=" in cookie.partition(";")[0]]
     return header
 
 
