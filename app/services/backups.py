@@ -278,7 +278,11 @@ def archive_file(backup_id: UUID, damaged: bool = False) -> ArchiveFile:
     if facts is None and problem:
         raise NotFound(problem)
     if problem or (row.damaged and not damaged):
-        raise Conflict(f"This archive is damaged: {problem or row.damaged}", id=str(row.id))
+        raise Conflict(
+            f"This archive is damaged: {problem or row.damaged} If no better one is left, copy the file from the storage "
+            "folder: `tar xzf` unpacks what can still be read.",
+            id=str(row.id),
+        )
     return ArchiveFile(_path(row.filename), row.filename, row.size_bytes, row.sha256)
 
 
