@@ -74,10 +74,15 @@ SELECT count(*) FILTER (WHERE relkind IN ('r', 'p', 'f')) AS tables, count(*) FI
        (SELECT count(*) FROM pg_proc) AS functions, (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects
 FROM pg_class
 """
+# Each that is read is locked until the statement ends, and a server has only so many locks.
+SEQUENCES_AT_ONCE = 20
 _SEQUENCES: LiteralString = """
-SELECT c.oid::bigint AS oid, s.last_value AS value, sign(s.increment_by)::int AS direction
-FROM pg_sequences s JOIN pg_namespace n ON n.nspname = s.schemaname
-JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.sequencename WHERE s.last_value IS NOT NULL
+SELECT s.seqrelid::bigint AS oid, sign(s.seqincrement)::int AS direction,
+       CASE WHEN has_sequence_privilege(s.seqrelid, 'SELECT,USAGE') THEN pg_sequence_last_value(s.seqrelid) END AS value
+FROM pg_sequence s WHERE s.seqrelid = ANY(%s::oid[])
+"""
+_SEQUENCE_IDS: LiteralString = """
+SELECT s.seqrelid::bigint AS oid FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid WHERE c.relpersistence <> 't'
 """
 # Those of extensions may hold rows that the extension brought and no backup has. Names for the dump, and for the session.
 _TABLES: LiteralString = """
@@ -133,7 +138,7 @@ def record_database(connection: Connection, rows: dict[Key, int]) -> DatabaseCon
         for table in connection.execute(_TABLES).fetchall()
         if (key := (as_dumped(table["dumped_schema"]), as_dumped(table["dumped_name"]))) in rows
     }
-    sequences = {str(row["oid"]): int(row["value"]) for row in connection.execute(_SEQUENCES)}
+    sequences = {oid: int(row["value"]) for oid, row in _sequences(connection).items()}
     return DatabaseContents(_counts(connection), _digest(connection), by_oid, sequences)
 
 
@@ -153,11 +158,21 @@ def database_losses(
     if not rows:
         return losses
     losses += _missing_rows(connection, recorded, unlogged)
-    now = {str(row["oid"]): row for row in connection.execute(_SEQUENCES).fetchall()}
+    now = _sequences(connection)
     # A crash may advance a sequence, never set it back.
     wanted = recorded.sequences.items()
     behind = sum(oid not in now or (now[oid]["value"] - value) * now[oid]["direction"] < 0 for oid, value in wanted)
     return [*losses, *([f"{behind} sequences set back"] if behind else [])]
+
+
+def _sequences(connection: Connection) -> dict[str, dict[str, Any]]:
+    """Return the sequences that have given out a value: by oid their last value, and 1 or -1 as their direction."""
+    oids = [row["oid"] for row in connection.execute(_SEQUENCE_IDS).fetchall()]
+    found = {}
+    for start in range(0, len(oids), SEQUENCES_AT_ONCE):
+        rows = connection.execute(_SEQUENCES, [oids[start : start + SEQUENCES_AT_ONCE]]).fetchall()
+        found.update({str(row["oid"]): row for row in rows if row["value"] is not None})
+    return found
 
 
 def _missing_rows(connection: Connection, recorded: DatabaseContents, unlogged: bool) -> list[str]:
