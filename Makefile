@@ -8,7 +8,6 @@ LOCKS := requirements-build.lock requirements.lock
 # The locks are complete, so that nothing is resolved and nothing is built with tools that the day brings.
 PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes
 STAMP := $(VENV)/.installed
-export DATA_DIR PORT
 
 .PHONY: help install demo test test-heavy lint bench lock
 
@@ -34,6 +33,8 @@ $(STAMP): $(LOCKS)
 	@$(PIP_INSTALL) --no-build-isolation --use-pep517 -r requirements.lock
 	@touch $(STAMP)
 
+demo: export DATA_DIR := $(DATA_DIR)
+demo: export PORT := $(PORT)
 demo: $(STAMP)
 	@exec $(RUN) -m app.demo
 

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import api, cli, errors, limits, logs, web
+from app import api, cli, errors, limits, locks, logs, web
 from app.api.request import Request, read_small_body, redirect_to_this_host
 from app.config import Settings, read_settings
 from app.extensions import csrf, db, login_manager, migrate
@@ -60,6 +60,7 @@ def build(settings: Settings | None = None) -> APIFlask:
     app.config.update(_flask_config(settings))
     # One more try finds a restarted server; more of them would only make a page without Redis slow.
     retry = Retry(NoBackoff(), 1)
+    app.extensions["transfer_locks"] = locks.Transfers(settings.metadata_dsn)
     app.extensions["redis"] = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=5, retry=retry)
     if settings.trusted_proxy_hops:
         hops = settings.trusted_proxy_hops

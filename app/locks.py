@@ -1,10 +1,13 @@
-"""PostgreSQL advisory locks, each on a connection of its own to the metadata database: when the process that holds one
-dies, the server sees its connection end and frees it.
+"""PostgreSQL advisory locks on connections to the metadata database: when the process that holds one dies, the server sees
+its connection end and frees it.
+
+A job's locks have a connection each. The uploads and downloads of a web process share one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -115,24 +118,114 @@ def acquire(name: str, shared: bool = False, patience: float = 0.0, owner: UUID 
     Raise psycopg.OperationalError if the metadata database can't be reached.
     """
     settings = current_app.config["SETTINGS"]
-    label = f"lock {name} {owner}" if owner else f"lock {name}"
-    connection = psycopg.connect(
-        settings.metadata_dsn, autocommit=True, connect_timeout=5, application_name=label[:63], **KEEPALIVE
-    )
-    function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
+    connection = _connect(settings.metadata_dsn, f"lock {name} {owner}" if owner else f"lock {name}")
     try:
         until = time.monotonic() + patience
-        while (row := connection.execute(f"SELECT {function}(%s)", [key(name)]).fetchone()) != (True,):
-            if time.monotonic() >= until:
-                break
+        while not (taken := _try_lock(connection, name, shared)) and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
     except BaseException:
         connection.close()
         raise
-    if row == (True,):
+    if taken:
         return Lock(name, connection, shared, owner)
     connection.close()
     return None
+
+
+def _connect(dsn: str, label: str) -> psycopg.Connection:
+    return psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name=label[:63], **KEEPALIVE)
+
+
+def _try_lock(connection: psycopg.Connection, name: str, shared: bool) -> bool:
+    function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
+    return connection.execute(f"SELECT {function}(%s)", [key(name)]).fetchone() == (True,)
+
+
+class Transfers:
+    """The locks of one process's uploads and downloads: all on one connection, which is open only while one is held."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._guard = threading.Lock()
+        self._connection: psycopg.Connection | None = None
+        self._held = 0
+
+    def acquire(self, name: str, shared: bool) -> TransferLock | None:
+        """Take a lock, or return None if another connection has it. Raise psycopg.OperationalError if the metadata
+        database can't be reached."""
+        with self._guard:
+            had_one = self._connection is not None
+            try:
+                taken = self._try(name, shared)
+            except psycopg.OperationalError:
+                self._drop()
+                if not had_one:
+                    raise
+                # The server restarted since the last one, and the locks went with it.
+                taken = self._try(name, shared)
+            if taken:
+                self._held += 1
+                assert self._connection is not None
+                return TransferLock(self, self._connection, name, shared)
+            if self._held == 0:
+                self._drop()
+            return None
+
+    def release(self, connection: psycopg.Connection, name: str, shared: bool) -> None:
+        """Give back a lock that was taken on this connection."""
+        with self._guard:
+            if connection is not self._connection:
+                return
+            self._held -= 1
+            function = "pg_advisory_unlock_shared" if shared else "pg_advisory_unlock"
+            try:
+                connection.execute(f"SELECT {function}(%s)", [key(name)])
+            except psycopg.Error:
+                self._drop()
+            if self._held == 0:
+                self._drop()
+
+    def _try(self, name: str, shared: bool) -> bool:
+        if self._connection is None:
+            self._connection = _connect(self._dsn, "lock transfers")
+        return _try_lock(self._connection, name, shared)
+
+    def _drop(self) -> None:
+        connection, self._connection, self._held = self._connection, None, 0
+        if connection is not None:
+            connection.close()
+
+
+class TransferLock:
+    """A lock of an upload or a download, until `release` or the end of the process."""
+
+    def __init__(self, transfers: Transfers, connection: psycopg.Connection, name: str, shared: bool) -> None:
+        self._transfers, self._connection, self._name, self._shared = transfers, connection, name, shared
+
+    def release(self) -> None:
+        """Give the lock back, once."""
+        self._transfers.release(self._connection, self._name, self._shared)
+
+
+def acquire_for_transfer(name: str, shared: bool = False) -> TransferLock | None:
+    """Take a lock for as long as a client sends or receives, or return None if another has it. All of a process's
+    transfers share one connection: slow clients must not take up all that the server has.
+
+    Raise psycopg.OperationalError if the metadata database can't be reached.
+    """
+    transfers: Transfers = current_app.extensions["transfer_locks"]
+    return transfers.acquire(name, shared)
+
+
+@contextmanager
+def transferring(name: str) -> Iterator[None]:
+    """Hold a lock that nobody else wants for as long as a client sends what it protects."""
+    lock = acquire_for_transfer(name)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from app.services.actor import Actor
 def send_archive(actor: Actor, backup_id: UUID) -> Response:
     """Given who asks and a completed backup, return its archive as an answer that takes Range, If-Range and If-None-Match;
     the ETag is the SHA-256. Until it is sent, or the client has gone, no cleanup deletes it. Raise NotFound or Conflict."""
-    lock = locks.acquire(locks.archive_name(backup_id), shared=True)
+    lock = locks.acquire_for_transfer(locks.archive_name(backup_id), shared=True)
     if lock is None:
         raise Conflict("This archive is being deleted just now.", id=str(backup_id))
     try:
@@ -43,7 +43,7 @@ def send_archive(actor: Actor, backup_id: UUID) -> Response:
     return response
 
 
-def _at_end(response: Response, lock: locks.Lock) -> None:
+def _at_end(response: Response, lock: locks.TransferLock) -> None:
     """Release the lock when the server closes what it sends. The file's own wrapper is kept, since servers look for its
     type to use sendfile; a response that is passed through directly calls no function of its own at its end."""
     body: Any = response.response

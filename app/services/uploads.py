@@ -72,6 +72,8 @@ def receive(
 
 @contextmanager
 def _turn() -> Iterator[None]:
+    # Who waits keeps no connection to the database meanwhile.
+    db.session.rollback()
     with turns.waiting():
         free = _turns.acquire(timeout=TURN_SECONDS)
     if not free:
@@ -89,7 +91,7 @@ def _receive(actor: Actor, upload_id: UUID, parts: Iterator[bytes], length: int 
     storage.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = engine.partial_path(storage, upload_id, 1)
     # The tick removes partial files that nobody writes: this lock says that somebody does.
-    with locks.holding(locks.run_name(upload_id)):
+    with locks.transferring(locks.run_name(upload_id)):
         written = None
         try:
             written = _admit(partial, length)

@@ -54,8 +54,10 @@ class Engine:
         self.namespace = f"mvp-{os.getpid()}"
         self._daemon: subprocess.Popen[bytes] | None = None
         self._inside: ThreadPoolExecutor | None = None
+        # What the shell sets goes before a stack's .env: nothing of this machine's settings may come in.
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TERM", "TMPDIR") if name in os.environ}
         self.environment = {
-            **os.environ,
+            **kept,
             "DOCKER_HOST": f"unix://{folder}/sock",
             "DOCKER_CONFIG": str(folder / "config"),
             # Debian's engine has no buildx.
