@@ -4,11 +4,12 @@ import gc
 import os
 import sys
 
-from app import create_app, settings_watch
+from app import create_app
 from app.cli import doctor, offline
 from app.config import ConfigError
-from app.services import health
-from app.startup import check_start
+from app.processes.startup import check_start
+from app.services.installation import settings_watch
+from app.services.monitoring import health
 
 # Gunicorn takes this exit code as "can't boot" and stops, instead of starting the worker again for ever.
 CANNOT_BOOT = 3

@@ -12,11 +12,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import api, cli, errors, limits, locks, logs, web
-from app.api.request import Request, read_small_body, redirect_to_this_host
+from app import api, cli, errors, logs, web
 from app.config import Settings, read_settings
 from app.extensions import csrf, db, login_manager, migrate
-from app.services import sessions
+from app.http import limits
+from app.http.request import Request, read_small_body, redirect_to_this_host
+from app.runs import locks
+from app.services.people import sessions
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT_SECURITY_POLICY = {

@@ -15,9 +15,12 @@ import pytest
 import redis
 
 from app.demo.servers import EmbeddedPostgres, EmbeddedValkey
+from tests.support.application import app, environment, make_row, processes, settings, token, worker
 from tests.support.databases import SourceDatabase, fresh_database, fresh_source
 from tests.support.documents import write_documents
 from tests.support.processes import SESSION_VARIABLE, left_over
+
+__all__ = ["app", "environment", "make_row", "processes", "settings", "token", "worker"]
 
 _redis_databases = itertools.count()
 

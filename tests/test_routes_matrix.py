@@ -15,9 +15,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.models.api_tokens import SCOPES
-from app.services import admins
-from tests.api.session import csrf_header, csrf_token, sign_in
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER, app, environment, settings, token
+from app.services.people import admins
+from tests.support.api_session import csrf_header, csrf_token, sign_in
+from tests.support.application import EMAIL, PASSWORD, TESTER, app, environment, settings, token
 
 __all__ = ["app", "environment", "settings", "token"]
 

@@ -25,5 +25,5 @@ def init_app(app: Flask) -> None:
     """Given the app, register the API and the health checks."""
     for part in PARTS:
         app.register_blueprint(part.bp)
-        # Tokens need no CSRF guard; for sessions app.api.auth asks for the header.
+        # Tokens need no CSRF guard; for sessions app.http.auth asks for the header.
         csrf.exempt(part.bp)

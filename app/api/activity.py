@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from apiflask import APIBlueprint
 
-from app.api.auth import protect, requires
 from app.api.schemas_people import ActivityFilters, ActivityOut, ActivityPage
-from app.services import audit
+from app.http.auth import protect, requires
+from app.services.audit import audit
 
 bp = APIBlueprint("api_activity", __name__, url_prefix="/api/admin/activity", tag="Activity")
 protect(bp)

@@ -6,8 +6,6 @@ from uuid import UUID
 
 from apiflask import APIBlueprint
 
-from app.api.auth import actor, protect, requires
-from app.api.request import pages_address
 from app.api.schemas import Paging
 from app.api.schemas_people import (
     AdminOut,
@@ -19,8 +17,10 @@ from app.api.schemas_people import (
     InvitationPage,
     PasswordIn,
 )
-from app.services import admins, invitations
+from app.http.auth import actor, protect, requires
+from app.http.request import pages_address
 from app.services.paging import part_of
+from app.services.people import admins, invitations
 
 bp = APIBlueprint("api_admins", __name__, url_prefix="/api/admin/admins", tag="Admins")
 protect(bp)

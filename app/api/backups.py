@@ -7,11 +7,11 @@ from uuid import UUID
 from apiflask import APIBlueprint, FileSchema
 from flask import Response, url_for
 
-from app.api.archive_response import send_archive
-from app.api.auth import actor, protect, requires
 from app.api.openapi_parts import BINARY, PROBLEM, PROBLEM_SCHEMA
 from app.api.schemas import BackupChange, BackupFilters, BackupOut, BackupPage, Located, NewBackup, Verification
-from app.services import backups
+from app.http.archive_response import send_archive
+from app.http.auth import actor, protect, requires
+from app.services.backups import backups
 from app.services.inputs import Proof
 
 bp = APIBlueprint("api_backups", __name__, url_prefix="/api/admin/backups", tag="Backups")

@@ -7,11 +7,11 @@ from uuid import UUID
 from apiflask import APIBlueprint, FileSchema
 from flask import Response, url_for
 
-from app.api.auth import actor, protect, requires
-from app.api.document_response import send_document
-from app.api.exact_path import path_from_query, url_with_path
 from app.api.schemas_contents import ContentsOut, DocumentQuery, DocumentsOut, DocumentsQuery, EntryOut, readable
-from app.services import archive_index, contents
+from app.http.auth import actor, protect, requires
+from app.http.document_response import send_document
+from app.http.exact_path import path_from_query, url_with_path
+from app.services.backups import archive_index, contents
 
 bp = APIBlueprint("api_contents", __name__, url_prefix="/api/admin/backups", tag="Contents")
 protect(bp)

@@ -14,8 +14,8 @@ from flask import Response, abort, current_app, jsonify, redirect, render_templa
 from flask.typing import ResponseReturnValue
 
 from app.api import openapi
-from app.api.auth import check, requires
 from app.errors import Unauthenticated
+from app.http.auth import check, requires
 
 bp = APIBlueprint("api_docs", __name__, url_prefix="/api", enable_openapi=False)
 

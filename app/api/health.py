@@ -5,9 +5,9 @@ from __future__ import annotations
 from apiflask import APIBlueprint
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.api.auth import caller
 from app.api.schemas import CheckOut, HealthOut
-from app.services import health
+from app.http.auth import caller
+from app.services.monitoring import health
 
 bp = APIBlueprint("health", __name__, tag="Health")
 UNREADY = {

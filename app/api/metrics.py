@@ -8,9 +8,9 @@ from apiflask import APIBlueprint, FileSchema
 from flask import Response, current_app, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.api.auth import check, requires
 from app.config import Settings
-from app.services import metrics
+from app.http.auth import check, requires
+from app.services.monitoring import metrics
 
 bp = APIBlueprint("metrics", __name__, tag="Health")
 

@@ -20,9 +20,9 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from werkzeug.routing import Rule, UUIDConverter
 
 from app.api import openapi_parts as parts
-from app.api.auth import SAFE_METHODS
 from app.api.examples import example_of
 from app.api.schemas import ProblemOut
+from app.http.auth import SAFE_METHODS
 
 Mode = Literal["validation", "serialization"]
 Document = dict[str, Any]

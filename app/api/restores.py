@@ -7,12 +7,14 @@ from uuid import UUID
 from apiflask import APIBlueprint, FileSchema
 from flask import Response, make_response, url_for
 
-from app.api.auth import actor, protect, requires
 from app.api.schemas import BackupOut, Located, Paging
 from app.api.schemas_restore import PreviewIn, PreviewOut, RestoreChoice, RestoreIn, RestoreOut, RestorePage, TrustIn, UndoIn
 from app.errors import NotFound
-from app.services import reauthentication, recovery_sheet, restore_list, restores
+from app.http.auth import actor, protect, requires
 from app.services.inputs import Proof
+from app.services.people import reauthentication
+from app.services.recovery import recovery_sheet
+from app.services.restores import restore_list, restores
 
 bp = APIBlueprint("api_restores", __name__, url_prefix="/api/admin/backups", tag="Restores")
 protect(bp)

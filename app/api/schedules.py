@@ -7,11 +7,11 @@ from uuid import UUID
 from apiflask import APIBlueprint
 from flask import url_for
 
-from app.api.auth import actor, protect, requires
 from app.api.schemas import BackupOut, Located, Paging
 from app.api.schemas_schedules import ScheduleOut, SchedulePage, SchedulePreviewOut
-from app.services import schedules
+from app.http.auth import actor, protect, requires
 from app.services.inputs import ScheduleChange, ScheduleInput, Toggle
+from app.services.schedules import schedules
 
 bp = APIBlueprint("api_schedules", __name__, url_prefix="/api/admin/backups/schedules", tag="Schedules")
 protect(bp)

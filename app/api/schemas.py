@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.models import BackupHistory
-from app.services import archive_files
-from app.services.backups import NOTE_LENGTH, ProgressView, progress
+from app.services.backups import archive_files
+from app.services.backups.backups import NOTE_LENGTH, ProgressView, progress
 from app.services.inputs import Input, Proof
 from app.services.paging import LARGEST_PAGE, Page
 

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.services.archive_index import LONGEST_SEARCH
-from app.services.contents import Contents
+from app.services.backups.archive_index import LONGEST_SEARCH
+from app.services.backups.contents import Contents
 from app.services.paging import LARGEST_PAGE
 
 

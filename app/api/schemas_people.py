@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 
 from app.api.schemas import Output, PageOut, Paging
 from app.services.inputs import Input
-from app.services.tokens import LASTS_DAYS, MOST_DAYS, NAME_LENGTH
+from app.services.people.tokens import LASTS_DAYS, MOST_DAYS, NAME_LENGTH
 
 Scope = Literal["read", "backup", "restore", "admin"]
 Password = Annotated[str | None, Field(max_length=1000, description="The admin's own, once more: for sessions only.")]

@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas import Output, PageOut, ProgressOut, Status
-from app.services import restores
 from app.services.inputs import Id, Input, Proof
+from app.services.restores import restores
 
 Scope = Literal["all", "database", "documents"]
 

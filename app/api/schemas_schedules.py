@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 
 from app.api.schemas import Output, PageOut
 from app.models import BackupSchedule
-from app.services import schedules
 from app.services.inputs import Frequency, SettingsInput
-from app.services.retention import Explanation, PlanView
+from app.services.retention.retention import Explanation, PlanView
+from app.services.schedules import schedules
 
 
 class ScheduleOut(Output):

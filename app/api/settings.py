@@ -6,11 +6,14 @@ from uuid import UUID
 
 from apiflask import APIBlueprint
 
-from app.api.auth import actor, protect, requires
 from app.api.schemas_schedules import CleanupOut, ExplanationOut, PlanOut, SettingsIn, SettingsOut, TestOut, TestsOut
 from app.errors import Conflict
-from app.services import cleanup, notifications, reauthentication, retention, settings
+from app.http.auth import actor, protect, requires
 from app.services.inputs import PlanInput
+from app.services.installation import settings
+from app.services.notifications import notifications
+from app.services.people import reauthentication
+from app.services.retention import cleanup, retention
 
 bp = APIBlueprint("api_settings", __name__, url_prefix="/api/admin/backups", tag="Settings")
 protect(bp)

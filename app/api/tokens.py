@@ -6,11 +6,11 @@ from uuid import UUID
 
 from apiflask import APIBlueprint
 
-from app.api.auth import actor, protect, requires
 from app.api.schemas import Paging
 from app.api.schemas_people import TokenIn, TokenMade, TokenOut, TokenPage
-from app.services import tokens
+from app.http.auth import actor, protect, requires
 from app.services.paging import part_of
+from app.services.people import tokens
 
 bp = APIBlueprint("api_tokens", __name__, url_prefix="/api/admin/tokens", tag="Tokens")
 protect(bp)

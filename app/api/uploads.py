@@ -5,10 +5,10 @@ from __future__ import annotations
 from apiflask import APIBlueprint
 from flask import request, url_for
 
-from app.api.auth import actor, protect, requires
-from app.api.request import streams_its_body
 from app.api.schemas import BackupOut, Located, UploadQuery
-from app.services import uploads
+from app.http.auth import actor, protect, requires
+from app.http.request import streams_its_body
+from app.services.backups import uploads
 
 bp = APIBlueprint("api_uploads", __name__, url_prefix="/api/admin/backups", tag="Backups")
 protect(bp)

@@ -10,7 +10,8 @@ from flask.cli import AppGroup
 from app.cli.common import actor, checked, stop
 from app.config import PASSWORD_LENGTH
 from app.models.api_tokens import SCOPES
-from app.services import admins, audit_chain, invitations, tokens
+from app.services.audit import audit_chain
+from app.services.people import admins, invitations, tokens
 
 admin = AppGroup("admin", help="The people who may log in.")
 audit = AppGroup("audit", help="The log of who changed what.")

@@ -8,12 +8,12 @@ from uuid import UUID
 import click
 from flask.cli import AppGroup
 
-from app import queue
 from app.cli.common import actor, checked, stop
 from app.cli.follow import follow
 from app.cli.text import describe, line, progress_line
 from app.models.backup_history import KINDS, LIVE, STATUSES
-from app.services import backups
+from app.runs import queue
+from app.services.backups import backups
 
 backup = AppGroup("backup", help="Make, list and check backups.")
 NO_WORKER = "No worker is running, so nothing happens yet. Start one with `flask worker`."

@@ -16,9 +16,9 @@ from sqlalchemy.exc import OperationalError
 
 from app.config import ConfigError, Settings
 from app.errors import DomainError
-from app.queue import QueueUnavailable
-from app.services.actor import Actor
-from app.startup import check_start
+from app.processes.startup import check_start
+from app.runs.queue import QueueUnavailable
+from app.services.audit.actor import Actor
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from app.services import backups
+from app.services.backups import backups
 
 POLL_SECONDS = 0.5
 Row = TypeVar("Row")

@@ -6,10 +6,10 @@ import sys
 
 import click
 
-from app import queue
-from app import scheduler as scheduling
-from app import worker as working
 from app.cli.common import application, checked, settings
+from app.processes import scheduler as scheduling
+from app.processes import worker as working
+from app.runs import queue
 
 
 @click.command()

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import click
 
-from app import queue
 from app.cli import restore_file
 from app.cli.backup import NO_WORKER, backup
 from app.cli.common import actor, checked, stop
@@ -16,7 +15,9 @@ from app.cli.follow import follow
 from app.cli.text_restore import describe, preview_lines, progress_line
 from app.models.backup_history import LIVE
 from app.models.restores import SCOPES
-from app.services import recovery_sheet, restores
+from app.runs import queue
+from app.services.recovery import recovery_sheet
+from app.services.restores import restores
 
 PASSWORD = (
     "It needs no password in it: PGPASSWORD, or a file that PGPASSFILE names (default ~/.pgpass), keeps that off the screen."

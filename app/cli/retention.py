@@ -7,10 +7,10 @@ from flask.cli import AppGroup
 
 from app.cli.common import actor, checked, stop
 from app.cli.text import moment, size
-from app.services import cleanup as cleaning
-from app.services import retention as rules
 from app.services.inputs import PlanInput
 from app.services.inputs import checked as checked_input
+from app.services.retention import cleanup as cleaning
+from app.services.retention import retention as rules
 
 retention = AppGroup("retention", help="Which backups are kept, and why.")
 

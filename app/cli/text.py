@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from app.models import BackupHistory
-from app.services.archive_files import damage
-from app.services.backups import progress
+from app.services.backups.archive_files import damage
+from app.services.backups.backups import progress
 
 
 def size(size_bytes: float | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from app import engine
 from app.cli.text import moment, size
 from app.models import Restore
-from app.services.restores import RestorePreview, progress
+from app.services.restores.restores import RestorePreview, progress
 
 
 def preview_lines(found: RestorePreview) -> list[str]:

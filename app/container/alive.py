@@ -15,7 +15,7 @@ from rq import Worker
 from rq_scheduler import Scheduler  # type: ignore[import-untyped]
 
 from app.config import ConfigError, Settings, read_settings
-from app.queue import QUEUES
+from app.runs.queue import QUEUES
 
 # An idle worker says so every 15 seconds.
 WORKER_SILENT = timedelta(seconds=60)

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from app.config import ConfigError, read_settings
-from app.engine.files.folders import all_below, open_root
+from app.engine.system.folders import all_below, open_root
 
 # Files in the volume of secrets; settings of these names are read from them.
 FILES = {

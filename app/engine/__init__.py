@@ -1,11 +1,8 @@
 """Making, keeping and restoring archives. Knows no Flask, no SQLAlchemy, no Redis and no other module of this app."""
 
-from .archive.archive_reader import ArchiveReader, read_manifest
-from .archive.check_archive import ArchiveCheck, CheckLimits, check_archive
-from .archive.foreign_archive import Limits
 from .archive.manifest import DatabasePart, DocumentsPart, Manifest, TableEntry
-from .archive.verify import VerifyReport, verify_archive
-from .backup import DISK_RESERVE, BackupRequest, BackupResult, make_backup
+from .archive.reader import ArchiveReader, read_manifest
+from .backup.backup import DISK_RESERVE, BackupRequest, BackupResult, make_backup
 from .errors import (
     ArchiveError,
     ArchiveLimitError,
@@ -19,21 +16,24 @@ from .errors import (
     SourceError,
     StalledError,
 )
-from .preflight import Source, check_source
-from .processes import kill_orphans
 from .progress import Progress
-from .restoring.documents_diff import DocumentsDiff
-from .restoring.journal import KEPT, Journal
-from .restoring.journal import all_in as list_journals
-from .restoring.restore import RestoreResult, restore, restore_from_file
-from .restoring.restore_preview import Preview, preview
-from .restoring.restore_source import RestoreRequest
-from .restoring.restore_test import RestoreTestReport, verify_by_restoring
-from .restoring.rows_diff import RowsDiff
-from .restoring.swap import MOST_KEPT, Recovered, discard, recover, surplus, survey_journals, undo
-from .restoring.tables_diff import TableDiff
-from .storage import Partial, list_archives, list_partials, partial_path, remove_archive, remove_partials
-from .storage import publish as publish_archive
+from .proof.check_archive import ArchiveCheck, CheckLimits, check_archive
+from .proof.restore_test import RestoreTestReport, verify_by_restoring
+from .restore.foreign_archive import Limits
+from .restore.places.journal import KEPT, Journal
+from .restore.places.journal import all_in as list_journals
+from .restore.preview.documents_diff import DocumentsDiff
+from .restore.preview.preview import Preview, preview
+from .restore.preview.rows_diff import RowsDiff
+from .restore.preview.tables_diff import TableDiff
+from .restore.request import RestoreRequest
+from .restore.restore import RestoreResult, restore, restore_from_file
+from .restore.swap import MOST_KEPT, Recovered, discard, recover, surplus, survey_journals, undo
+from .source.preflight import Source, check_source
+from .storage.local import Partial, list_archives, list_partials, partial_path, remove_archive, remove_partials
+from .storage.local import publish as publish_archive
+from .system.processes import kill_orphans
+from .verify.verify import VerifyReport, verify_archive
 
 __all__ = [
     "DISK_RESERVE",

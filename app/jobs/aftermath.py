@@ -9,8 +9,10 @@ import structlog
 
 from app.extensions import db
 from app.models import BackupHistory, utcnow
-from app.services import cleanup, notices, notifications, retention_plan, slots
-from app.services.actor import Actor
+from app.services.audit.actor import Actor
+from app.services.notifications import notices, notifications
+from app.services.retention import cleanup, retention_plan
+from app.services.schedules import slots
 
 logger = structlog.get_logger(__name__)
 

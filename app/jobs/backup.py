@@ -13,18 +13,21 @@ from flask import current_app
 from rq import get_current_job
 from sqlalchemy.exc import OperationalError
 
-from app import engine, ledger, ledger_restores, locks, logs, queue
+from app import engine, logs
 from app.config import ConfigError, Settings
 from app.jobs import aftermath
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
 from app.models import BackupHistory
-from app.schedule_locks import ScheduleLockLost, ScheduleLocks
-from app.services import backups, restores, slots
-from app.services import settings as stored
-from app.services.figures import figures
-from app.services.source import source_problem
-from app.settings_watch import outdated_source
+from app.runs import ledger, ledger_restores, locks, queue
+from app.runs.schedule_locks import ScheduleLockLost, ScheduleLocks
+from app.services.backups import backups
+from app.services.backups.figures import figures
+from app.services.installation import settings as stored
+from app.services.installation.settings_watch import outdated_source
+from app.services.installation.source import source_problem
+from app.services.restores import restores
+from app.services.schedules import slots
 
 T = TypeVar("T")
 Watch = Callable[[int, int | None], None]

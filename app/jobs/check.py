@@ -8,13 +8,15 @@ import structlog
 from flask import current_app
 from rq import get_current_job
 
-from app import ledger, locks, logs
+from app import logs
 from app.config import Settings
 from app.jobs import aftermath
 from app.jobs.backup import UNEXPECTED
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
-from app.services import backups, retention_plan, upload_check
+from app.runs import ledger, locks
+from app.services.backups import backups, upload_check
+from app.services.retention import retention_plan
 
 logger = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from app.jobs.log_ids import in_logs
-from app.services import notifications
+from app.services.notifications import notifications
 
 
 @in_logs("notification_id")

@@ -14,7 +14,7 @@ import structlog
 from rq import get_current_job
 from sqlalchemy.exc import OperationalError
 
-from app import engine, ledger, ledger_restores, locks, logs
+from app import engine, logs
 from app.config import ConfigError
 from app.errors import DomainError
 from app.extensions import db
@@ -22,9 +22,12 @@ from app.jobs.backup import UNEXPECTED, claim_and_make, patiently
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
 from app.models import Restore
-from app.services import audit, backups, restore_engine, restores
-from app.services.actor import Actor
-from app.services.source import source_problem
+from app.runs import ledger, ledger_restores, locks
+from app.services.audit import audit
+from app.services.audit.actor import Actor
+from app.services.backups import backups
+from app.services.installation.source import source_problem
+from app.services.restores import restore_engine, restores
 
 logger = structlog.get_logger(__name__)
 

@@ -7,21 +7,15 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from app import queue
 from app.extensions import db
 from app.jobs.log_ids import in_logs
-from app.services import (
-    archive_sweep,
-    audit_chain,
-    backups,
-    cleanup,
-    notices,
-    notifications,
-    restores,
-    schedules,
-    ticks,
-    timeline,
-)
+from app.runs import queue
+from app.services.audit import audit_chain
+from app.services.backups import archive_sweep, backups
+from app.services.notifications import notices, notifications
+from app.services.restores import restores
+from app.services.retention import cleanup, timeline
+from app.services.schedules import schedules, ticks
 
 logger = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ import structlog
 from flask import current_app
 from sqlalchemy.exc import OperationalError
 
-from app import engine, ledger, locks
+from app import engine
 from app.config import Settings
 from app.errors import Conflict, DomainError, NotFound
 from app.extensions import db
@@ -20,7 +20,10 @@ from app.jobs.backup import UNEXPECTED
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
 from app.models import utcnow
-from app.services import archive_files, archive_sweep, backups, restore_engine, retention_plan
+from app.runs import ledger, locks
+from app.services.backups import archive_files, archive_sweep, backups
+from app.services.restores import restore_engine
+from app.services.retention import retention_plan
 
 logger = structlog.get_logger(__name__)
 

@@ -14,10 +14,10 @@ ACTOR_KINDS = ("admin", "token", "system", "cli")
 
 
 class AuditEntry(Base):
-    """One change. Written by app.services.audit only, in the transaction of the change.
+    """One change. Written by app.services.audit.audit only, in the transaction of the change.
 
     `position` counts the sealed entries from 1, and `chain_hash` is the SHA-256 of the hash before and of this entry; both
-    are null until the next tick: see app.services.audit_chain.
+    are null until the next tick: see app.services.audit.audit_chain.
     """
 
     __tablename__ = "audit_log"

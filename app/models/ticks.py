@@ -10,7 +10,7 @@ from app.models.base import Base
 
 
 class Tick(Base):
-    """One row for each entry of app.scheduler."""
+    """One row for each entry of app.processes.scheduler."""
 
     __tablename__ = "ticks"
 

@@ -4,27 +4,13 @@ from flask import Blueprint, Flask
 from flask_bootstrap import Bootstrap5
 
 from app.extensions import login_manager
-from app.web import (
-    account,
-    activity,
-    admins,
-    auth,
-    backups,
-    contents,
-    context,
-    filters,
-    icons,
-    not_kept,
-    overview,
-    recovery,
-    restore_view,
-    restores,
-    retention,
-    schedules,
-    settings,
-    tokens,
-    uploads,
-)
+from app.web import context, filters, icons, not_kept, overview
+from app.web.activity import activity
+from app.web.backups import backups, contents, uploads
+from app.web.people import account, admins, auth, tokens
+from app.web.restores import restore_view, restores
+from app.web.schedules import retention, schedules
+from app.web.settings import recovery, settings
 
 
 def init_app(app: Flask) -> None:

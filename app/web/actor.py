@@ -3,7 +3,7 @@
 from flask import request
 from flask_login import current_user
 
-from app.services.actor import Actor
+from app.services.audit.actor import Actor
 
 
 def current_actor() -> Actor:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from app.services import health, restores
-from app.services.restores import Restore
+from app.services.monitoring import health
+from app.services.restores import restores
+from app.services.restores.restores import Restore
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
 from app.models import utcnow
-from app.services import attention, calendar, storage_history, timeline
+from app.services.monitoring import attention, calendar, storage_history
+from app.services.retention import timeline
+from app.web.backups.running import running
 from app.web.charts.calendar import calendar as heat_map
 from app.web.charts.storage import storage
 from app.web.charts.timeline import picture
-from app.web.running import running
 
 
 @login_required

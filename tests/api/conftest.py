@@ -6,9 +6,9 @@ import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from app.services import admins
-from tests.api.session import sign_in
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER, app, environment, make_row, processes, settings, token, worker
+from app.services.people import admins
+from tests.support.api_session import sign_in
+from tests.support.application import EMAIL, PASSWORD, TESTER, app, environment, make_row, processes, settings, token, worker
 
 __all__ = ["app", "environment", "make_row", "processes", "settings", "token", "worker"]
 

@@ -11,9 +11,9 @@ from flask.testing import FlaskClient
 from app.errors import Unavailable
 from app.extensions import db
 from app.models import utcnow
-from app.services import admins, tokens
-from tests.api.session import csrf_header
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER, unreachable_redis
+from app.services.people import admins, tokens
+from tests.support.api_session import csrf_header
+from tests.support.application import EMAIL, PASSWORD, TESTER, unreachable_redis
 
 URL = "/api/admin/backups"
 Token = Callable[..., dict[str, str]]
@@ -91,7 +91,7 @@ def test_an_unexpected_error_says_nothing_of_its_cause(app: APIFlask, token: Tok
     def broken(**_: object) -> None:
         raise RuntimeError("the secret is 12345")
 
-    monkeypatch.setattr("app.services.backups.list_backups", broken)
+    monkeypatch.setattr("app.services.backups.backups.list_backups", broken)
     answer = app.test_client().get(URL, headers=token("read"))
     assert answer.status_code == 500
     assert answer.mimetype == "application/problem+json"

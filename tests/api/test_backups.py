@@ -12,9 +12,10 @@ import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from app import queue
 from app.models import BackupHistory
-from app.services import audit, backups
+from app.runs import queue
+from app.services.audit import audit
+from app.services.backups import backups
 
 URL = "/api/admin/backups"
 MakeRow = Callable[..., BackupHistory]

@@ -12,10 +12,11 @@ import pytest
 from apiflask import APIFlask
 
 from app.models import BackupHistory
-from app.services import backups, schedules
+from app.services.backups import backups
 from app.services.inputs import ScheduleInput
+from app.services.schedules import schedules
 from tests.api.test_upload_served import Web
-from tests.house.fixtures import ROOT, TESTER, Processes, finished
+from tests.support.application import ROOT, TESTER, Processes, finished
 
 Token = Callable[..., dict[str, str]]
 

@@ -12,10 +12,10 @@ import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from app import locks
 from app.models import BackupHistory
-from app.services import audit
-from tests.web.restoring import own_backup
+from app.runs import locks
+from app.services.audit import audit
+from tests.support.restore_pages import own_backup
 
 URL = "/api/admin/backups"
 Token = Callable[..., dict[str, str]]

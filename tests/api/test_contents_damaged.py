@@ -14,11 +14,11 @@ from apiflask import APIFlask
 from flask.testing import FlaskClient
 
 from app import engine
-from app.api.document_response import disposition, safe_name
+from app.http.document_response import disposition, safe_name
 from app.models import BackupHistory
-from app.services import archive_index, contents
-from tests.house.uploading import upload
-from tests.web.restoring import foreign_archive, own_backup
+from app.services.backups import archive_index, contents
+from tests.support.foreign_archives import upload
+from tests.support.restore_pages import foreign_archive, own_backup
 
 URL = "/api/admin/backups"
 Token = Callable[..., dict[str, str]]

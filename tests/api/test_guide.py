@@ -15,10 +15,12 @@ from apiflask import APIFlask
 from flask.testing import FlaskClient
 
 from app.models import BackupHistory
-from app.services import admins, backups, schedules, tokens
+from app.services.backups import backups
 from app.services.inputs import ScheduleInput
-from tests.house.fixtures import EMAIL, PASSWORD, ROOT, TESTER, finished
-from tests.house.uploading import made_by_hand
+from app.services.people import admins, tokens
+from app.services.schedules import schedules
+from tests.support.application import EMAIL, PASSWORD, ROOT, TESTER, finished
+from tests.support.foreign_archives import made_by_hand
 
 GUIDE = ROOT / "docs" / "api.md"
 LINE = re.compile(r"curl (?P<rest>.+?)\s+# (?P<status>\d{3})$")
@@ -136,7 +138,7 @@ def test_every_example_of_the_guide_is_answered_as_it_says(app: APIFlask, values
 
 
 def test_the_guide_names_the_limits_that_hold() -> None:
-    from app import limits
+    from app.http import limits
 
     text = GUIDE.read_text()
     for bucket in {limits.API, *limits.STRICTER.values()}:

@@ -13,9 +13,11 @@ from flask.testing import FlaskClient
 from app.config import Settings
 from app.extensions import db
 from app.models import Notification, utcnow
-from app.services import admins, health, schedules, ticks
 from app.services.inputs import ScheduleInput
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER, Processes, unreachable_redis
+from app.services.monitoring import health
+from app.services.people import admins
+from app.services.schedules import schedules, ticks
+from tests.support.application import EMAIL, PASSWORD, TESTER, Processes, unreachable_redis
 from tests.support.databases import SourceDatabase
 
 

@@ -13,10 +13,11 @@ from apiflask import APIFlask
 from flask.testing import FlaskClient
 
 from app.models import BackupHistory
-from app.services import passwords, schedules
 from app.services.inputs import ScheduleInput
-from tests.api.session import csrf_header
-from tests.house.fixtures import PASSWORD, TESTER
+from app.services.people import passwords
+from app.services.schedules import schedules
+from tests.support.api_session import csrf_header
+from tests.support.application import PASSWORD, TESTER
 
 # What goes with the odd field, so that it is the only thing wrong.
 OTHERS: dict[str, Any] = {

@@ -10,12 +10,13 @@ from apiflask import APIFlask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
 
-from app import create_app, limits
+from app import create_app
 from app.config import ConfigError, Settings, read_settings
 from app.extensions import db
-from app.services import admins, tokens
-from tests.api.session import csrf_header, sign_in
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER, Client
+from app.http import limits
+from app.services.people import admins, tokens
+from tests.support.api_session import csrf_header, sign_in
+from tests.support.application import EMAIL, PASSWORD, TESTER, Client
 
 URL = "/api/admin/backups"
 # 600, 30, 20, 6 and 30 a minute become 12, 1, 1, 1 and 1.

@@ -11,12 +11,12 @@ from pathlib import Path
 from apiflask import APIFlask
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import queue
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, BackupSlot, utcnow
-from app.services import schedules, ticks
+from app.runs import queue
 from app.services.inputs import ScheduleInput
-from tests.house.fixtures import TESTER, unreachable_redis, wait_for
+from app.services.schedules import schedules, ticks
+from tests.support.application import TESTER, unreachable_redis, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 Token = Callable[..., dict[str, str]]

@@ -14,10 +14,10 @@ from apiflask import APIFlask
 from flask.testing import FlaskClient
 
 from app.models import BackupHistory
-from app.services import schedules
 from app.services.inputs import ScheduleInput
-from tests.api.session import csrf_token
-from tests.house.fixtures import PASSWORD, TESTER
+from app.services.schedules import schedules
+from tests.support.api_session import csrf_token
+from tests.support.application import PASSWORD, TESTER
 
 # As they stand in JSON: a lone surrogate and an infinity have no other way in.
 JSON_VALUES = [r'"a\u0000b"', r'"a\ud800b"', r'["\ud800", "\u0000"]', '"' + "x" * 9000 + '"', "1" * 400, "1e400", "NaN",

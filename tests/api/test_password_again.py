@@ -10,11 +10,12 @@ from apiflask import APIFlask
 from flask.testing import FlaskClient
 
 from app.models import BackupHistory, Restore
-from app.services import backups, schedules
+from app.services.backups import backups
 from app.services.inputs import ScheduleInput
-from tests.api.session import csrf_header
-from tests.house.fixtures import PASSWORD, TESTER
-from tests.web.restoring import make_restore
+from app.services.schedules import schedules
+from tests.support.api_session import csrf_header
+from tests.support.application import PASSWORD, TESTER
+from tests.support.restore_pages import make_restore
 
 URL = "/api/admin/backups"
 Make = Callable[..., BackupHistory]

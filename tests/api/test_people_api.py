@@ -10,9 +10,9 @@ from apiflask import APIFlask
 from flask.testing import FlaskClient
 
 from app.models import utcnow
-from app.services import admins
-from tests.api.session import csrf_header, sign_in
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER
+from app.services.people import admins
+from tests.support.api_session import csrf_header, sign_in
+from tests.support.application import EMAIL, PASSWORD, TESTER
 
 TOKENS, ADMINS, ACTIVITY = "/api/admin/tokens", "/api/admin/admins", "/api/admin/activity"
 OTHER, OTHERS_PASSWORD = "other@example.com", "another long password"

@@ -12,8 +12,8 @@ from werkzeug.test import TestResponse
 
 from app.extensions import db
 from app.models import BackupHistory
-from tests.api.session import csrf_header
-from tests.house.fixtures import PASSWORD, unreachable_redis
+from tests.support.api_session import csrf_header
+from tests.support.application import PASSWORD, unreachable_redis
 
 URL = "/api/admin/backups"
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -147,7 +147,7 @@ def test_what_slips_through_to_the_database_is_422_as_well(
     def broken(**_: object) -> None:
         db.session.execute(db.select(BackupHistory.id).where(BackupHistory.note == "a\0b"))
 
-    monkeypatch.setattr("app.services.backups.list_backups", broken)
+    monkeypatch.setattr("app.services.backups.backups.list_backups", broken)
     assert "NUL" in detail_of(client.get(URL), 422)
 
 

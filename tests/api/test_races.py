@@ -15,13 +15,14 @@ from apiflask import APIFlask
 from flask.testing import FlaskClient
 from sqlalchemy.orm.exc import StaleDataError
 
-from app.api import archive_response
 from app.config import Settings
 from app.extensions import db
+from app.http import archive_response
 from app.models import BackupHistory
-from app.services import audit, backups
+from app.services.audit import audit
+from app.services.backups import backups
 from tests.api.test_upload_served import Web
-from tests.house.fixtures import Processes
+from tests.support.application import Processes
 
 URL = "/api/admin/backups"
 Token = Callable[..., dict[str, str]]

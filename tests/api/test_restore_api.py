@@ -16,11 +16,13 @@ from flask.testing import FlaskClient
 from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory
-from app.services import audit, backups, restores
+from app.services.audit import audit
+from app.services.backups import backups
+from app.services.restores import restores
 from tests.api.test_backups import problem
-from tests.house.fixtures import EMAIL, PASSWORD, finished, wait_for
-from tests.house.restoring import change_everything, live_state, made_backup
+from tests.support.application import EMAIL, PASSWORD, finished, wait_for
 from tests.support.databases import SourceDatabase
+from tests.support.live_state import change_everything, live_state, made_backup
 
 URL = "/api/admin/backups"
 MakeRow = Callable[..., BackupHistory]

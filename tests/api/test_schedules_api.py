@@ -11,9 +11,9 @@ import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from app import queue
 from app.models import BackupHistory, utcnow
-from app.services import audit
+from app.runs import queue
+from app.services.audit import audit
 
 URL = "/api/admin/backups/schedules"
 MakeRow = Callable[..., BackupHistory]

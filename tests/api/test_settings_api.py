@@ -14,10 +14,12 @@ from flask.testing import FlaskClient
 from app.config import ConfigError, read_settings
 from app.extensions import db
 from app.models import BackupHistory, Notification, utcnow
-from app.services import audit, health, tokens
+from app.services.audit import audit
+from app.services.monitoring import health
+from app.services.people import tokens
 from tests.api.test_schedules_api import client, problems
-from tests.house.fixtures import TESTER
-from tests.house.scheduling import schedule
+from tests.support.application import TESTER
+from tests.support.scheduling import schedule
 
 __all__ = ["client"]
 
@@ -60,7 +62,7 @@ def test_secrets_are_never_shown_whole_and_stay_when_sent_back_masked(client: Fl
     ]
     back = {name: shown[name] for name in shown if name != "mail_configured"}
     assert client.put(URL, json=back).get_json() == shown
-    from app.services import settings
+    from app.services.installation import settings
 
     assert [SECRET in channel.url for channel in settings.channels()] == [True, True]
     assert SECRET in str(settings.heartbeat_url("success"))

@@ -15,14 +15,18 @@ import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from app import engine, ledger, locks, queue
+from app import engine
 from app.errors import InvalidInput, NoRoom
 from app.extensions import db
 from app.models import BackupHistory, utcnow
-from app.services import audit, backups, reconcile, restore_engine, upload_check, uploads
-from app.services.uploads import READ_BYTES
-from tests.house.fixtures import TESTER, unreachable_redis
-from tests.house.uploading import check_all, made_by_hand, tarball
+from app.runs import ledger, locks, queue
+from app.services.audit import audit
+from app.services.backups import backups, upload_check, uploads
+from app.services.backups.uploads import READ_BYTES
+from app.services.recovery import reconcile
+from app.services.restores import restore_engine
+from tests.support.application import TESTER, unreachable_redis
+from tests.support.foreign_archives import check_all, made_by_hand, tarball
 
 URL = "/api/admin/backups/upload"
 Token = Callable[..., dict[str, str]]
@@ -281,7 +285,7 @@ def test_an_upload_is_kept_while_redis_is_away_and_checked_afterwards(
 def test_the_tick_leaves_an_upload_that_waits_alone_and_enqueues_one_that_redis_forgot(
     app: APIFlask, client: FlaskClient, foreign: bytes, storage_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.services.reconcile.FOREIGN_PARTIAL_SECONDS", -1.0)
+    monkeypatch.setattr("app.services.recovery.reconcile.FOREIGN_PARTIAL_SECONDS", -1.0)
     monkeypatch.setattr(reconcile, "IN_TRANSIT", timedelta(0))
     answer = raw(client, foreign)
     row = backups.get(answer.get_json()["id"])

@@ -16,10 +16,10 @@ import pytest
 from apiflask import APIFlask
 
 from app import engine
-from app.services import backups
+from app.services.backups import backups
 from tests.api.test_upload_served import URL, Web
-from tests.house.fixtures import TESTER, Processes, finished, wait_for
 from tests.support import hostile
+from tests.support.application import TESTER, Processes, finished, wait_for
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1200)]
 HOSTILE = 20

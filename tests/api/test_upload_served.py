@@ -18,9 +18,9 @@ import pytest
 from apiflask import APIFlask
 
 from app import engine
-from app.services import backups
-from tests.house.fixtures import ROOT, Processes, wait_for
-from tests.house.uploading import check_all
+from app.services.backups import backups
+from tests.support.application import ROOT, Processes, wait_for
+from tests.support.foreign_archives import check_all
 
 URL = "/api/admin/backups/upload"
 Token = Callable[..., dict[str, str]]
@@ -101,7 +101,7 @@ def test_a_dropped_connection_leaves_nothing_behind(web: Web, token: Token, stor
 def test_a_web_process_killed_during_an_upload_leaves_a_file_that_the_tick_removes(
     web: Web, token: Token, storage_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.services.reconcile.FOREIGN_PARTIAL_SECONDS", 0.5)
+    monkeypatch.setattr("app.services.recovery.reconcile.FOREIGN_PARTIAL_SECONDS", 0.5)
     connection = begin(web, token("backup"), 50_000_000, b"\x1f\x8b" + b"x" * 3_000_000)
     wait_for(lambda: engine.list_partials(storage_dir), 10)
     time.sleep(1)

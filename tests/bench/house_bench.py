@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.retention import DEFAULT_SET, Candidate, Quotas, plan
+from app.engine.planning.retention import DEFAULT_SET, Candidate, Quotas, plan
 
 PLANNED = 100_000
 LISTED = 10_000
@@ -80,8 +80,9 @@ def measure(what: str, url: str, files: Path) -> float:
     from app import create_app
     from app.config import read_settings
     from app.extensions import db
-    from app.services import retention_plan, tokens
-    from app.services.actor import Actor
+    from app.services.audit.actor import Actor
+    from app.services.people import tokens
+    from app.services.retention import retention_plan
 
     files.mkdir(parents=True, exist_ok=True)
     environment = {

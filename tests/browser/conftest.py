@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.browser.stack import SmallStack
-from tests.browser.watch import Watch
+from tests.support.small_stack import SmallStack
 from tests.support.things import Things, make_things
+from tests.support.watch import Watch
 
 REQUIRED = "MVP_BROWSER_REQUIRED"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

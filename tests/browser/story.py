@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.stack import SmallStack, check_archive
+from tests.support.small_stack import SmallStack, check_archive
 
 WORK_MS = 60_000
 """How long a backup or restore of the small sample may take on a busy machine."""

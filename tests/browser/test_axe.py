@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.accessible import THEMES, WIDTHS, faults, look
 from tests.browser.conftest import Open
-from tests.browser.stack import SmallStack
 from tests.browser.story import Story
+from tests.support.accessible import THEMES, WIDTHS, faults, look
 from tests.support.pages import NOT_FOUND, PAGES, PUBLIC_PAGES, paths
+from tests.support.small_stack import SmallStack
 from tests.support.things import Things
 
 QUICK_LOOKS = (("light", 1440), ("dark", 390))

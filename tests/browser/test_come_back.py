@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
-from tests.browser.stack import SmallStack
 from tests.browser.story import Story
+from tests.support.small_stack import SmallStack
 
 COME_BACK = "() => document.dispatchEvent(new Event('visibilitychange'))"
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import DESKTOP, PHONE, Open
-from tests.browser.stack import SmallStack
 from tests.browser.story import Story
+from tests.support.small_stack import SmallStack
 
 
 @pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])

@@ -8,9 +8,9 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
-from tests.browser.stack import SmallStack
 from tests.browser.story import Story
-from tests.web.restoring import foreign_archive
+from tests.support.restore_pages import foreign_archive
+from tests.support.small_stack import SmallStack
 
 
 def test_a_refused_file_is_told_at_its_field_and_another_one_is_taken(

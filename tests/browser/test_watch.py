@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.browser import conftest
-from tests.browser.stack import SmallStack
-from tests.browser.watch import Watch
+from tests.support.small_stack import SmallStack
+from tests.support.watch import Watch
 
 
 def test_faults_of_a_page_are_noticed(chromium: Browser, stack: SmallStack) -> None:

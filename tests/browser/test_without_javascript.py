@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.browser.conftest import Open
-from tests.browser.stack import SmallStack
 from tests.browser.story import Story
+from tests.support.small_stack import SmallStack
 
 
 def test_without_scripts_an_admin_backs_up_restores_and_leaves(open_page: Open, stack: SmallStack, tmp_path: Path) -> None:

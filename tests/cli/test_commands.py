@@ -12,8 +12,8 @@ from apiflask import APIFlask
 
 from app.extensions import db
 from app.models import Admin, ApiToken, BackupHistory
-from app.services import admins, tokens
-from tests.house.fixtures import EMAIL, PASSWORD, Processes
+from app.services.people import admins, tokens
+from tests.support.application import EMAIL, PASSWORD, Processes
 from tests.support.databases import SourceDatabase
 
 

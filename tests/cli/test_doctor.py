@@ -18,15 +18,15 @@ from redis import Redis
 
 from app.config import Settings, read_settings
 from app.models import BackupHistory
-from app.services import ticks
 from app.services.checkup import environment as settings_checkup
 from app.services.checkup import folders, metadata, processes, run, source
 from app.services.checkup.findings import OK, PROBLEM, WARNING, Finding
-from tests.house.fixtures import Processes
+from app.services.schedules import ticks
+from tests.support.application import Processes
 from tests.support.databases import SourceDatabase
 
 GOOD_KEY = secrets.token_hex(32)
-# The tests' own servers do without, for speed. tests/house/test_container_run.py sees the doctor end with 0.
+# The tests' own servers do without, for speed. tests/container/test_container_run.py sees the doctor end with 0.
 WITHOUT_FLUSH = "a power cut can destroy"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from apiflask import APIFlask
 
-from app.services import admins, invitations, tokens
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER, Processes
+from app.services.people import admins, invitations, tokens
+from tests.support.application import EMAIL, PASSWORD, TESTER, Processes
 
 OTHER = "other@example.com"
 NEW = "another fine password"

@@ -13,10 +13,11 @@ from apiflask import APIFlask
 
 from app import engine
 from app.config import Settings
-from app.services import audit, backups
-from tests.house.fixtures import ROOT, Processes
-from tests.house.restoring import change_everything, live_state, made_backup
+from app.services.audit import audit
+from app.services.backups import backups
+from tests.support.application import ROOT, Processes
 from tests.support.databases import SourceDatabase, drop_database, fresh_source
+from tests.support.live_state import change_everything, live_state, made_backup
 
 
 def test_a_backup_is_previewed_restored_and_undone(

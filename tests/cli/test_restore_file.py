@@ -13,9 +13,9 @@ import pytest
 from app import engine
 from app.config import Settings
 from tests.cli.test_restore_commands import alone
-from tests.house.restoring import change_everything, leftovers, live_state
-from tests.house.uploading import made_by_hand
 from tests.support.databases import SourceDatabase
+from tests.support.foreign_archives import made_by_hand
+from tests.support.live_state import change_everything, leftovers, live_state
 
 
 @pytest.fixture

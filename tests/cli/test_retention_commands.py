@@ -8,8 +8,8 @@ from datetime import timedelta
 from apiflask import APIFlask
 
 from app.models import BackupHistory, utcnow
-from app.services import backups
-from tests.house.fixtures import Processes
+from app.services.backups import backups
+from tests.support.application import Processes
 
 MakeRow = Callable[..., BackupHistory]
 

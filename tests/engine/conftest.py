@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from tests.engine.archives import Archive, backup
+from tests.support.archives import Archive, backup
 from tests.support.databases import SourceDatabase, fresh_source
 from tests.support.documents import write_documents
 

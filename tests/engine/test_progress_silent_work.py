@@ -9,8 +9,8 @@ from itertools import pairwise
 import psycopg
 import pytest
 
-from app.engine.database import postgres
 from app.engine.progress import Meter
+from app.engine.source import postgres
 from tests.support.databases import SourceDatabase
 
 

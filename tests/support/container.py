@@ -20,12 +20,15 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 
-from app import create_app, ledger, queue
+from app import create_app
 from app.extensions import db
 from app.jobs import aftermath, backup
 from app.models import utcnow
-from app.services import backups, reconcile, schedules, slots
-from tests.house.scheduling import stand_in
+from app.runs import ledger, queue
+from app.services.backups import backups
+from app.services.recovery import reconcile
+from app.services.schedules import schedules, slots
+from tests.support.scheduling import stand_in
 
 IDLE_SECONDS = 0.02
 

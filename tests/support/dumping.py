@@ -14,7 +14,7 @@ import psutil
 import psycopg
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.processes import RUN_ID_VARIABLE
+from app.engine.system.processes import RUN_ID_VARIABLE
 from tests.support.databases import fresh_database, psql, run_client
 from tests.support.processes import is_alive, processes_with, wait_until
 

@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, BackupSlot, utcnow
-from app.services import cleanup
-from tests.house.fixtures import TESTER
+from app.services.retention import cleanup
+from tests.support.application import TESTER
 
 DAYS = 360
 FAILED = "The connection to the database was lost while table fuel_logs was read. Check the server's log."

@@ -14,7 +14,7 @@ from pathlib import Path
 from app.engine.archive.archive_end import manifest_member
 from app.engine.archive.gzip_members import deflated_member, footer, stored_member
 from app.engine.archive.tar_headers import header, padding
-from app.engine.database.database_writer import front
+from app.engine.backup.database_writer import front
 from tests.support.hostile import HEAD, TAIL, dump_member, dump_of, entry, folder, tar_bytes
 
 EMPTY_MEMBER = b"\x1f\x8b\x08" + bytes(7) + b"\x03" + bytes(9)

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine import RestoreRequest, Source
-from tests.engine.archives import APP, KEY, backup
+from tests.support.archives import APP, KEY, backup
 from tests.support.databases import admin_connection, drop_database, psql, run_client
 from tests.support.documents import write_documents
 from tests.support.hard_schema import HARD_SCHEMA

@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+PACKAGES = {
+    "local": "storage", "stage": "restore", "swap": "restore", "in_place": "restore", "load_tables": "restore.loading",
+    "journal": "restore.places", "staging_database": "restore.places", "exchange": "restore.places",
+}  # fmt: skip
 JOURNAL_WRITES = 8
 """How often a restore of both halves writes its journal: begun, folder, its inode, database, its oid, pairs, exchanging,
 kept."""
@@ -43,9 +47,8 @@ def _instrument(point: str) -> None:
     place, number, when = point.split()
     module_name, name = place.split(".")
     if place == "staging_database.apply_settings":
-        module_name = "restore_staging"
-    package = "app.engine" if module_name == "storage" else "app.engine.restoring"
-    module = importlib.import_module(f"{package}.{module_name}")
+        module_name = "stage"
+    module = importlib.import_module(f"app.engine.{PACKAGES[module_name]}.{module_name}")
     original: Callable[..., Any] = getattr(module, name)
     calls = 0
 

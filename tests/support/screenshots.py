@@ -28,9 +28,12 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from app import create_app
 from app.config import read_settings
-from app.services import backups, recovery_sheet, schedules, settings
+from app.services.backups import backups
 from app.services.inputs import ScheduleInput, SettingsInput
-from tests.house.fixtures import TESTER, wait_for
+from app.services.installation import settings
+from app.services.recovery import recovery_sheet
+from app.services.schedules import schedules
+from tests.support.application import TESTER, wait_for
 from tests.support.history import make_history
 from tests.support.pages import PAGES, PUBLIC_PAGES, file_name
 from tests.support.things import make_things

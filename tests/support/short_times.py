@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from app import schedule_locks
+from app.runs import schedule_locks
 
 
 def main() -> None:

@@ -13,10 +13,12 @@ from apiflask import APIFlask
 
 from app.extensions import db
 from app.models import BackupHistory, utcnow
-from app.services import admins, backups, invitations, schedules, tokens
+from app.services.backups import backups
 from app.services.inputs import ScheduleInput
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER
-from tests.web.restoring import foreign_archive, make_restore, own_backup
+from app.services.people import admins, invitations, tokens
+from app.services.schedules import schedules
+from tests.support.application import EMAIL, PASSWORD, TESTER
+from tests.support.restore_pages import foreign_archive, make_restore, own_backup
 
 Things = dict[str, str]
 NAME = "motovaultpro_backup_"

@@ -13,9 +13,9 @@ from apiflask import APIFlask
 
 from app.extensions import db
 from app.models import BackupHistory, utcnow
-from app.services import admins
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER, app, environment, settings
-from tests.web.browser import Browser
+from app.services.people import admins
+from tests.support.application import EMAIL, PASSWORD, TESTER, app, environment, settings
+from tests.support.browser import Browser
 
 __all__ = ["EMAIL", "PASSWORD", "admin", "app", "environment", "make_row", "settings", "visitor"]
 

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from app.engine.retention_forecast import Forecast
-from app.services.calendar import Day
-from app.services.storage_history import Stored
-from app.services.timeline import Lane, Spot, Timeline, place_of
+from app.engine.planning.forecast import Forecast
+from app.services.monitoring.calendar import Day
+from app.services.monitoring.storage_history import Stored
+from app.services.retention.timeline import Lane, Spot, Timeline, place_of
 from app.web.charts.calendar import LEFT, calendar, words
 from app.web.charts.storage import storage
 from app.web.charts.timeline import picture

@@ -12,11 +12,14 @@ from redis import Redis
 from app.extensions import db
 from app.jobs import tick
 from app.models import AuditEntry, BackupHistory, BackupSchedule, BackupSlot
-from app.services import backups, calendar, schedules, storage_history, ticks, timeline
-from app.services import settings as stored_settings
-from app.services.calendar import Day
+from app.services.backups import backups
 from app.services.inputs import ScheduleInput, SettingsInput
-from tests.house.fixtures import TESTER
+from app.services.installation import settings as stored_settings
+from app.services.monitoring import calendar, storage_history
+from app.services.monitoring.calendar import Day
+from app.services.retention import timeline
+from app.services.schedules import schedules, ticks
+from tests.support.application import TESTER
 
 Make = Callable[..., BackupHistory]
 NOW = datetime(2026, 3, 29, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ from flask import abort
 
 from app import create_app
 from app.errors import Forbidden
-from tests.web.browser import Browser
+from tests.support.browser import Browser
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 409, 413, 422, 429, 500, 503])

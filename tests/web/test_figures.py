@@ -8,7 +8,7 @@ import pytest
 
 from app.web import filters
 from app.web.icons import icon
-from app.web.safe_next import safe_next
+from app.web.people.safe_next import safe_next
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

@@ -10,10 +10,10 @@ from apiflask import APIFlask
 from app import create_app
 from app.config import Settings
 from app.extensions import db
-from app.services import invitations
-from tests.api.session import csrf_header
-from tests.house.fixtures import EMAIL, PASSWORD, TESTER
-from tests.web.browser import Browser, Page
+from app.services.people import invitations
+from tests.support.api_session import csrf_header
+from tests.support.application import EMAIL, PASSWORD, TESTER
+from tests.support.browser import Browser, Page
 
 EVIL = "http://evil.example"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from apiflask import APIFlask
 
+from tests.support.browser import Browser, Page
 from tests.support.pages import NOT_FOUND, PUBLIC_PAGES, paths, paths_without_things, unlisted
 from tests.support.things import Things, make_running, make_things
-from tests.web.browser import Browser, Page
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 import pytest
 from apiflask import APIFlask
 
-from tests.house.fixtures import EMAIL, PASSWORD
+from tests.support.application import EMAIL, PASSWORD
+from tests.support.browser import HTML, Browser, Page
 from tests.support.pages import PAGES
 from tests.support.things import Things, make_things
-from tests.web.browser import HTML, Browser, Page
 
 NO_MORE_THAN_A_BUTTON = {"web.schedules.delete"}
 

@@ -7,15 +7,18 @@ from datetime import timedelta
 
 import pytest
 
-from app import queue
 from app.extensions import db
 from app.models import AuditEntry, BackupHistory, Restore, Tick, utcnow
-from app.services import audit, backups, settings, ticks
-from app.services.actor import Actor
+from app.runs import queue
+from app.services.audit import audit
+from app.services.audit.actor import Actor
+from app.services.backups import backups
 from app.services.inputs import SettingsInput
-from tests.house.fixtures import TESTER
-from tests.web.browser import Browser, Page
-from tests.web.test_schedule_pages import make_schedule
+from app.services.installation import settings
+from app.services.schedules import ticks
+from tests.support.application import TESTER
+from tests.support.browser import Browser, Page
+from tests.web.schedules.test_schedule_pages import make_schedule
 
 Make = Callable[..., BackupHistory]
 

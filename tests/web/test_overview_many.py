@@ -15,11 +15,12 @@ from sqlalchemy import event
 
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot, utcnow
-from app.services import retention, settings
 from app.services.inputs import SettingsInput
-from tests.house.fixtures import TESTER
-from tests.web.browser import Browser, Page
-from tests.web.test_schedule_pages import make_schedule
+from app.services.installation import settings
+from app.services.retention import retention
+from tests.support.application import TESTER
+from tests.support.browser import Browser, Page
+from tests.web.schedules.test_schedule_pages import make_schedule
 
 PAGES = ("/", "/retention/")
 SVG = "{http://www.w3.org/2000/svg}"

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 from uuid import UUID
 
-from ..database.names import readable
 from ..errors import ArchiveError
+from ..source.names import readable
 
 FORMAT = 1
 SIGNATURE_CONTEXT = b"backup archive manifest, format 1\0"

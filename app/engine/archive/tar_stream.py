@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..errors import RestoreError
-from ..files.documents import LATEST_NS
+from ..source.documents import LATEST_NS
 from .tar_headers import BLOCK
 
 LONGEST_EXTENSION = 64 * 1024

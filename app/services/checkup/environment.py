@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from app.config import NAMES, Settings
 from app.services.checkup.findings import Finding, fine, problem, warning
-from app.services.guessable import is_hopeless_key
+from app.services.people.guessable import is_hopeless_key
 
 GOOD_SECRET_LENGTH = 32
 FEWEST_DIFFERENT_CHARACTERS = 10

@@ -16,13 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import engine
 from app.config import Settings
 from app.engine.errors import SourceError
-from app.engine.files.folders import all_below, open_root
-from app.engine.preflight import Source, check_documents, check_nesting, check_storage
+from app.engine.source.preflight import Source, check_documents, check_nesting, check_storage
+from app.engine.system.folders import all_below, open_root
 from app.extensions import db
 from app.models import BackupHistory
-from app.services import archive_files, restore_engine
+from app.services.backups import archive_files
 from app.services.checkup.findings import Finding, fine, problem, warning
-from app.services.health import next_backup_bytes
+from app.services.monitoring.health import next_backup_bytes
+from app.services.restores import restore_engine
 
 DOCUMENTS, STORAGE = "BACKUP_DOCUMENTS_DIR", "BACKUP_STORAGE_DIR"
 LOOK_SECONDS = 3.0

@@ -15,11 +15,11 @@ from psycopg.rows import dict_row
 from sqlalchemy import func, select
 
 from app.config import SAME_DATABASE, ConfigError, Settings
-from app.engine.database.postgres import Connection
+from app.engine.source.postgres import Connection
 from app.extensions import db
 from app.models import Admin
 from app.services.checkup.findings import Finding, fine, problem, warning
-from app.services.source import CONNECT_SECONDS, source_problem
+from app.services.installation.source import CONNECT_SECONDS, source_problem
 
 AREA = "DATABASE_URL"
 OLDEST_SERVER = 14

@@ -12,14 +12,18 @@ from redis.exceptions import RedisError
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import queue, settings_watch
 from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
-from app.services import attention, audit_chain, delivery, health, tokens
-from app.services import settings as stored
+from app.runs import queue
+from app.services.audit import audit_chain
 from app.services.checkup.findings import Finding, fine, problem, warning
 from app.services.checkup.metadata import clock
+from app.services.installation import settings as stored
+from app.services.installation import settings_watch
+from app.services.monitoring import attention, health
+from app.services.notifications import delivery
+from app.services.people import tokens
 
 AREA = "REDIS_URL"
 OLDEST_REDIS = 5

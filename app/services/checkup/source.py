@@ -7,11 +7,11 @@ from typing import LiteralString
 from uuid import uuid4
 
 from app.config import Settings
-from app.engine.database.clients import find_client
-from app.engine.database.postgres import Connection, connect
 from app.engine.errors import SourceError
-from app.engine.restoring.restore_obstacles import ServerObstacles
-from app.engine.restoring.staging_database import Rights, maintenance, rights
+from app.engine.restore.places.staging_database import Rights, maintenance, rights
+from app.engine.restore.preview.obstacles import ServerObstacles
+from app.engine.source.clients import find_client
+from app.engine.source.postgres import Connection, connect
 from app.services.checkup import metadata
 from app.services.checkup.findings import Finding, fine, problem, warning
 

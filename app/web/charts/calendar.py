@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from app.services.calendar import Day
+from app.services.monitoring.calendar import Day
 
 PITCH, SIZE = 17, 14
 LEFT, TOP = 34, 20

@@ -4,8 +4,8 @@ is stretched to the picture; everything else is placed in percent."""
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from app.engine.retention_forecast import Forecast
-from app.services.storage_history import Stored
+from app.engine.planning.forecast import Forecast
+from app.services.monitoring.storage_history import Stored
 from app.web.filters import filesize
 
 BOX = 1000

@@ -3,7 +3,7 @@ width, so that the same picture fits a phone and a wide screen with letters of t
 
 from dataclasses import dataclass
 
-from app.services.timeline import BINS, OTHERWISE, STRETCHES, Lane, Spot, Timeline
+from app.services.retention.timeline import BINS, OTHERWISE, STRETCHES, Lane, Spot, Timeline
 from app.web.filters import utc_day
 
 LANE_HEIGHT, TOP, BOTTOM = 46, 26, 8

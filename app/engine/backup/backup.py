@@ -1,0 +1,276 @@
+"""One backup, from the preflight to the published archive. Needs no Flask, no Redis and no metadata database."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from ..archive.archive_end import manifest_member
+from ..archive.gzip_members import footer
+from ..archive.manifest import DatabasePart, DocumentsPart, Manifest, serialise
+from ..archive.writer import ArchiveFile, MemberPipeline, disk_error, writing
+from ..errors import ArchiveError, DumpError
+from ..progress import Meter, Progress
+from ..source import postgres, preflight
+from ..source.clients import Client, find_client
+from ..source.documents import FolderSize, measure
+from ..source.needs import read_needs, unrestorable
+from ..source.postgres import Snapshot
+from ..source.preflight import Source
+from ..storage import local as storage
+from ..system.memory import tune_malloc
+from ..system.threads import quick_handover, threads_of_machine
+from ..verify.verify import VerifyReport, verify_archive
+from . import dump
+from .database_writer import DatabaseWriter, WrittenDump, database_path
+from .documents_writer import DocumentsWriter
+from .packers import Packers, packers
+from .parallel_dump import parallel_dump
+
+DISK_RESERVE = 256 * 1024 * 1024
+WARNINGS_KEPT = 1000
+_OF_A_WRITE = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class BackupRequest:
+    """What to back up, where to, and as which run. `disk_reserve` is in bytes; `threads` None: one for each core."""
+
+    source: Source
+    storage_dir: Path
+    signing_key: bytes
+    backup_id: UUID
+    kind: str = "manual"
+    attempt: int = 1
+    labels: dict[str, str] = field(default_factory=dict)
+    disk_reserve: int = DISK_RESERVE
+    stall_seconds: float = 600.0
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class BackupResult:
+    """A published archive. Times are aware UTC."""
+
+    path: Path
+    filename: str
+    size_bytes: int
+    sha256: str
+    warnings: list[str]
+    manifest: Manifest
+    started_at: datetime
+    finished_at: datetime
+    verified_at: datetime
+
+
+class Warnings:
+    """The warnings of a run: the first ones in full, the others counted."""
+
+    def __init__(self) -> None:
+        self._kept: list[str] = []
+        self._left_out = 0
+
+    def __call__(self, text: str) -> None:
+        if len(self._kept) < WARNINGS_KEPT:
+            self._kept.append(text)
+        else:
+            self._left_out += 1
+
+    def all(self) -> list[str]:
+        return self._kept + ([f"… and {self._left_out} more warnings."] if self._left_out else [])
+
+
+def make_backup(
+    request: BackupRequest,
+    progress: Progress | None = None,
+    before_publish: Callable[[], None] | None = None,
+) -> BackupResult:
+    """Given a request, write, verify and publish an archive.
+
+    `before_publish` is called when all is verified and only the name is missing; what it raises stops the publication, as
+    does whatever `progress` raises at any time. Raise EngineError otherwise. Unless the archive was published, nothing of
+    it stays behind.
+    """
+    tune_malloc()
+    started_at = datetime.now(UTC)
+    meter = Meter(progress, request.stall_seconds)
+    meter.phase("preflight")
+    preflight.check_storage(request.storage_dir)
+    preflight.check_documents(request.source.documents_dir)
+    preflight.check_nesting(request.source, request.storage_dir)
+    partial = storage.partial_path(request.storage_dir, request.backup_id, request.attempt)
+    try:
+        with quick_handover():
+            _write(request, partial, started_at, meter)
+            report = _verify(request, partial, progress)
+        meter.phase("publish")
+        if before_publish is not None:
+            before_publish()
+        path = storage.publish(partial, request.source.app_name, started_at)
+    except OSError as error:
+        if error.filename is None and error.errno not in _OF_A_WRITE:
+            raise
+        if error.filename is not None and not str(error.filename).startswith(str(request.storage_dir)):
+            raise
+        raise disk_error(error, partial) from error
+    finally:
+        # On a disk that went read-only this fails too, and must not hide why; whoever cleans up removes it later.
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    assert report.manifest is not None
+    return BackupResult(
+        path=path,
+        filename=path.name,
+        size_bytes=report.size_bytes,
+        sha256=report.sha256,
+        warnings=report.manifest.warnings,
+        manifest=report.manifest,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        verified_at=report.verified_at,
+    )
+
+
+def _verify(request: BackupRequest, partial: Path, progress: Progress | None) -> VerifyReport:
+    report = verify_archive(partial, request.signing_key, progress, request.stall_seconds, request.threads)
+    if not report.ok:
+        raise ArchiveError(
+            f"What was read back differs from what was written ({report.problems[0]}); check the disk and the memory of "
+            "this machine before you trust it with another backup."
+        )
+    return report
+
+
+def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: Meter) -> None:
+    source = request.source
+    warn = Warnings()
+    with postgres.connect(source.database_url, f"backup {request.backup_id}") as connection:
+        client = find_client(connection.info.server_version // 10000, source.pg_bin_dir)
+        try:
+            with postgres.snapshot(connection, meter.tick) as snapshot:
+                tables_bytes = sum(table.size_bytes for table in snapshot.tables)
+                preflight.check_room(request.storage_dir, tables_bytes, FolderSize(0, 0), request.disk_reserve)
+                threads = threads_of_machine(request.threads)
+                with (
+                    writing(partial, request.disk_reserve, meter, threads) as pipeline,
+                    contextlib.ExitStack() as until_written,
+                ):
+                    needs = read_needs(connection)
+                    for text in unrestorable(connection, {**snapshot.facts, "needs": needs}):
+                        warn(text)
+                    ahead = _DocumentsAhead(request, tables_bytes, pipeline, meter, until_written)
+                    written = _write_database(request, client, snapshot, pipeline, meter, started_at, warn, ahead)
+                    connection.execute("COMMIT")  # the tables' locks are not needed for the documents
+                    meter.phase("documents", ahead.size.bytes)
+                    writer = DocumentsWriter(pipeline, meter, warn, request.storage_dir, ahead.helpers)
+                    with contextlib.closing(writer):
+                        documents = writer.write(source.documents_dir)
+                    database = _database_part(source, client, {**snapshot.facts, "needs": needs}, written)
+                    _write_end(request, pipeline.file, started_at, written.head, database, documents, warn)
+                    pipeline.file.sync(meter.tick)
+        except psycopg.Error as error:
+            raise DumpError(f"The database connection was lost: {postgres.one_line(error)}") from error
+
+
+@dataclass
+class _DocumentsAhead:
+    """What is known of the documents before they are written. Called while pg_dump reads the catalogs, it measures them,
+    makes sure that all has room on the disk, and starts the helpers, which run until `until_written` is left."""
+
+    request: BackupRequest
+    tables_bytes: int
+    pipeline: MemberPipeline
+    meter: Meter
+    until_written: contextlib.ExitStack
+    size: FolderSize = field(default=FolderSize(0, 0))
+    helpers: Packers | None = None
+
+    def __call__(self) -> None:
+        request, root = self.request, self.request.source.documents_dir
+        self.size = measure(root, self.meter.tick)
+        preflight.check_room(request.storage_dir, self.tables_bytes, self.size, request.disk_reserve)
+        threads, slots = threads_of_machine(request.threads), self.pipeline.limit
+        helpers = packers(root, self.size.bytes, threads, slots, request.backup_id)
+        self.helpers = self.until_written.enter_context(helpers)
+        self.meter.phase("database", self.tables_bytes)
+
+
+def _write_database(
+    request: BackupRequest,
+    client: Client,
+    snapshot: Snapshot,
+    pipeline: MemberPipeline,
+    meter: Meter,
+    started_at: datetime,
+    warn: Warnings,
+    meanwhile: Callable[[], None],
+) -> WrittenDump:
+    writer = DatabaseWriter(pipeline, meter, request.source.app_name, int(started_at.timestamp()))
+    # Both must know of them, and an older server could not load what a newer pg_dump writes of its statistics.
+    statistics = min(client.version, int(snapshot.facts["server_version_num"]) // 10000) >= dump.STATISTICS_SINCE
+    encoding = str(snapshot.facts["encoding"])
+    order = dump.DumpOrder(client, request.source.database_url, snapshot.id, request.backup_id, encoding, statistics)
+    threads = threads_of_machine(request.threads)
+    for warning in parallel_dump(order, snapshot.tables, threads, meter, writer, meanwhile):
+        warn(warning)
+    return writer.finish()
+
+
+def _database_part(source: Source, client: Client, facts: dict[str, Any], written: WrittenDump) -> DatabasePart:
+    facts = dict(facts)
+    return DatabasePart(
+        path=database_path(source.app_name),
+        size_bytes=written.size_bytes,
+        sha256=written.sha256,
+        sql_bytes=written.sql_bytes,
+        snapshot_lsn=facts.pop("lsn"),
+        facts=facts,
+        pg_dump_version=client.full_version,
+        segments=written.segments,
+    )
+
+
+def _write_end(
+    request: BackupRequest,
+    file: ArchiveFile,
+    started_at: datetime,
+    head: bytes,
+    database: DatabasePart,
+    documents: DocumentsPart,
+    warn: Warnings,
+) -> None:
+    manifest = Manifest(
+        backup_id=request.backup_id,
+        app=request.source.app_name,
+        kind=request.kind,
+        attempt=request.attempt,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        tool_version=tool_version(),
+        labels=request.labels,
+        database=database,
+        documents=documents,
+        warnings=warn.all(),
+        header_bytes=len(head),
+        raw_sha256=file.digest_with(head),
+    )
+    text = serialise(manifest.as_json(), request.signing_key)
+    offset, length = file.write(manifest_member(text, int(started_at.timestamp())), hashed=False)
+    file.write([footer(offset, length)], hashed=False)
+
+
+def tool_version() -> str:
+    """Return this program's version."""
+    try:
+        return metadata.version("motovaultpro-backup")
+    except metadata.PackageNotFoundError:
+        return "0.1.0"

@@ -1,1 +1,0 @@
-"""Reading a database: the snapshot, pg_dump, and its text cut and packed."""

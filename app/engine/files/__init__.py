@@ -1,1 +1,0 @@
-"""Reading a folder of documents: the walk, and packing what it finds."""

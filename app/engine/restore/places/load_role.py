@@ -1,0 +1,101 @@
+"""As whom an archive of ours is loaded. Tables run their owner's code (checks, defaults, indexes) with the rights of whoever
+fills them: so no superuser fills what belongs to a role that is none, but a throwaway role with that role's rights."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import LiteralString
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+
+from ...errors import EngineError
+from ...source.postgres import connect
+from ..loading.sql_loader import Connection
+from . import staging_database
+from .staging_database import with_database
+
+NEEDS_SUPERUSER = re.compile(
+    rb"CREATE (?:OR REPLACE )?(?:EXTENSION|EVENT TRIGGER|PUBLICATION|SUBSCRIPTION|SERVER|FOREIGN DATA WRAPPER|USER MAPPING"
+    rb"|ACCESS METHOD|(?:TRUSTED )?(?:PROCEDURAL )?LANGUAGE|TRANSFORM|CAST|OPERATOR (?:CLASS|FAMILY)|TYPE|TEXT SEARCH)\b"
+    rb"|CREATE (?:OR REPLACE )?(?:FUNCTION|PROCEDURE|AGGREGATE)\b"
+    rb"|ALTER (?:EXTENSION|EVENT TRIGGER|PUBLICATION|SUBSCRIPTION|SERVER|OPERATOR FAMILY|DEFAULT PRIVILEGES|TYPE)\b"
+    rb"|(?:GRANT|REVOKE|COMMENT ON|SECURITY LABEL)\b",
+    re.DOTALL,
+)
+"""What may be repeated as the superuser where the throwaway role was refused: it runs no code that the archive brings."""
+
+ROUTINE = re.compile(rb"CREATE (?:OR REPLACE )?(?:FUNCTION|PROCEDURE|AGGREGATE)\b")
+_NEW_ROUTINES: LiteralString = """
+SELECT pg_catalog.convert_to(format('ALTER ROUTINE %%s OWNER TO %%I', p.oid::pg_catalog.regprocedure, %s::text),
+                             pg_catalog.pg_client_encoding()) AS statement
+FROM pg_catalog.pg_proc p
+WHERE p.xmin = pg_catalog.pg_current_xact_id()::xid AND pg_catalog.pg_get_userbyid(p.proowner) <> %s
+"""
+_SUPERUSERS: LiteralString = "SELECT rolname AS name FROM pg_roles WHERE rolsuper AND rolname = ANY(%s)"
+
+
+def create_routine_for(superuser: Connection, statement: bytes, role: str) -> None:
+    """Create a function as the superuser and give it to the throwaway role in the same transaction: what the load calls of
+    it, as a SECURITY DEFINER function in an index, must not run with a superuser's rights. Raise psycopg.Error."""
+    with superuser.transaction():
+        superuser.execute(statement, prepare=False)
+        for row in superuser.execute(_NEW_ROUTINES, [role, role]).fetchall():
+            superuser.execute(row["statement"], prepare=False)
+
+
+@dataclass(frozen=True)
+class LoadRole:
+    """How to connect for loading; `superuser` connects as the superuser for what nobody else may do, or is None."""
+
+    connect: Callable[[], Connection]
+    superuser: Callable[[], Connection] | None
+    warnings: list[str]
+
+
+@contextlib.contextmanager
+def load_role(connection: Connection, url: str, name: str, owner: str, run_id: UUID) -> Iterator[LoadRole]:
+    """Given a maintenance connection, the source's URL, a new database and its owner, yield as whom to load it.
+
+    What the throwaway role has made belongs to the owner afterwards, and the role is dropped.
+    """
+    application = f"restore {run_id}"
+
+    def as_us() -> Connection:
+        return connect(with_database(url, name), application)
+
+    row = connection.execute("SELECT current_user AS name").fetchone()
+    assert row is not None
+    supers = {str(found["name"]) for found in connection.execute(_SUPERUSERS, [[row["name"], owner]])}
+    if row["name"] not in supers or owner in supers:
+        yield LoadRole(as_us, None, [])
+        return
+    sandbox = staging_database.create_sandbox(connection, run_id)
+    role = sql.Identifier(sandbox.role)
+    try:
+        # Its rights and no other role's: what belongs to others is given to them when all is loaded.
+        options = sql.SQL(" WITH INHERIT TRUE, SET TRUE" if connection.info.server_version >= 160000 else "")
+        connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner), role) + options)
+        sandbox_url = with_database(url, name, sandbox.role, sandbox.password)
+        try:
+            connect(sandbox_url, application).close()
+        except EngineError as error:
+            refused = (
+                f"A throwaway role could not log in ({error}), so the superuser {row['name']} loaded the archive itself."
+            )
+            yield LoadRole(as_us, None, [refused])
+        else:
+            yield LoadRole(lambda: connect(sandbox_url, application), as_us, [])
+            with as_us() as inside:
+                staging_database.give_all(inside, sandbox.role, owner)
+                inside.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        staging_database.drop_sandbox(connection, run_id)
+    except BaseException:
+        # It owns what was half loaded, until that database is dropped and then the role, by whoever clears up.
+        with contextlib.suppress(psycopg.Error):
+            connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(role))
+        raise

@@ -1,0 +1,477 @@
+"""Making the staged state live, undoing that, and cleaning up after a crash at any point, by the journal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+
+from ..errors import EngineError, RestoreError, SourceError
+from ..progress import Meter, Progress
+from ..source.postgres import connect, one_line
+from ..source.preflight import Source
+from ..storage.local import sync_folder
+from .loading.sql_loader import CANCEL_SECONDS, Connection
+from .places import journal as journals
+from .places import staging_database
+from .places.contents import database_losses, flush_wal, folder_losses, looking_at
+from .places.exchange import (
+    Gone,
+    exchange_databases,
+    exchange_folders,
+    inode,
+    is_folder,
+    is_live,
+    live_oid,
+    mend_three_step_exchange,
+    name_of,
+)
+from .places.journal import Journal
+from .places.places import foreign
+from .places.remove_tree import remove_tree
+from .places.staging_database import maintenance, with_database
+
+SESSIONS_END_SECONDS = 10.0
+MOST_KEPT = 3
+"""How many restores keep the other state for an undo. Each takes as much room as the live database and documents."""
+
+_WAS_USED = """
+SELECT coalesce((SELECT (to_jsonb(s) ->> 'sessions')::bigint > 0 FROM pg_stat_database s WHERE datid = %(oid)s), true)
+    OR EXISTS (SELECT FROM pg_stat_activity WHERE datid = %(oid)s AND backend_type = 'client backend') AS used
+"""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What was found of a restore whose worker was lost, and how it ended: "completed", "undone" or "void".
+
+    `loss`: what the new state lacked, so that it was undone. `changes`: how the new state, in use meanwhile, differs from
+    what was restored.
+    """
+
+    restore_id: UUID
+    outcome: str
+    detail: str
+    loss: str = ""
+    changes: str = ""
+
+
+@contextlib.contextmanager
+def _connections(url: str, journal: Journal) -> Iterator[tuple[Connection | None, Connection | None]]:
+    """Yield two maintenance connections if the journal is about a database, else none."""
+    if journal.database is None:
+        yield None, None
+        return
+    with maintenance(url, journal.restore_id) as connection, maintenance(url, journal.restore_id) as helper:
+        yield connection, helper
+
+
+def swap_in(journal: Journal, state_dir: Path, url: str, meter: Meter | None) -> float:
+    """Given a journal of a finished staging, make it live and check it; return the database's gap in seconds.
+
+    Raise RestoreError if the new state does not answer: the old one is live again then.
+    """
+    _flush(journal, url, meter)
+    journal = journals.write(state_dir, journal, step=journals.EXCHANGING, wanted="new")
+    try:
+        gap = exchange(journal, url)
+        if meter is not None:
+            meter.phase("health")
+        check_health(journal, url)
+    except BaseException as error:
+        _exchange_back(journal, state_dir, url, error)
+        # What can't be dropped now is dropped by `recover`.
+        with contextlib.suppress(EngineError, psycopg.Error, OSError):
+            clear_staging(journals.write(state_dir, journal, step=journals.STAGING), state_dir, url)
+        if isinstance(error, EngineError | psycopg.Error):
+            raise RestoreError(f"{one_line(error)} The state before the restore is live again.") from error
+        raise
+    # The new state is live and well; a journal that can't be written now is finished by `recover`.
+    with contextlib.suppress(RestoreError):
+        _keep(journal, state_dir)
+    return gap
+
+
+def _flush(journal: Journal, url: str, meter: Meter | None) -> None:
+    """Have the server write all that was loaded to its disk: from now on a crash may make it live. The documents are on
+    theirs since they were staged."""
+    if journal.database is None:
+        return
+    try:
+        with maintenance(url, journal.restore_id) as connection:
+            if meter is None:
+                flush_wal(connection)
+            else:
+                cancel = partial(connection.cancel_safe, timeout=CANCEL_SECONDS)
+                meter.during(partial(flush_wal, connection), cancel)
+    except (SourceError, psycopg.Error) as error:
+        raise RestoreError(
+            f"The database server failed before the swap, so nothing was changed: {one_line(error)}"
+        ) from error
+
+
+def _keep(journal: Journal, state_dir: Path) -> Journal:
+    return journals.write(state_dir, journal, step=journals.KEPT, database_contents=None, folder_contents=None)
+
+
+def _exchange_back(journal: Journal, state_dir: Path, url: str, reason: BaseException) -> None:
+    try:
+        exchange(journals.write(state_dir, journal, wanted="old", abandoned=True), url)
+    except (EngineError, psycopg.Error) as error:
+        raise RestoreError(
+            f"{one_line(reason)} The swap is undone as soon as the database server answers again; until then the documents "
+            "and the database may not belong together."
+        ) from error
+
+
+def exchange(journal: Journal, url: str) -> float:
+    """Given a journal in the step exchanging, bring the wanted state about, whatever part of it is done already."""
+    gap = 0.0
+    with _connections(url, journal) as (connection, helper):
+        if journal.database is not None:
+            assert connection is not None
+            assert helper is not None
+            gap = exchange_databases(connection, helper, journal, journal.database)
+        if journal.folder is not None:
+            mend_three_step_exchange(journal.folder)
+            exchange_folders(journal.folder, journal.wanted)
+    return gap
+
+
+def check_health(journal: Journal, url: str) -> None:
+    """Connect as the app would and look whether the wanted state answers. Raise RestoreError if not.
+
+    Reads catalogues only: what the backup brought is not executed here.
+    """
+    if journal.database is not None:
+        wanted = journal.database.new_oid if journal.wanted == "new" else journal.database.old_oid
+        try:
+            with connect(url, f"restore {journal.restore_id} health check") as connection:
+                row = connection.execute(
+                    "SELECT d.oid::bigint AS oid, (SELECT count(*) FROM pg_class) AS relations"
+                    " FROM pg_database d WHERE datname = current_database()"
+                ).fetchone()
+        except (EngineError, psycopg.Error) as error:
+            raise RestoreError(f"The restored database does not answer: {one_line(error)}") from error
+        if row is None or row["oid"] != wanted:
+            raise RestoreError("The restored database is not the one that answers.")
+    if journal.folder is not None and not Path(journal.folder.live).is_dir():
+        raise RestoreError("The restored documents folder is not there.")
+
+
+def undo(state_dir: Path, restore_id: UUID, target: Source, progress: Progress | None = None) -> None:
+    """Given a restore whose old state is kept, exchange the two: done twice, it is as after the restore again.
+
+    Raise RestoreError if there is nothing to exchange, or if it fails; the live state is then what it was.
+    """
+    journal = _kept(state_dir, restore_id, target)
+    meter = Meter(progress)
+    meter.phase("swap")
+    _check_nothing_came_since(journal, target.database_url)
+    before = journal.wanted
+    journal = journals.write(state_dir, journal, step=journals.EXCHANGING, wanted="old" if before == "new" else "new")
+    try:
+        exchange(journal, target.database_url)
+        meter.phase("health")
+        check_health(journal, target.database_url)
+    except EngineError as error:
+        journal = journals.write(state_dir, journal, wanted=before)
+        exchange(journal, target.database_url)
+        _keep(journal, state_dir)
+        raise RestoreError(f"{error} Nothing was exchanged.") from error
+    _keep(journal, state_dir)
+
+
+def _check_nothing_came_since(journal: Journal, url: str) -> None:
+    with _connections(url, journal) as (connection, _):
+        if not is_live(connection, journal, journal.wanted):
+            raise RestoreError(
+                "What is live is not what this restore left: a later one has taken its place. Undo that one first. "
+                "Nothing was exchanged."
+            )
+
+
+def _kept(state_dir: Path, restore_id: UUID, target: Source) -> Journal:
+    path = state_dir / f"{restore_id}.json"
+    if not os.path.lexists(path):
+        raise RestoreError("The state before this restore is no longer kept; restore its safety backup instead.")
+    journal = journals.read(path)
+    if journal.step != journals.KEPT:
+        raise RestoreError("This restore is not finished; wait until it is.")
+    if problem := foreign(journal, target):
+        raise RestoreError(problem)
+    return journal
+
+
+def discard(state_dir: Path, restore_id: UUID, target: Source) -> list[str]:
+    """Drop the state that a restore keeps for an undo, if it keeps any, and return which documents could not be removed.
+
+    Those stay, each with its reason, and are forgotten here: to try again is of no use.
+    """
+    if os.path.lexists(state_dir / f"{restore_id}.json"):
+        return _drop_other(_kept(state_dir, restore_id, target), state_dir, target.database_url)
+    return []
+
+
+def _drop_other(journal: Journal, state_dir: Path, url: str) -> list[str]:
+    """Drop the database and the folder that are not live, and the journal; return what had to stay."""
+    left: list[str] = []
+    if journal.database is not None:
+        oids = journal.database.new_oid, journal.database.old_oid
+        with maintenance(url, journal.restore_id) as connection:
+            _drop_database(connection, journal, oids[journal.wanted == "new"])
+    if journal.folder is not None:
+        inodes = journal.folder.new_inode, journal.folder.old_inode
+        left = _remove_folder(Path(journal.folder.other), inodes[journal.wanted == "new"])
+    journals.remove(state_dir, journal)
+    return left
+
+
+def _drop_database(connection: Connection, journal: Journal, oid: int) -> None:
+    """Drop a database of this restore: the one with this oid, if it still bears a name that this restore gave it."""
+    names = [journal.staging_database, journal.database.other_name if journal.database is not None else None]
+    name = name_of(connection, oid)
+    if name is not None and name in names:
+        staging_database.drop(connection, name, oid)
+
+
+def _remove_folder(path: Path, known: tuple[int, int]) -> list[str]:
+    """Remove the folder at a path if it is the one that was known by its (device, inode), and return what had to stay."""
+    if not is_folder(path, known):
+        return []
+    left = remove_tree(path, inode(path))
+    sync_folder(path.parent)  # before the journal is forgotten, which may be on another disk
+    return left
+
+
+def clear_staging(journal: Journal, state_dir: Path, url: str) -> None:
+    """Drop what a restore staged and did not swap in, and its journal. Raise EngineError if the server is away."""
+    # A journal of an older version names both only in the pairs that were to be exchanged.
+    oid = journal.staging_oid or (journal.database.new_oid if journal.database is not None else None)
+    known = journal.staging_inode or (journal.folder.new_inode if journal.folder is not None else None)
+    if journal.staging_database is not None or journal.sandbox:
+        with maintenance(url, journal.restore_id) as connection:
+            end_sessions(connection, journal.restore_id)
+            if oid is not None:
+                _drop_database(connection, journal, oid)
+            elif journal.staging_database is not None:
+                _drop_empty(connection, url, journal.staging_database)
+            if journal.sandbox:
+                staging_database.drop_sandbox(connection, journal.restore_id)
+    if journal.staging_folder is not None:
+        if known is not None:
+            _remove_folder(Path(journal.staging_folder), known)
+        else:
+            with contextlib.suppress(OSError):  # made a moment before the journal could say which one it is
+                os.rmdir(journal.staging_folder)
+    journals.remove(state_dir, journal)
+
+
+def _drop_empty(connection: Connection, url: str, name: str) -> None:
+    """Drop a database whose oid the journal could not say any more: nothing has been put into it since it was created."""
+    oid = live_oid(connection, name)
+    if oid is None:
+        return
+    with connect(with_database(url, name), "restore clean-up") as inside:
+        row = inside.execute("SELECT EXISTS (SELECT FROM pg_class WHERE oid >= 16384) AS filled").fetchone()
+    if row is not None and not row["filled"]:
+        staging_database.drop(connection, name, oid)
+
+
+def end_sessions(connection: Connection, restore_id: UUID) -> None:
+    """End what a lost worker's sessions still do: a CREATE DATABASE under way would be finished after we have looked."""
+    until = time.monotonic() + SESSIONS_END_SECONDS
+    while time.monotonic() < until:
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = %s AND usename = current_user AND pid <> pg_backend_pid()",
+            [f"restore {restore_id}"],
+        ).fetchall()
+        if not ended:
+            return
+        time.sleep(0.05)
+
+
+def commit_point(connection: Connection, journal: Journal, state_dir: Path, url: str) -> Journal:
+    """Record the open transaction of a restore in place before its commit, so that the folder follows it after a crash.
+
+    What the transaction has written so far must be in the WAL on the disk before the journal names it: a server that forgot
+    it in a crash would give its id to another transaction, whose commit would be taken for that of the restore.
+    """
+    row = connection.execute("SELECT pg_current_xact_id()::text AS id").fetchone()
+    assert row is not None
+    with maintenance(url, journal.restore_id) as other:
+        flush_wal(other)
+    journal = journals.write(state_dir, journal, step=journals.EXCHANGING, transaction=row["id"])
+    if journal.folder is not None:
+        exchange_folders(journal.folder, "new")
+    return journal
+
+
+def settle(journal: Journal, state_dir: Path, url: str) -> str:
+    """Given a restore in place, make the folder follow its transaction, drop the rest, return what is live: new or old.
+
+    Raise EngineError if the server can't tell yet.
+    """
+    assert journal.transaction is not None
+    with maintenance(url, journal.restore_id) as connection:
+        end_sessions(connection, journal.restore_id)
+        wanted = "new" if _committed(connection, journal.transaction) else "old"
+    if journal.folder is not None:
+        mend_three_step_exchange(journal.folder)
+        exchange_folders(journal.folder, wanted)
+        inodes = journal.folder.new_inode, journal.folder.old_inode
+        _remove_folder(Path(journal.folder.other), inodes[wanted == "new"])
+    journals.remove(state_dir, journal)
+    return wanted
+
+
+def _committed(connection: Connection, transaction: str) -> bool:
+    until = time.monotonic() + SESSIONS_END_SECONDS
+    while time.monotonic() < until:
+        try:
+            row = connection.execute("SELECT pg_xact_status(%s::xid8) AS status", [transaction]).fetchone()
+        except psycopg.errors.InvalidParameterValue:
+            return False  # "in the future": the server crashed before it wrote anything of it
+        if row is None or row["status"] is None:
+            raise Gone("The server does not know any more how the restore's transaction ended.")
+        if row["status"] != "in progress":
+            return bool(row["status"] == "committed")
+        time.sleep(0.05)
+    raise RestoreError("The server can't tell yet how the restore's transaction ended; it will be asked again.")
+
+
+def recover(state_dir: Path, target: Source, alive: frozenset[UUID] = frozenset()) -> list[Recovered]:
+    """Given the journals, end every restore whose worker is lost (all but those in `alive`) and return how.
+
+    What was staged only is dropped. A half-done exchange is finished as it was wanted, or undone where the new state turns
+    out not to be whole. Journals that can't be used are left to `survey_journals`. Raise RestoreError for the first restore
+    that could not be ended, when all others are.
+    """
+    recovered: list[Recovered] = []
+    problem: EngineError | psycopg.Error | OSError | None = None
+    journals.remove_torn(state_dir, alive)
+    for journal in survey_journals(state_dir, target).journals:
+        if journal.restore_id in alive or journal.step == journals.KEPT:
+            continue
+        try:
+            recovered.append(_recover(journal, state_dir, target.database_url))
+        except Gone as error:
+            journals.write(state_dir, journal, step=journals.VOID)
+            recovered.append(Recovered(journal.restore_id, "void", str(error)))
+        except (EngineError, psycopg.Error, OSError) as error:
+            problem = problem or error
+    if problem is not None:
+        raise RestoreError(f"A restore whose worker was lost could not be ended: {one_line(problem)}") from problem
+    return recovered
+
+
+def survey_journals(state_dir: Path, target: Source) -> journals.Found:
+    """Read all journals. Those that are about another target are problems, as those are that can't be read.
+
+    Raise SourceError if the target's URL doesn't name its database and the server is away.
+    """
+    found = journals.look(state_dir)
+    problems = [foreign(journal, target) or _void(journal, state_dir) for journal in found.journals]
+    usable = [journal for journal, problem in zip(found.journals, problems, strict=True) if not problem]
+    return replace(found, journals=usable, problems=found.problems + list(filter(None, problems)))
+
+
+def kept(state_dir: Path, target: Source) -> list[Journal]:
+    """Return the journals of the restores that keep a state for an undo, oldest first."""
+    return [journal for journal in survey_journals(state_dir, target).journals if journal.step == journals.KEPT]
+
+
+def surplus(state_dir: Path, target: Source) -> list[UUID]:
+    """Return the restores whose states are kept beyond the number of MOST_KEPT, oldest first: to be discarded."""
+    return [journal.restore_id for journal in kept(state_dir, target)[:-MOST_KEPT]]
+
+
+def _void(journal: Journal, state_dir: Path) -> str:
+    if journal.step != journals.VOID:
+        return ""
+    return (
+        f"The restore {journal.restore_id} was cut short in its swap, and the database or the folder that its journal names "
+        "is not there any more, so it could be neither finished nor undone. Make sure that database and documents belong "
+        f"together, restore both if not, and then remove {journal.path(state_dir)}."
+    )
+
+
+def _recover(journal: Journal, state_dir: Path, url: str) -> Recovered:
+    before = "The worker was lost before the swap; the live state was never touched."
+    finished = "The worker was lost during the swap, which was then finished."
+    back = "The worker was lost during the swap, which was then undone."
+    if journal.step == journals.STAGING:
+        clear_staging(journal, state_dir, url)
+        return Recovered(journal.restore_id, "undone", before)
+    if journal.transaction is not None:
+        wanted = settle(journal, state_dir, url)
+        return Recovered(journal.restore_id, *(("completed", finished) if wanted == "new" else ("undone", back)))
+    if journal.database is not None:
+        with maintenance(url, journal.restore_id) as connection:
+            end_sessions(connection, journal.restore_id)
+    losses, changes = _compare(journal, url) if journal.wanted == "new" else ([], [])
+    if losses:
+        journal = journals.write(state_dir, journal, wanted="old", abandoned=True)
+    exchange(journal, url)
+    with _connections(url, journal) as (connection, _):
+        if not is_live(connection, journal, journal.wanted):
+            raise RestoreError("A half-done swap could not be finished; see the operator's guide.")
+    if journal.abandoned:
+        clear_staging(journals.write(state_dir, journal, step=journals.STAGING), state_dir, url)
+        return Recovered(journal.restore_id, "undone", back, loss=", ".join(losses))
+    _keep(journal, state_dir)
+    outcome = "completed" if journal.wanted == "new" else "undone"
+    return Recovered(journal.restore_id, outcome, finished, changes=", ".join(changes))
+
+
+def _compare(journal: Journal, url: str) -> tuple[list[str], list[str]]:
+    """Compare the new state with what was recorded of it; return as phrases what it lacks, and how it was changed by those
+    who have used it since it is live. Raise EngineError if the server is away."""
+    losses, changes, is_used = _compare_databases(journal, url)
+    pair, contents = journal.folder, journal.folder_contents
+    if pair is not None and contents is not None:
+        mend_three_step_exchange(pair)
+        if is_folder(pair.live, pair.new_inode):
+            # Who writes documents is in the database, too; of documents alone nobody knows.
+            found = changes if is_used or journal.database is None else losses
+            found += folder_losses(Path(pair.live), contents)
+        elif is_folder(pair.other, pair.new_inode):
+            losses += folder_losses(Path(pair.other), contents)
+        else:
+            losses.append("the folder of its documents is gone")
+    return losses, changes
+
+
+def _compare_databases(journal: Journal, url: str) -> tuple[list[str], list[str], bool]:
+    """Return what the new database lacks, how it was changed, and whether it is live and has been used."""
+    pair, contents = journal.database, journal.database_contents
+    if pair is None or contents is None:
+        return [], [], False
+    with maintenance(url, journal.restore_id) as connection:
+        name = name_of(connection, pair.new_oid)
+        is_exchanged = name == pair.live_name
+        is_used = is_exchanged and _was_used(connection, pair.new_oid)
+    if name is None:
+        return ["its database is gone"], [], False
+    try:
+        with looking_at(with_database(url, name), journal.restore_id) as inside:
+            found = database_losses(inside, contents, rows=not is_used, unlogged=not is_exchanged)
+    except (EngineError, psycopg.Error) as error:
+        if is_exchanged:
+            raise
+        found = [f"its database can't be read: {one_line(error)}"]
+    return ([], found, True) if is_used else (found, [], False)
+
+
+def _was_used(connection: Connection, oid: int) -> bool:
+    """Return whether anybody has been in a database since the server's last crash, which resets these statistics."""
+    row = connection.execute(_WAS_USED, {"oid": oid}).fetchone()
+    return row is None or bool(row["used"])

@@ -1,1 +1,0 @@
-"""Restoring: preview, staging, loading, the swap and the way back."""

@@ -1,0 +1,336 @@
+"""The rules of backups: who may start, stop, change and delete which, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from enum import Enum
+from pathlib import Path
+from uuid import UUID
+
+from flask import current_app
+from sqlalchemy import func, or_, select
+
+from app import engine
+from app.config import Settings
+from app.errors import Conflict, InvalidInput, NotFound, Unavailable
+from app.extensions import db
+from app.models import BackupHistory, utcnow
+from app.models.backup_history import KINDS, LIVE, STATUSES
+from app.runs import ledger, ledger_restores, locks, queue
+from app.services.audit import audit
+from app.services.audit.actor import Actor
+from app.services.backups import archive_files, figures, upload_check
+from app.services.backups.progress import ProgressView, progress
+from app.services.paging import LARGEST_PAGE, Page
+from app.services.people import reauthentication
+from app.services.recovery.reconcile import enqueue_waiting, reconcile
+from app.services.recovery.rescan import RescanReport, rescan
+from app.services.retention import retention_plan
+from app.services.schedules import slot_list, slots
+
+__all__ = [
+    "UNCHANGED",
+    "ArchiveFile",
+    "BackupHistory",
+    "ProgressView",
+    "RescanReport",
+    "archive_file",
+    "cancel",
+    "delete",
+    "enqueue_waiting",
+    "get",
+    "list_backups",
+    "progress",
+    "reconcile",
+    "remove_partials",
+    "rescan",
+    "rest",
+    "source",
+    "start",
+    "update",
+    "verify",
+]
+
+NOTE_LENGTH = 2000
+GONE = "There is no such backup. It may have been deleted."
+
+
+class Unchanged(Enum):
+    """The mark of a value that was not given, where None means "empty"."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED = Unchanged.UNCHANGED
+
+
+@dataclass(frozen=True)
+class ArchiveFile:
+    """A completed backup's file as it can be sent: its size in bytes, its SHA-256 in hexadecimal."""
+
+    path: Path
+    filename: str
+    size_bytes: int
+    sha256: str
+
+
+def list_backups(
+    page: int = 1,
+    page_size: int = 50,
+    status: str | None = None,
+    kind: str | None = None,
+    schedule_id: UUID | None = None,
+    text: str | None = None,
+    since: date | None = None,
+    until: date | None = None,
+) -> Page[BackupHistory]:
+    """Given a page number from 1, its size up to 100 and filters, return the backups, newest first. `schedule_id` finds
+    those that fill any slot of it, `text` looks into note and file name, `since` and `until` are days in UTC, both included.
+
+    Raise InvalidInput.
+    """
+    _check_filters(page, page_size, status, kind)
+    chosen = select(BackupHistory)
+    for column, value in ((BackupHistory.status, status), (BackupHistory.kind, kind)):
+        if value is not None:
+            chosen = chosen.where(column == value)
+    if schedule_id is not None:
+        chosen = chosen.where(slot_list.belongs_to(schedule_id))
+    # PostgreSQL takes no NUL in a text.
+    if text and (text := text.replace("\0", "")):
+        found_in = (BackupHistory.note, BackupHistory.filename)
+        chosen = chosen.where(or_(*(column.icontains(text, autoescape=True) for column in found_in)))
+    if since is not None:
+        chosen = chosen.where(BackupHistory.created_at >= datetime.combine(since, time(), UTC))
+    if until is not None:
+        chosen = chosen.where(BackupHistory.created_at <= datetime.combine(until, time.max, UTC))
+    total = db.session.scalar(select(func.count()).select_from(chosen.subquery())) or 0
+    newest = chosen.order_by(BackupHistory.created_at.desc(), BackupHistory.id.desc())
+    items = list(db.session.scalars(newest.limit(page_size).offset((page - 1) * page_size)))
+    return Page(items, page, page_size, total)
+
+
+def get(backup_id: UUID) -> BackupHistory:
+    """Given an id, return the backup as the database has it now. Raise NotFound."""
+    row = db.session.get(BackupHistory, backup_id, populate_existing=True)
+    if row is None:
+        raise NotFound(GONE)
+    return row
+
+
+def start(actor: Actor, note: str | None = None) -> BackupHistory:
+    """Given who asks and a note, queue a manual backup and return its row.
+
+    Raise InvalidInput; Conflict with the `id` of a manual backup that is queued or running; Unavailable.
+    """
+    note = _checked_note(note)
+    locks.in_transaction(locks.START)
+    running = db.session.scalar(
+        select(BackupHistory).where(BackupHistory.kind == "manual", BackupHistory.status.in_(LIVE)).limit(1)
+    )
+    if running is not None:
+        word = "queued" if running.status == "queued" else "running"
+        db.session.rollback()
+        raise Conflict(f"A manual backup is already {word}. Wait until it has finished, or cancel it.", id=str(running.id))
+    row = ledger.open_backup("manual", requested_by=actor.name, note=note)
+    audit.record(actor, "backup.started", "backup", row.id, {"note": note} if note else None)
+    db.session.commit()
+    try:
+        queue.enqueue(queue.BACKUPS, queue.BACKUP_JOB, row.id, ledger.job_id(row.id))
+    except queue.QueueUnavailable as error:
+        ledger.fail_queued(row.id, str(error))
+        raise Unavailable(str(error), id=str(row.id)) from error
+    ledger.mark_enqueued(row.id)
+    return get(row.id)
+
+
+def cancel(actor: Actor, backup_id: UUID) -> BackupHistory:
+    """Stop a queued or running backup, or an upload that is not checked yet, and return its row: a running one stops at its
+    next heartbeat.
+
+    Raise NotFound or Conflict.
+    """
+    row = get(backup_id)
+    if ledger.cancel_queued(backup_id):
+        queue.forget(queue.BACKUPS, ledger.job_id(backup_id))
+    elif not upload_check.cancel_waiting(backup_id, row.attempt) and not ledger.request_cancel(backup_id):
+        raise Conflict(f"This backup is {get(backup_id).status}: there is nothing to cancel.", id=str(row.id))
+    audit.record(actor, "backup.cancelled", "backup", backup_id)
+    db.session.commit()
+    return get(backup_id)
+
+
+def update(
+    actor: Actor,
+    backup_id: UUID,
+    *,
+    pinned: bool | None = None,
+    note: str | Unchanged | None = UNCHANGED,
+    password: str | None = None,
+) -> BackupHistory:
+    """Given a backup, pin or unpin it (None: leave it), or change its note (None: no note). Return its row.
+
+    Unpinning lets a cleanup delete it, so an admin with a session gives the password again. Raise NotFound, InvalidInput,
+    Throttled or Unauthenticated.
+    """
+    checked = note if isinstance(note, Unchanged) else _checked_note(note)
+    if pinned is False and get(backup_id).pinned:
+        reauthentication.require(actor, password)
+    # A deletion under way ends first, or waits for us.
+    chosen = select(BackupHistory).where(BackupHistory.id == backup_id).with_for_update()
+    row = db.session.scalar(chosen.execution_options(populate_existing=True))
+    if row is None:
+        raise NotFound(GONE)
+    changes: dict[str, bool | str | None] = {}
+    if pinned is not None and pinned != row.pinned:
+        row.pinned = changes["pinned"] = pinned
+    if not isinstance(checked, Unchanged) and checked != row.note:
+        row.note = changes["note"] = checked
+    if changes:
+        audit.record(actor, "backup.changed", "backup", backup_id, changes)
+    db.session.commit()
+    if "pinned" in changes:
+        retention_plan.refresh()
+    return get(backup_id)
+
+
+def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
+    """Given a backup that is neither queued nor running nor being read, remove its file, then its row.
+
+    An admin with a session gives the password again. Raise NotFound, InvalidInput, Throttled, Unauthenticated, or Conflict
+    with the reason; then the row stays.
+    """
+    row = get(backup_id)
+    reauthentication.require(actor, password)
+    row = get(backup_id)
+    if row.status in LIVE:
+        raise Conflict("This backup has not finished. Cancel it first.", id=str(row.id))
+    # Its slots are filled, though it goes.
+    slots.settle(utcnow())
+    row = get(backup_id)
+    restore = ledger_restores.live()
+    if restore is not None and restore.backup_id == backup_id:
+        raise Conflict("This backup is about to be restored. Wait until that has finished.", id=str(row.id))
+    with locks.holding(locks.archive_name(backup_id)) as lock:
+        if lock is None:
+            raise Conflict("This archive is being read just now. Try again when that has finished.", id=str(backup_id))
+        chosen = select(BackupHistory).where(BackupHistory.id == backup_id).with_for_update()
+        found = db.session.scalar(chosen.execution_options(populate_existing=True))
+        if found is None:
+            raise NotFound(GONE)
+        row = found
+        if row.status in LIVE:
+            db.session.rollback()
+            raise Conflict("This backup has been started again. Cancel it first.", id=str(backup_id))
+        try:
+            if row.filename:
+                engine.remove_archive(_path(row.filename))
+            engine.remove_partials(_settings().storage_dir, backup_id)
+        except OSError as error:
+            row.error = f"The archive could not be deleted: {error.strerror}."
+            db.session.commit()
+            raise Conflict(f"{row.error} Check the rights of BACKUP_STORAGE_DIR.", id=str(row.id)) from error
+        audit.record(actor, "backup.deleted", "backup", row.id, figures.remembered(row))
+        db.session.delete(row)
+        db.session.commit()
+    retention_plan.refresh()
+
+
+def verify(actor: Actor, backup_id: UUID, restore: bool = False) -> BackupHistory:
+    """Have a worker read a completed backup's archive back, and return its row. `restore`: load it into a scratch database,
+    too.
+
+    Raise NotFound, Conflict or Unavailable.
+    """
+    row = get(backup_id)
+    if row.status != "completed":
+        raise Conflict(f"This backup is {row.status}: there is no archive to verify.", id=str(row.id))
+    if restore and row.origin != "own":
+        raise Conflict(
+            "This archive is not signed by this installation: its SQL is not executed for a test.", id=str(row.id)
+        )
+    archive_file(backup_id, damaged=True)
+    if not ledger.ask_to_verify(backup_id, restore):
+        get(backup_id)
+        raise Conflict("This backup is being verified already.", id=str(backup_id))
+    audit.record(actor, "backup.verify", "backup", backup_id, {"restore": True} if restore else None)
+    db.session.commit()
+    try:
+        queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, backup_id, f"verify-{backup_id}")
+    except queue.QueueUnavailable as error:
+        ledger.give_up_verifying(backup_id)
+        raise Unavailable(str(error)) from error
+    return get(backup_id)
+
+
+def archive_file(backup_id: UUID, damaged: bool = False) -> ArchiveFile:
+    """Return a completed backup's file. `damaged`: also one that a verification has found to be damaged, as long as it has
+    its size.
+
+    Raise NotFound, or Conflict with what is wrong.
+    """
+    row = get(backup_id)
+    if row.status != "completed" or not row.filename or row.size_bytes is None or row.sha256 is None:
+        raise Conflict(f"This backup is {row.status}: there is no archive to download.", id=str(row.id))
+    try:
+        facts = archive_files.look_at(row.filename)
+    except OSError as error:
+        raise Unavailable(
+            f"{row.filename} can't be looked at ({error.strerror}). Check BACKUP_STORAGE_DIR.", id=str(row.id)
+        ) from error
+    problem = archive_files.problem(row.filename, row.size_bytes, facts)
+    if facts is None and problem:
+        raise NotFound(problem)
+    if problem or (row.damaged and not damaged):
+        raise Conflict(
+            f"This archive is damaged: {problem or row.damaged} If no better one is left, copy the file from the storage "
+            "folder: `tar xzf` unpacks what can still be read.",
+            id=str(row.id),
+        )
+    return ArchiveFile(_path(row.filename), row.filename, row.size_bytes, row.sha256)
+
+
+def remove_partials(backup_id: UUID) -> None:
+    """Remove the temporary files of a backup that writes no more."""
+    engine.remove_partials(_settings().storage_dir, backup_id)
+
+
+def rest() -> None:
+    """Give the session's connection back: for those who poll."""
+    db.session.rollback()
+
+
+def source(settings: Settings) -> engine.Source:
+    """Given the settings, return what is backed up, as the engine knows it."""
+    return engine.Source(settings.source_url, settings.documents_dir, settings.app_name, settings.pg_bin_dir)
+
+
+def _settings() -> Settings:
+    settings: Settings = current_app.config["SETTINGS"]
+    return settings
+
+
+def _path(filename: str) -> Path:
+    return _settings().storage_dir / Path(filename).name
+
+
+def _checked_note(note: str | None) -> str | None:
+    note = (note or "").strip()
+    if len(note) > NOTE_LENGTH:
+        raise InvalidInput({"note": f"Use at most {NOTE_LENGTH} characters."})
+    return note or None
+
+
+def _check_filters(page: int, page_size: int, status: str | None, kind: str | None) -> None:
+    problems = {}
+    if page < 1:
+        problems["page"] = "Pages count from 1."
+    if not 1 <= page_size <= LARGEST_PAGE:
+        problems["page_size"] = f"Choose from 1 to {LARGEST_PAGE}."
+    if status is not None and status not in STATUSES:
+        problems["status"] = f"Choose from {', '.join(STATUSES)}."
+    if kind is not None and kind not in KINDS:
+        problems["kind"] = f"Choose from {', '.join(KINDS)}."
+    if problems:
+        raise InvalidInput(problems)

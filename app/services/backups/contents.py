@@ -1,0 +1,180 @@
+"""What is inside an archive: its tables, its documents, and single documents taken out of it.
+
+Everything is found by the archive's own manifest and index. A path that somebody asks for is compared with the paths in the
+index, and never becomes one of the file system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from flask import current_app
+
+from app import engine
+from app.config import Settings
+from app.engine.archive.reader import IndexLine
+from app.errors import Conflict, InvalidInput, NotFound
+from app.runs import locks
+from app.services.backups import archive_index, backups
+from app.services.backups.archive_index import LONGEST_SEARCH, Entry
+from app.services.paging import LARGEST_PAGE, Page
+
+# So much is read once more than needed, to say that a document is damaged before any of it is sent.
+CHECKED_FIRST_BYTES = 64 * 1024 * 1024
+
+NOT_INDEXED = (
+    "This archive comes from elsewhere and has no index, so single documents can't be taken out of it. Download the whole"
+    " archive and unpack it with `tar xzf`."
+)
+DAMAGED = "Verify this backup to see how much of it is damaged, and restore from another one."
+
+
+class NotIndexed(Conflict):
+    """The archive is a plain .tar.gz: without reading all of it, nobody knows what is inside."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the manifest says: the tables, and how many documents, folders and symlinks of how many bytes there are."""
+
+    backup: backups.BackupHistory
+    tables: list[engine.TableEntry]
+    documents: engine.DocumentsPart
+
+    @property
+    def rows(self) -> int:
+        """The rows of all tables."""
+        return sum(table.rows for table in self.tables)
+
+    @property
+    def table_bytes(self) -> int:
+        """The bytes of all tables as COPY text, unpacked."""
+        return sum(table.bytes for table in self.tables)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One page of a folder, or of what a search found below it. `documents` and `size_bytes` are of the whole folder."""
+
+    folder: str
+    search: str
+    page: Page[Entry]
+    documents: int
+    size_bytes: int
+
+
+def look(backup_id: UUID) -> Contents:
+    """Given a completed backup, return what its manifest says. Raise NotFound, NotIndexed, or Conflict if it is damaged."""
+    with _opened(backup_id) as reader:
+        manifest = reader.manifest
+        return Contents(backups.get(backup_id), manifest.database.readable_tables, manifest.documents)
+
+
+def documents(backup_id: UUID, folder: str = "", search: str = "", page: int = 1, page_size: int = 50) -> Listing:
+    """Given a completed backup and a folder below documents/ ("": that one), return a page of it, folders first. With a
+    search, return the documents anywhere below the folder whose name contains it, in whatever case.
+
+    Raise InvalidInput, NotFound, NotIndexed, or Conflict if the archive is damaged.
+    """
+    _check(search, page, page_size)
+    with _opened(backup_id) as reader:
+        found = archive_index.Found(folder, search.casefold(), page * page_size)
+        for line in reader.index_lines():
+            found.add(line)
+        if folder and not found.is_there:
+            raise NotFound("There is no such folder in this archive.", id=str(backup_id))
+        items = found.window((page - 1) * page_size, page * page_size)
+    return Listing(folder, search, Page(items, page, page_size, found.total), found.documents, found.bytes)
+
+
+class OpenDocument:
+    """A document of an archive, on its way out. Iterate once, then close: until then no cleanup deletes the archive."""
+
+    def __init__(self, reader: engine.ArchiveReader, line: IndexLine, lock: locks.Lock) -> None:
+        self.path = line.entry.path
+        self.size_bytes = line.entry.size
+        self.sha256 = line.sha256
+        self.modified_at = archive_index.time_of(line.entry.mtime_ns)
+        self._reader = reader
+        self._lock = lock
+        self._content = archive_index.content(reader, line)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the content in parts of at most 1 MiB. Raise ArchiveError before the last part if it is damaged."""
+        return self._content
+
+    def close(self) -> None:
+        self._content.close()
+        self._reader.close()
+        self._lock.release()
+
+
+def open_document(backup_id: UUID, path: str) -> OpenDocument:
+    """Given a completed backup and the path of a document as its index has it, return the document, to be closed.
+
+    Raise NotFound, NotIndexed, or Conflict if the archive is damaged or being deleted.
+    """
+    lock = locks.acquire(locks.archive_name(backup_id), shared=True)
+    if lock is None:
+        raise Conflict("This archive is being deleted just now.", id=str(backup_id))
+    reader = None
+    try:
+        archive = _archive(backup_id)
+        with _told(backup_id):
+            reader = engine.ArchiveReader(archive.path, _signing_key())
+            line = archive_index.find(reader, path)
+            if line is None:
+                raise NotFound("There is no such document in this archive.", id=str(backup_id))
+            if line.entry.size <= CHECKED_FIRST_BYTES:
+                for _ in archive_index.content(reader, line):
+                    pass
+        return OpenDocument(reader, line, lock)
+    except BaseException:
+        if reader is not None:
+            reader.close()
+        lock.release()
+        raise
+
+
+@contextmanager
+def _opened(backup_id: UUID) -> Iterator[engine.ArchiveReader]:
+    archive = _archive(backup_id)
+    with _told(backup_id), engine.ArchiveReader(archive.path, _signing_key()) as reader:
+        yield reader
+
+
+def _signing_key() -> bytes:
+    settings: Settings = current_app.config["SETTINGS"]
+    return settings.signing_key
+
+
+def _archive(backup_id: UUID) -> backups.ArchiveFile:
+    if backups.get(backup_id).origin == "foreign":
+        raise NotIndexed(NOT_INDEXED, id=str(backup_id))
+    # Each document has a hash of its own: out of a damaged archive the whole ones can still be had.
+    return backups.archive_file(backup_id, damaged=True)
+
+
+@contextmanager
+def _told(backup_id: UUID) -> Iterator[None]:
+    """Say what is wrong with an archive that can't be read, and what to do."""
+    settings: Settings = current_app.config["SETTINGS"]
+    try:
+        yield
+    except engine.ArchiveError as error:
+        raise Conflict(f"{settings.redact(str(error))} {DAMAGED}", id=str(backup_id)) from error
+
+
+def _check(search: str, page: int, page_size: int) -> None:
+    problems = {}
+    if len(search) > LONGEST_SEARCH:
+        problems["search"] = f"Use at most {LONGEST_SEARCH} characters."
+    if page < 1:
+        problems["page"] = "Pages count from 1."
+    if not 1 <= page_size <= LARGEST_PAGE:
+        problems["page_size"] = f"Choose from 1 to {LARGEST_PAGE}."
+    if problems:
+        raise InvalidInput(problems)

@@ -1,0 +1,66 @@
+"""What deleting a backup means, said before it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import current_app
+from sqlalchemy import func, select
+
+from app.config import Settings
+from app.extensions import db
+from app.models import BackupHistory, Restore
+from app.services.restores import restores
+
+
+@dataclass(frozen=True)
+class Consequences:
+    """`freed_bytes` is what the archive takes on the disk now; `others`, `other_verified` and `newest_other` are of the
+    other completed backups. `way_back_of` is the newest restore whose state before it is in this backup: `undo_instead` says
+    whether that restore can still be undone without it."""
+
+    freed_bytes: int
+    others: int
+    other_verified: int
+    newest_other: BackupHistory | None
+    way_back_of: Restore | None
+    undo_instead: bool
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether nothing could be restored any more."""
+        return self.others == 0
+
+
+def consequences(row: BackupHistory) -> Consequences:
+    """Given a backup, return what goes with it and what remains."""
+    completed = select(BackupHistory).where(
+        BackupHistory.status == "completed", BackupHistory.damaged.is_(None), BackupHistory.id != row.id
+    )
+    count = select(func.count()).select_from(completed.subquery())
+    verified = select(func.count()).select_from(completed.where(BackupHistory.verified_at.is_not(None)).subquery())
+    newest = completed.order_by(BackupHistory.started_at.desc(), BackupHistory.id.desc()).limit(1)
+    restore = _restore_with(row)
+    return Consequences(
+        freed_bytes=_size_on_disk(row.filename),
+        others=db.session.scalar(count) or 0,
+        other_verified=db.session.scalar(verified) or 0,
+        newest_other=db.session.scalar(newest),
+        way_back_of=restore,
+        undo_instead=restore is not None and restores.undo_problem(restore) is None,
+    )
+
+
+def _restore_with(row: BackupHistory) -> Restore | None:
+    mine = select(Restore).where(Restore.safety_backup_id == row.id, Restore.status == "completed")
+    return db.session.scalar(mine.order_by(Restore.created_at.desc()).limit(1))
+
+
+def _size_on_disk(filename: str | None) -> int:
+    """Return the archive's size in bytes, 0 where it is not in the storage folder."""
+    settings: Settings = current_app.config["SETTINGS"]
+    try:
+        return (settings.storage_dir / Path(filename).name).stat().st_size if filename else 0
+    except OSError:
+        return 0

@@ -1,0 +1,195 @@
+"""Checking an upload that has been received: read to its last byte by a worker, then given its name, or refused."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from flask import current_app
+from sqlalchemy import select
+
+from app import engine
+from app.config import Settings
+from app.extensions import db
+from app.models import BackupHistory, utcnow
+from app.runs import ledger, locks, queue
+from app.services.audit import audit
+from app.services.audit.actor import Actor
+from app.services.backups.figures import of_upload
+
+# A worker that is lost while it checks an upload may have been lost for another reason: the check is tried once more.
+ATTEMPTS = 2
+LOST = (
+    "The worker was lost each time it checked this archive (killed, out of memory, or its machine went down), so it is not"
+    " taken in. Look into the worker's log before you send it again."
+)
+CHECK = Actor.system("upload check")
+
+
+class Refused(Exception):
+    """The archive is not taken in. str() says why."""
+
+
+def enqueue(upload_id: UUID, attempts: int = 0) -> None:
+    """Put the check of an upload into the queue; `attempts` were made before. Raise QueueUnavailable."""
+    queue.enqueue(queue.CHECKS, queue.CHECK_JOB, upload_id, ledger.check_job_id(upload_id, attempts))
+    ledger.mark_check_enqueued(upload_id)
+
+
+def enqueue_forgotten(before: datetime) -> None:
+    """Put the checks that wait since before that time, and that Redis does not know of, into the queue again. Raise
+    redis.RedisError or QueueUnavailable."""
+    waiting = select(BackupHistory).where(*ledger.upload_waits()).order_by(BackupHistory.created_at)
+    for row in db.session.scalars(waiting.execution_options(populate_existing=True)).all():
+        recent = (row.enqueued_at or row.created_at) > before
+        if not recent and not queue.knows(queue.CHECKS, ledger.check_job_id(row.id, row.attempt)):
+            enqueue(row.id, row.attempt)
+
+
+def enqueue_next() -> None:
+    """Let the upload that has waited longest be checked, if its job found another check under way. Raise redis.RedisError or
+    QueueUnavailable."""
+    waiting = select(BackupHistory).where(*ledger.upload_waits()).order_by(BackupHistory.created_at).limit(1)
+    row = db.session.scalar(waiting.execution_options(populate_existing=True))
+    if row is not None and not queue.knows(queue.CHECKS, ledger.check_job_id(row.id, row.attempt)):
+        enqueue(row.id, row.attempt)
+
+
+def check(row: BackupHistory, attempt: int, progress: engine.Progress) -> str:
+    """Check a claimed upload's file, give it its name and complete its row. Return that name.
+
+    Raise Refused, ledger.Lost, or what `progress` raises.
+    """
+    row_id, sha256 = row.id, row.sha256
+    partial = _partial(row_id)
+    db.session.rollback()
+    try:
+        found = engine.check_archive(partial, _settings().signing_key, progress)
+    except engine.EngineError as error:
+        raise Refused(_useless(str(error), partial)) from error
+    except FileNotFoundError as error:
+        raise Refused("The uploaded file is no longer in the storage folder. Send it again.") from error
+    if not found.ok:
+        raise Refused(_useless("; ".join(found.problems), partial))
+    if found.sha256 != sha256:
+        raise Refused("What was written to the disk is not what was sent. Check the disk, then send the archive again.")
+    columns = _columns(found)
+    # Nobody lists the same archive between our look and our name for it.
+    locks.in_transaction(locks.UPLOAD)
+    try:
+        first = same_archive(found.sha256, but=row_id)
+        if first is not None:
+            raise Refused(f"{here_already(first)} Its id is {first.id}.")
+        if not ledger.checked(row_id, attempt, **columns):
+            raise ledger.Lost("The upload's row was closed while its archive was being checked.")
+        try:
+            path = engine.publish_archive(partial, _settings().app_name, columns["started_at"])
+        except engine.EngineError as error:
+            raise Refused(_useless(str(error), partial)) from error
+        if not ledger.complete(row_id, attempt, filename=path.name):
+            path.unlink(missing_ok=True)
+            raise ledger.Lost("The upload's row was closed while its archive got its name.")
+    finally:
+        db.session.rollback()
+    detail = {"filename": path.name, "sha256": found.sha256, "origin": columns["origin"]}
+    audit.record(CHECK, "backup.upload_accepted", "backup", row_id, detail)
+    db.session.commit()
+    return path.name
+
+
+def refuse(row_id: UUID, attempt: int, reason: str) -> None:
+    """Close an upload as failed, and remove its file."""
+    if ledger.fail(row_id, attempt, reason):
+        _note("backup.upload_refused", row_id, {"reason": reason})
+    engine.remove_partials(_settings().storage_dir, row_id)
+
+
+def close_lost(row: BackupHistory) -> bool:
+    """Settle an upload whose worker is gone: completed if its file had got its name, cancelled if that was asked for, else
+    checked once more, and failed after that. Return False if the row has moved on."""
+    row_id, attempt = row.id, row.attempt
+    path = _published(row)
+    if path is not None:
+        return bool(ledger.complete(row_id, attempt, filename=path.name))
+    if row.cancel_requested_at is not None:
+        closed = bool(ledger.cancel_running(row_id, attempt))
+    elif attempt < ATTEMPTS:
+        return ledger.check_again(row_id, attempt)
+    else:
+        closed = bool(ledger.fail(row_id, attempt, LOST))
+        if closed:
+            _note("backup.upload_refused", row_id, {"reason": LOST})
+    if closed:
+        engine.remove_partials(_settings().storage_dir, row_id)
+    return closed
+
+
+def cancel_waiting(upload_id: UUID, attempts: int) -> bool:
+    """Cancel an upload that no worker has, and remove its file. Return whether it was so."""
+    if not ledger.cancel_waiting_check(upload_id):
+        return False
+    queue.forget(queue.CHECKS, ledger.check_job_id(upload_id, attempts))
+    engine.remove_partials(_settings().storage_dir, upload_id)
+    return True
+
+
+def same_archive(sha256: str, but: UUID | None = None) -> BackupHistory | None:
+    """Return the oldest backup with that content which is here or being checked, leaving one out, or None."""
+    there = BackupHistory.status.in_(("completed", "in_progress"))
+    same = select(BackupHistory).where(BackupHistory.sha256 == sha256, there, BackupHistory.id != but)
+    return db.session.scalar(same.order_by(BackupHistory.created_at).limit(1))
+
+
+def here_already(first: BackupHistory) -> str:
+    """Return the sentence that names the first of two same archives."""
+    if first.filename:
+        return f"This archive is here already, as {first.filename}."
+    return "This archive was sent already, and is being checked just now."
+
+
+def _columns(found: engine.ArchiveCheck) -> dict[str, Any]:
+    """Return the row's columns, without those that it has since the archive came in."""
+    columns = of_upload(found, utcnow())
+    return {name: value for name, value in columns.items() if name not in ("created_at", "pinned", "kind")}
+
+
+def _published(row: BackupHistory) -> Path | None:
+    """Return the archive of an upload whose worker was lost, if it had got its name already."""
+    storage = _settings().storage_dir
+    if row.started_at is None:
+        return None
+    listed = set(db.session.scalars(select(BackupHistory.filename).where(BackupHistory.filename.is_not(None))))
+    for path in engine.list_archives(storage, _settings().app_name) if storage.is_dir() else []:
+        with suppress(FileNotFoundError):
+            if path.name not in listed and path.stat().st_size == row.size_bytes and _sha256(path) == row.sha256:
+                return path
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _partial(upload_id: UUID) -> Path:
+    return engine.partial_path(_settings().storage_dir, upload_id, 1)
+
+
+def _useless(problem: str, partial: Path) -> str:
+    """Say what is wrong without the name of the partial file, which nobody knows."""
+    problem = problem.replace(str(partial), "the file").replace(f" {partial.name}", "")
+    return _settings().redact(f"This file can't be taken in: {problem}")
+
+
+def _note(action: str, upload_id: UUID, detail: dict[str, Any]) -> None:
+    audit.record(CHECK, action, "backup", upload_id, detail)
+    db.session.commit()
+
+
+def _settings() -> Settings:
+    settings: Settings = current_app.config["SETTINGS"]
+    return settings

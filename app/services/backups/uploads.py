@@ -1,0 +1,224 @@
+"""Receiving an archive from elsewhere: streamed to the disk in constant memory, then listed and left to a worker's check."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from uuid import UUID, uuid4
+
+import structlog
+from flask import current_app
+from redis.exceptions import RedisError
+from sqlalchemy import func, select
+
+from app import engine, turns
+from app.config import Settings
+from app.errors import Conflict, InvalidInput, NoRoom, Throttled, TooLarge
+from app.extensions import db
+from app.models import BackupHistory
+from app.runs import ledger, locks
+from app.runs.queue import QueueUnavailable
+from app.services.audit import audit
+from app.services.audit.actor import Actor
+from app.services.backups import upload_check
+from app.services.backups.upload_body import Broken, parts_of
+
+logger = structlog.get_logger(__name__)
+
+READ_BYTES = 1024 * 1024
+LOOK_AT_DISK_EVERY = 64 * 1024 * 1024
+FORM_BYTES = 64 * 1024
+# How many uploads a web process receives at once: each takes a thread for as long as its client takes to send it.
+MOST_RECEIVED = 8
+TURN_SECONDS = 5.0
+SOON_SECONDS = 10
+# How many uploads may wait for their check, or be checked; each keeps its file on the disk meanwhile.
+MOST_WAITING = 50
+LATER_SECONDS = 60
+_turns = threading.BoundedSemaphore(MOST_RECEIVED)
+_FALLOC_FL_KEEP_SIZE = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def receive(
+    actor: Actor, stream: IO[bytes], content_type: str, length: int | None, note: str | None = None
+) -> BackupHistory:
+    """Write a request's body (the archive itself, or a multipart form with one file) to the disk, and return its row: in
+    progress, until a worker has checked it. `length` is the body's in bytes, if it was said.
+
+    Whatever goes wrong, nothing is left behind. Raise UnknownType, InvalidInput, TooLarge, NoRoom, Throttled, or Conflict
+    with the `id` of the same archive.
+    """
+    parts = parts_of(stream, content_type, length, READ_BYTES)
+    upload_id = uuid4()
+    with _turn():
+        _receive(actor, upload_id, parts, length, note)
+    try:
+        upload_check.enqueue(upload_id)
+    except (QueueUnavailable, RedisError):
+        # The file is safe and the row says so: the minute tick puts the job into the queue once Redis is back.
+        logger.warning("the queue can't be reached; the next tick tries again", backup_id=str(upload_id))
+    row = db.session.get(BackupHistory, upload_id, populate_existing=True)
+    if row is None:
+        raise Conflict("This archive was deleted as soon as it had come in.")
+    return row
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    # Who waits keeps no connection to the database meanwhile.
+    db.session.rollback()
+    with turns.waiting():
+        free = _turns.acquire(timeout=TURN_SECONDS)
+    if not free:
+        raise Throttled(
+            f"{MOST_RECEIVED} archives are being received already. Send this one when they have come in.", SOON_SECONDS
+        )
+    try:
+        yield
+    finally:
+        _turns.release()
+
+
+def _receive(actor: Actor, upload_id: UUID, parts: Iterator[bytes], length: int | None, note: str | None) -> None:
+    storage = _settings().storage_dir
+    storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = engine.partial_path(storage, upload_id, 1)
+    # The tick removes partial files that nobody writes: this lock says that somebody does.
+    with locks.transferring(locks.run_name(upload_id)):
+        written = None
+        try:
+            written = _admit(partial, length)
+            for part in parts:
+                written.add(part)
+            written.finish()
+            _list(actor, upload_id, written, note)
+        except BaseException as error:
+            db.session.rollback()
+            partial.unlink(missing_ok=True)
+            if isinstance(error, Broken):
+                raise InvalidInput({"file": str(error)}, str(error)) from error
+            raise
+        finally:
+            if written is not None:
+                written.close()
+
+
+def _admit(partial: Path, length: int | None) -> _Written:
+    """Open the partial file, with the room on the disk that its upload asks for. One at a time, so that no two of them are
+    promised the same room. Raise TooLarge, NoRoom or Throttled."""
+    if length is not None:
+        # A form is a little longer than its file.
+        _check_limit(length - FORM_BYTES)
+    locks.in_transaction(locks.UPLOAD)
+    waiting = select(func.count()).where(BackupHistory.kind == "uploaded", BackupHistory.status == "in_progress")
+    if (db.session.scalar(waiting) or 0) >= MOST_WAITING:
+        raise Throttled(
+            f"{MOST_WAITING} uploads wait for their check already. Send this one when some of them are done, or cancelled.",
+            LATER_SECONDS,
+        )
+    _check_room(length or 0)
+    written = _Written(partial)
+    if length is not None:
+        written.reserve(length)
+    db.session.rollback()
+    return written
+
+
+class _Written:
+    """The partial file, while it grows: never beyond the size limit or into the disk's reserve."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb", buffering=0
+        )
+        self._digest = hashlib.sha256()
+        self._look_again = 0
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def reserve(self, length: int) -> None:
+        """Reserve space on the disk now, where its file system can (fallocate(2)): uploads and backups
+        that begin meanwhile then see what is really left."""
+        fallocate = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
+        if fallocate is None or length <= 0:
+            return
+        offset_type = ctypes.c_int64
+        if fallocate(self._file.fileno(), _FALLOC_FL_KEEP_SIZE, offset_type(0), offset_type(length)) == 0:
+            self._look_again = length
+
+    def add(self, part: bytes) -> None:
+        """Write a part. Raise TooLarge or NoRoom."""
+        self.size += len(part)
+        _check_limit(self.size)
+        if self.size > self._look_again:
+            _check_room(len(part))
+            self._look_again = self.size + LOOK_AT_DISK_EVERY
+        self._digest.update(part)
+        view = memoryview(part)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise _full(error) from error
+
+    def finish(self) -> None:
+        """Make the file and its name durable. Raise InvalidInput if nothing came."""
+        if not self.size:
+            raise InvalidInput({"file": "Nothing was sent."}, "Nothing was sent: choose the archive's file.")
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _full(error) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _list(actor: Actor, upload_id: UUID, written: _Written, note: str | None) -> None:
+    """Add the row of a file that has come in whole. Raise Conflict if the same archive is here already."""
+    locks.in_transaction(locks.UPLOAD)
+    first = upload_check.same_archive(written.sha256)
+    if first is not None:
+        raise Conflict(upload_check.here_already(first), id=str(first.id))
+    ledger.open_upload(upload_id, actor.name, (note or "").strip()[:2000] or None, written.size, written.sha256)
+    detail = {"sha256": written.sha256, "size_bytes": written.size}
+    audit.record(actor, "backup.uploaded", "backup", upload_id, detail)
+    db.session.commit()
+
+
+def _check_limit(size_bytes: int) -> None:
+    limit = _settings().upload_max_bytes
+    if limit is not None and size_bytes > limit:
+        raise TooLarge(f"The archive is larger than the {limit:,} bytes that BACKUP_UPLOAD_MAX_BYTES allows.")
+
+
+def _check_room(more_bytes: int) -> None:
+    free, reserve = shutil.disk_usage(_settings().storage_dir).free, engine.DISK_RESERVE
+    if free < more_bytes + reserve:
+        raise NoRoom(
+            f"The disk of BACKUP_STORAGE_DIR has {free // 1_000_000} MB left, of which {reserve // 1_000_000} MB stay free: "
+            "too little for this archive. Free some room, then send it again."
+        )
+
+
+def _full(error: OSError) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NoRoom("The disk of BACKUP_STORAGE_DIR is full. Free some room, then send the archive again.")
+    return error
+
+
+def _settings() -> Settings:
+    settings: Settings = current_app.config["SETTINGS"]
+    return settings

@@ -1,0 +1,211 @@
+"""Is everything fine? What needs a person, what is not set up yet, and the facts that one looks for first."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from flask import current_app
+from sqlalchemy import DateTime, cast, func, select
+
+from app.config import Settings
+from app.extensions import db
+from app.models import ApiToken, AuditEntry, BackupHistory, BackupSchedule, Restore, utcnow
+from app.services.installation import settings
+from app.services.monitoring import health
+from app.services.people import tokens
+
+# A proof that is older than this proves little about the backups of today.
+PROOF_LASTS = timedelta(days=90)
+# Without a schedule, people forget after so long.
+FORGOTTEN_AFTER = timedelta(days=7)
+RECENTLY = timedelta(days=7)
+Row = BackupHistory
+
+
+@dataclass(frozen=True)
+class Matter:
+    """Something to be looked at. `serious`: backups or restores may not work. `backup_id`: the backup that it is about."""
+
+    name: str
+    text: str
+    serious: bool
+    backup_id: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of the setup, and whether it is done."""
+
+    name: str
+    done: bool
+
+
+@dataclass(frozen=True)
+class NextRun:
+    """When a schedule makes the next backup, and the names of those that are due then."""
+
+    at: datetime
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """When a backup was last really restored, as a test or for good."""
+
+    at: datetime
+    backup_id: UUID | None
+    as_test: bool
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk that the archives are on, in bytes. None: it can't be read."""
+
+    total: int
+    free: int
+    backups: int
+
+    @property
+    def other(self) -> int:
+        """What is used by something else."""
+        return max(0, self.total - self.free - self.backups)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How things stand. Without `last_good` there is nothing to restore from."""
+
+    last_good: BackupHistory | None
+    next_run: NextRun | None
+    proof: Proof | None
+    disk: Disk | None
+    matters: list[Matter]
+    steps: list[Step]
+
+    @property
+    def fine(self) -> bool:
+        """Whether nobody has to do anything."""
+        return not self.matters and all(step.done for step in self.steps)
+
+
+def standing(now: datetime | None = None) -> Standing:
+    """Return how things stand. Raise what the database raises where it can't be reached."""
+    now = now or utcnow()
+    last_good, next_run, proof = newest_good(), _next_run(), _proof()
+    steps = [
+        Step("backup", last_good is not None),
+        Step("schedule", next_run is not None),
+        Step("recipients", _somebody_is_told()),
+        Step("sheet", _sheet_downloaded()),
+        Step("restore_test", proof is not None),
+    ]
+    matters = [Matter(check.name, check.detail, check.name != "notifications") for check in health.checks() if not check.ok]
+    matters += _of_the_last_backup(last_good, next_run, matters, now)
+    matters += _of_failures(matters, now) + _of_restores(now)
+    matters += [Matter("tokens", token_words(row), False) for row in tokens.ending()]
+    if proof is not None and now - proof.at > PROOF_LASTS:
+        days = (now - proof.at).days
+        text = f"No backup has been restored as a test for {days} days. Only a restore proves that one can be restored."
+        matters.append(Matter("restore_test", text, False, last_good.id if last_good else None))
+    return Standing(last_good, next_run, proof, _disk(), sorted(matters, key=lambda matter: not matter.serious), steps)
+
+
+def token_words(row: ApiToken) -> str:
+    """Say of a token that is in use when it ends."""
+    verb = "ends" if tokens.works(row) else "ended"
+    return f"The API token “{row.name}” {verb} on {row.expires_at:%d %B %Y}, and a program uses it. Make a new one for it."
+
+
+def newest_good() -> BackupHistory | None:
+    """Return the newest completed backup that was made here, or None."""
+    done = select(Row).where(Row.status == "completed", Row.kind != "uploaded", Row.damaged.is_(None))
+    return db.session.scalar(done.order_by(Row.created_at.desc(), Row.id.desc()).limit(1))
+
+
+def _of_the_last_backup(
+    last_good: BackupHistory | None, next_run: NextRun | None, known: list[Matter], now: datetime
+) -> list[Matter]:
+    if last_good is None:
+        return []
+    found = []
+    if last_good.warnings:
+        number = len(last_good.warnings)
+        words = "a warning" if number == 1 else f"{number} warnings"
+        found.append(Matter("warnings", f"The last good backup completed with {words}.", False, last_good.id))
+    overdue = any(matter.name == "schedules" for matter in known)
+    age = now - last_good.created_at
+    if next_run is None and not overdue and age > FORGOTTEN_AFTER:
+        text = f"The last good backup is {age.days} days old, and no schedule makes the next one."
+        found.append(Matter("old", text, True))
+    return found
+
+
+def _of_failures(known: list[Matter], now: datetime) -> list[Matter]:
+    """What failed of late, where the last backup itself is no such failure, which has been said already."""
+    if any(matter.name == "last_backup" for matter in known):
+        return []
+    # A refused upload is no failed backup.
+    failed = select(func.count()).where(Row.status == "failed", Row.kind != "uploaded", Row.created_at > now - RECENTLY)
+    number = db.session.scalar(failed)
+    if not number:
+        return []
+    words = "1 backup has" if number == 1 else f"{number} backups have"
+    return [Matter("failures", f"{words} failed in the last seven days; later ones completed.", False)]
+
+
+def _of_restores(now: datetime) -> list[Matter]:
+    last = db.session.scalar(select(Restore).order_by(Restore.created_at.desc(), Restore.id.desc()).limit(1))
+    if last is None or last.status != "failed" or last.created_at < now - RECENTLY:
+        return []
+    return [Matter("restore", "The last restore failed; the live state was left as it was. Its page says why.", True)]
+
+
+def _next_run() -> NextRun | None:
+    chosen = select(BackupSchedule.name, BackupSchedule.next_run_at).where(
+        BackupSchedule.enabled, BackupSchedule.deleted_at.is_(None), BackupSchedule.next_run_at.is_not(None)
+    )
+    runs = db.session.execute(chosen.order_by(BackupSchedule.next_run_at, BackupSchedule.name)).all()
+    if not runs:
+        return None
+    first = runs[0].next_run_at
+    return NextRun(first, [run.name for run in runs if run.next_run_at == first])
+
+
+def _proof() -> Proof | None:
+    """Return the newest proof. A backup that was tested may be deleted since: the audit log still knows."""
+    tested = select(Row.restore_tested_at, Row.id).where(Row.restore_tested_at.is_not(None))
+    restored = select(Restore.finished_at, Restore.backup_id).where(Restore.status == "completed")
+    moment = cast(AuditEntry.detail["restore_tested_at"].astext, DateTime(timezone=True))
+    gone = select(func.max(moment)).where(AuditEntry.action == "backup.deleted")
+    found = []
+    for chosen, column, as_test in ((tested, Row.restore_tested_at, True), (restored, Restore.finished_at, False)):
+        newest = db.session.execute(chosen.order_by(column.desc()).limit(1)).first()
+        if newest is not None and newest[0] is not None:
+            found.append(Proof(newest[0], newest[1], as_test))
+    deleted = db.session.scalar(gone)
+    if deleted is not None:
+        found.append(Proof(deleted, None, True))
+    return max(found, key=lambda proof: proof.at, default=None)
+
+
+def _somebody_is_told() -> bool:
+    row, environment = settings.row(), current_app.config["SETTINGS"]
+    return bool(row.channels_sealed or (row.recipients and environment.smtp_url))
+
+
+def _sheet_downloaded() -> bool:
+    given = select(AuditEntry.id).where(AuditEntry.action == "recovery_sheet.downloaded").limit(1)
+    return db.session.scalar(given) is not None
+
+
+def _disk() -> Disk | None:
+    environment: Settings = current_app.config["SETTINGS"]
+    stored = db.session.scalar(select(func.sum(Row.size_bytes)).where(Row.status == "completed")) or 0
+    try:
+        usage = shutil.disk_usage(environment.storage_dir)
+    except OSError:
+        return None
+    return Disk(usage.total, usage.free, int(stored))

@@ -1,0 +1,226 @@
+"""Is everything fine? Cheap enough for every page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from flask import Flask, current_app
+from redis.exceptions import RedisError
+from sqlalchemy import select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import engine
+from app.config import Settings
+from app.engine.source.preflight import READ_ONLY, is_read_only
+from app.extensions import db
+from app.models import BackupHistory, Tick, utcnow
+from app.models.backup_settings import RESERVE_BYTES
+from app.runs import queue
+from app.services.backups import archive_files
+from app.services.installation import settings as stored
+from app.services.installation import settings_watch
+from app.services.notifications import notifications
+from app.services.restores import restore_engine
+from app.services.schedules import schedules, ticks
+
+SCHEDULER_SILENT = timedelta(minutes=3)
+# Everything is started at once, and some of it takes longer than the first page.
+LENIENT_AT_FIRST = timedelta(minutes=2)
+_BEGAN = "health_began"
+# The next backup may well be this much larger than the last one.
+GROWTH = 1.1
+# How many of the newest archives are looked at each time.
+LOOKED_AT = 20
+
+# What anonymous clients may see of a failed check; of all others, only that it failed.
+STRANGERS = {
+    "postgresql": "DATABASE_URL can't be reached. Check that PostgreSQL is running.",
+    "redis": "REDIS_URL can't be reached. Check that Redis or Valkey is running.",
+    "worker": "No worker is running, so backups stay queued. Start one with `flask worker`.",
+    "scheduler": "The scheduler does not tick. Start it with `flask scheduler`; it takes a minute.",
+    "last_backup": "The last backup failed. Its page says why.",
+    "schedules": "A scheduled backup is overdue. Sign in to see which.",
+    "notifications": "Messages can't be delivered. Sign in to see why.",
+    "disk": "The disk of the backups is too full, or can't be read. Sign in to see more.",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: a short name, whether it is fine, and a sentence for people. Holds no secret."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def begins(app: Flask) -> None:
+    """Given the app of a web process that starts now: worker and scheduler get a moment to start, too."""
+    app.extensions[_BEGAN] = utcnow()
+
+
+def checks() -> list[Check]:
+    """Return every check. Raises nothing: what can't be looked at is not fine."""
+    database = _guarded("postgresql", _database, "DATABASE_URL can't be reached. Check that PostgreSQL is running.")
+    redis = _guarded("redis", _redis, "REDIS_URL can't be reached. Check that Redis or Valkey is running.")
+    found = [database, redis]
+    if redis.ok:
+        found.append(_guarded("worker", _worker, "The workers can't be listed."))
+        found.append(_guarded("settings", _settings, "The settings of the running processes can't be compared."))
+    if database.ok:
+        found.append(_guarded("scheduler", _scheduler, "The scheduler's last tick can't be read."))
+        found.append(_guarded("last_backup", _last_backup, "The history can't be read."))
+        found.append(_guarded("schedules", _schedules, "The schedules can't be read."))
+        found.append(_guarded("notifications", _notifications, "The outbox can't be read."))
+        found.append(_guarded("archives", _archives, "The archives can't be looked at. Check BACKUP_STORAGE_DIR."))
+    found.append(_guarded("restores", _restores, "The restores' journals can't be read."))
+    found.append(_guarded("disk", _disk, "BACKUP_STORAGE_DIR can't be read. Check that the folder is mounted."))
+    return found
+
+
+def for_strangers(check: Check) -> Check:
+    """Return a check with what anybody may know of it: no name, address, figure or answer of a server."""
+    if check.ok:
+        return check if check.name in STRANGERS and check.name != "disk" else Check(check.name, True, "Fine.")
+    return Check(check.name, False, STRANGERS.get(check.name, "Not fine. Sign in, or send a token, to see why."))
+
+
+def ready() -> list[Check]:
+    """Return the checks without which no request can be served."""
+    return [
+        _guarded("postgresql", _database, "DATABASE_URL can't be reached."),
+        _guarded("redis", _redis, "REDIS_URL can't be reached."),
+    ]
+
+
+def _guarded(name: str, look: Callable[[], tuple[bool, str]], trouble: str) -> Check:
+    try:
+        ok, detail = look()
+    except (SQLAlchemyError, RedisError, OSError):
+        db.session.rollback()
+        return Check(name, False, trouble)
+    return Check(name, ok, detail)
+
+
+def _database() -> tuple[bool, str]:
+    db.session.execute(text("SELECT 1"))
+    return True, "PostgreSQL answers."
+
+
+def _redis() -> tuple[bool, str]:
+    queue.connection().ping()
+    return True, "Redis answers."
+
+
+def _worker() -> tuple[bool, str]:
+    served = {name for worker in queue.workers() for name in worker.queues}
+    missing = [name for name in queue.QUEUES if name not in served]
+    if not missing:
+        return True, "A worker is running."
+    if _just_begun():
+        return True, "The worker has not started yet."
+    return False, "No worker is running, so backups stay queued. Start one with `flask worker`."
+
+
+def _settings() -> tuple[bool, str]:
+    settings: Settings = current_app.config["SETTINGS"]
+    for report, names in settings_watch.disagreements(settings, queue.connection()):
+        harmful = ", ".join(name for name in names if name not in settings_watch.HARMLESS)
+        if harmful:
+            return False, f"The {report.kind} on {report.host} uses another {harmful} than this process. Restart both."
+    return True, "All processes use the same settings."
+
+
+def _scheduler() -> tuple[bool, str]:
+    last = db.session.scalar(select(Tick.last_ran_at).where(Tick.name == ticks.CHECK))
+    if last is not None and utcnow() - last <= SCHEDULER_SILENT:
+        return True, "The scheduler ticks."
+    if _just_begun():
+        return True, "The scheduler has not ticked yet."
+    if last is None:
+        return False, "The scheduler has not ticked yet. Start it with `flask scheduler`; it takes a minute."
+    return False, f"The scheduler has been silent since {last:%Y-%m-%d %H:%M} UTC. Start it with `flask scheduler`."
+
+
+def _just_begun() -> bool:
+    began: datetime | None = current_app.extensions.get(_BEGAN)
+    return began is not None and utcnow() - began < LENIENT_AT_FIRST
+
+
+def _last_backup() -> tuple[bool, str]:
+    closed = select(BackupHistory).where(BackupHistory.status.in_(("completed", "failed")), BackupHistory.kind != "uploaded")
+    row = db.session.scalar(closed.order_by(BackupHistory.created_at.desc()).limit(1))
+    if row is None:
+        return True, "No backup has been made yet."
+    if row.status == "failed":
+        return False, "The last backup failed. Its page says why."
+    return True, "The last backup completed."
+
+
+def _archives() -> tuple[bool, str]:
+    """The newest archives are looked at here and now; of the others the minute tick knows."""
+    completed = select(BackupHistory).where(BackupHistory.status == "completed")
+    newest = db.session.scalars(completed.order_by(BackupHistory.created_at.desc()).limit(LOOKED_AT)).all()
+    if newest and all(row.filename and archive_files.look_at(row.filename) is None for row in newest):
+        return False, "None of the newest archives is in the storage folder. Check that BACKUP_STORAGE_DIR is mounted."
+    marked = select(BackupHistory.id).where(BackupHistory.status == "completed", BackupHistory.damaged.is_not(None))
+    damaged = set(db.session.scalars(marked)) | {row.id for row in newest if archive_files.damage(row)}
+    if damaged:
+        words = "1 archive is" if len(damaged) == 1 else f"{len(damaged)} archives are"
+        return False, f"{words} damaged or missing and protect nothing. Their backups' pages say what is wrong."
+    return True, "The archives are as they were made."
+
+
+def _schedules() -> tuple[bool, str]:
+    late = schedules.overdue()
+    if late:
+        names = ", ".join(f"{entry.schedule.name} (since {entry.since:%Y-%m-%d %H:%M} UTC)" for entry in late)
+        return False, f"Overdue: {names}. The backup that should be there is not; its page says why."
+    return True, "No schedule is overdue."
+
+
+def _notifications() -> tuple[bool, str]:
+    reason = notifications.trouble()
+    if reason is None:
+        return True, "No message waits for its server."
+    return False, f"Messages can't be delivered: {reason}"
+
+
+def _restores() -> tuple[bool, str]:
+    try:
+        problems = restore_engine.journal_problems()
+    except engine.EngineError:
+        return True, "What restores keep can't be looked at: BACKUP_SOURCE_URL does not say which database it is about."
+    if problems:
+        what = "A restore's journal" if len(problems) == 1 else f"{len(problems)} journals of restores"
+        return False, f"{what} can't be used, so what is kept by it is neither undone nor dropped. `flask doctor` says why."
+    return True, "What restores keep is in order."
+
+
+def _disk() -> tuple[bool, str]:
+    settings: Settings = current_app.config["SETTINGS"]
+    folder = settings.storage_dir
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if is_read_only(folder):
+        return False, f"BACKUP_STORAGE_DIR: {folder} {READ_ONLY}."
+    free = shutil.disk_usage(folder).free
+    needed = next_backup_bytes()
+    text = f"{free / 1e9:.1f} GB are free where the backups are stored"
+    if free < needed:
+        return False, f"Only {text}: the next backup needs about {needed / 1e9:.1f} GB. Free some, or lower the quotas."
+    return True, f"{text}."
+
+
+def next_backup_bytes() -> int:
+    """Return the size that the next backup is expected to have, with what must stay free."""
+    try:
+        done = select(BackupHistory.size_bytes).where(BackupHistory.status == "completed", BackupHistory.kind != "uploaded")
+        last = db.session.scalar(done.order_by(BackupHistory.created_at.desc()).limit(1))
+        return int((last or 0) * GROWTH) + stored.row().disk_reserve_bytes
+    except SQLAlchemyError:
+        db.session.rollback()
+        return RESERVE_BYTES

@@ -1,0 +1,251 @@
+"""What the tick, a starting worker and a worker that lost its horse mend of restores: swaps that were cut, rows whose worker
+is gone, states that are kept beyond their time. The journals of the engine are the truth; the rows follow them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import psycopg
+import structlog
+from sqlalchemy import select
+
+from app import engine
+from app.extensions import db
+from app.models import BackupHistory, Restore, utcnow
+from app.runs import ledger, ledger_restores, ledger_steps, locks, queue
+from app.services.audit import audit
+from app.services.audit.actor import Actor
+from app.services.installation import settings
+from app.services.recovery import reconcile as backup_reconcile
+from app.services.restores import restore_engine
+
+logger = structlog.get_logger(__name__)
+
+LOST = "The worker was lost during this restore (killed, or its machine went down). Nothing was changed. Start it again."
+LOST_FINISHED = "The worker was lost after the swap had begun; the swap was finished afterwards."
+NOT_WHOLE = (
+    "The worker and the database server were lost during the swap, and what had been restored was not whole afterwards "
+    "({}). The state before the restore is live. Start the restore again."
+)
+VOID = "The worker was lost during the swap, which could be neither finished nor undone: {} `flask doctor` says what to do."
+CHANGED_SINCE = (
+    "What is live differs from what was restored ({}). It has been in use since the swap; if that does not explain it, undo "
+    "the restore and start it again."
+)
+# A killed worker's connections end at once, but the server needs a moment to see it.
+LOCK_PATIENCE_SECONDS = 10.0
+RECOVERY = Actor.system("recovery")
+
+
+def reconcile(thorough: bool = False) -> None:
+    """Mend what can be mended; `thorough`: look at every journal, though none seems to need it. Raise redis.RedisError
+    if Redis is down."""
+    lost = frozenset(row.id for row in ledger_restores.silent_since(backup_reconcile.SILENT) if _worker_is_gone(row.id))
+    if lost or _swap_was_cut() or _expired() or _surplus() or (thorough and _journals_there()):
+        with locks.holding(locks.SOURCE) as lock:
+            if lock is not None:
+                _settle_or_log(lost)
+                expire()
+    _enqueue_forgotten()
+
+
+def recover(restore_id: UUID) -> None:
+    """Given a restore whose worker process was seen to die, find out how it ended, and let the next one in line begin."""
+    with locks.holding(locks.SOURCE, patience=LOCK_PATIENCE_SECONDS) as lock:
+        if lock is not None:
+            _settle_or_log(frozenset([restore_id]))
+    backup_reconcile.enqueue_waiting()
+
+
+def settle_before_reading() -> None:
+    """Before the source is read: finish or undo a swap that was cut. Raise EngineError if that can't be done."""
+    if _swap_was_cut():
+        with locks.holding(locks.SOURCE) as lock:
+            if lock is not None:
+                settle()
+
+
+def settle(lost: frozenset[UUID] = frozenset(), reason: str = LOST) -> None:
+    """Given the running restores that nobody works on any more and why, end each restore that was cut, and make the rows
+    say what is true.
+
+    The caller holds the source's lock exclusively, so no restore is under way. Raise EngineError or psycopg.Error if the
+    server is away; then nothing is said yet.
+    """
+    folder, target = restore_engine.state_dir(), restore_engine.target()
+    ended = {found.restore_id: found for found in engine.recover(folder, target)}
+    for found in ended.values():
+        logger.error("cut restore ended", restore_id=str(found.restore_id), outcome=found.outcome, detail=found.detail)
+    survey = engine.survey_journals(folder, target)
+    for problem in survey.problems:
+        logger.error("a restore's journal can't be used", reason=restore_engine.settings().redact(problem))
+    journals = {journal.restore_id: journal for journal in survey.journals}
+    # Of a swap that was finished the worker may yet say so itself, but nobody else knows what was found missing.
+    noteworthy = {found.restore_id for found in ended.values() if found.loss or found.changes or found.outcome == "void"}
+    for restore_id in lost | noteworthy:
+        _close_lost(restore_id, journals.get(restore_id), reason, ended.get(restore_id))
+    for journal in journals.values():
+        _follow(journal)
+    if survey.present is not None and folder.is_dir():
+        _note_missing(survey.present)
+
+
+def expire() -> None:
+    """Drop the kept states whose time to undo is over, and the oldest where there are too many. The caller holds the
+    source's lock exclusively."""
+    for restore_id in dict.fromkeys([*_expired(), *_surplus()]):
+        drop_kept(restore_id)
+
+
+def drop_kept(restore_id: UUID) -> bool:
+    """Given a restore, drop the state that it keeps. Return False, and try again at the next tick, if that fails."""
+    try:
+        left = engine.discard(restore_engine.state_dir(), restore_id, restore_engine.target())
+    except (engine.EngineError, psycopg.Error, OSError) as error:
+        reason = restore_engine.settings().redact(str(error))
+        logger.error("the state before a restore could not be dropped", restore_id=str(restore_id), reason=reason)
+        return False
+    if left:
+        logger.error("documents from before a restore have to be removed by hand", restore_id=str(restore_id), left=left)
+    ledger_restores.discarded(restore_id)
+    audit.record(RECOVERY, "restore.discarded", "restore", restore_id, {"left": left} if left else None)
+    db.session.commit()
+    return True
+
+
+def undo_until() -> datetime:
+    """Return until when a state that is exchanged now is kept."""
+    return utcnow() + timedelta(hours=settings.undo_hours())
+
+
+def _settle_or_log(lost: frozenset[UUID]) -> None:
+    try:
+        settle(lost)
+    except (engine.EngineError, psycopg.Error, OSError) as error:
+        db.session.rollback()
+        reason = restore_engine.settings().redact(str(error))
+        logger.error("a cut restore could not be ended yet", reason=reason)
+
+
+def _close_lost(
+    restore_id: UUID, journal: engine.Journal | None, reason: str, ended: engine.Recovered | None = None
+) -> None:
+    """Close the row of a running restore whose worker was lost. `ended`: how it has just been finished or undone."""
+    row = db.session.get(Restore, restore_id, populate_existing=True)
+    if row is None or row.status != "in_progress":
+        return
+    _close_safety_backup(row)
+    if journal is not None and journal.wanted == "new":
+        changes = [CHANGED_SINCE.format(ended.changes)] if ended is not None and ended.changes else []
+        warnings = [*row.warnings, LOST_FINISHED, *changes]
+        ledger_restores.complete(row.id, row.attempt, warnings=warnings, finished_at=utcnow(), undo_until=undo_until())
+    elif row.cancel_requested_at is not None:
+        ledger_restores.cancel_running(row.id, row.attempt)
+    else:
+        ledger_restores.fail(row.id, row.attempt, _reason(ended) or reason)
+    logger.error("lost restore closed", restore_id=str(restore_id))
+
+
+def _reason(ended: engine.Recovered | None) -> str:
+    if ended is None or ended.outcome == "completed":
+        return ""
+    if ended.outcome == "void":
+        return VOID.format(ended.detail)
+    return NOT_WHOLE.format(ended.loss) if ended.loss else ""
+
+
+def _close_safety_backup(row: Restore) -> None:
+    if row.safety_backup_id is None or ledger.cancel_queued(row.safety_backup_id):
+        return
+    safety = db.session.get(BackupHistory, row.safety_backup_id, populate_existing=True)
+    if safety is not None and safety.status == "in_progress":
+        backup_reconcile.close_lost_run(safety.id, safety.attempt)
+
+
+def _follow(journal: engine.Journal) -> None:
+    """Given the journal of a finished swap, make its restore's row say which state is live; make one if there is none."""
+    undone = journal.wanted == "old"
+    row = db.session.get(Restore, journal.restore_id, populate_existing=True)
+    if row is None:
+        _adopt(journal, undone)
+    elif row.status == "completed":
+        if (row.undone_at is not None) is not undone:
+            ledger_restores.exchanged(row.id, undone)
+    elif row.status in ("failed", "cancelled"):
+        if undone:
+            drop_kept(row.id)
+        else:
+            warnings = [*row.warnings, LOST_FINISHED]
+            ledger_restores.was_completed(row.id, warnings=warnings, undo_until=undo_until())
+
+
+def _adopt(journal: engine.Journal, undone: bool) -> None:
+    """Given a journal that no row knows (the metadata database was lost), list its restore, so that it can be undone and
+    what it keeps is dropped in time."""
+    now = utcnow()
+    scope = "all" if journal.database and journal.folder else "database" if journal.database else "documents"
+    row = Restore(
+        id=journal.restore_id, scope=scope, status="completed", requested_by="recovery", finished_at=now, started_at=now
+    )
+    row.undo_until, row.undone_at = undo_until(), now if undone else None
+    row.warnings = ["The history did not know this restore; it was found again by its journal."]
+    db.session.add(row)
+    audit.record(RECOVERY, "restore.found", "restore", row.id)
+    db.session.commit()
+
+
+def _note_missing(kept: frozenset[UUID]) -> None:
+    """Given the restores whose states are kept, note at all others that there is no way back."""
+    listed = select(Restore.id).where(
+        Restore.status == "completed", Restore.discarded_at.is_(None), Restore.undo_until.is_not(None)
+    )
+    for restore_id in db.session.scalars(listed).all():
+        if restore_id not in kept:
+            ledger_restores.discarded(restore_id)
+
+
+def _enqueue_forgotten() -> None:
+    """Put the queued restore that Redis does not know of into the queue again."""
+    row = ledger_restores.live()
+    if row is None or row.status != "queued" or row.phase == ledger_steps.WAITING:
+        return
+    job_id = ledger_restores.job_id(row.id)
+    recent = (row.enqueued_at or row.created_at) > utcnow() - backup_reconcile.IN_TRANSIT
+    if not recent and not queue.knows(queue.BACKUPS, job_id):
+        queue.enqueue(queue.BACKUPS, queue.RESTORE_JOB, row.id, job_id, first=True)
+        ledger_restores.mark_enqueued(row.id)
+
+
+def _expired() -> list[UUID]:
+    over = select(Restore.id).where(
+        Restore.status == "completed", Restore.discarded_at.is_(None), Restore.undo_until < utcnow()
+    )
+    return list(db.session.scalars(over))
+
+
+def _surplus() -> list[UUID]:
+    try:
+        return engine.surplus(restore_engine.state_dir(), restore_engine.target())
+    except engine.EngineError:
+        return []
+
+
+def _swap_was_cut() -> bool:
+    """Return whether a restore is under way or was cut short. A journal that can't be used is reported, and does not count:
+    nothing can be done about it here, and it must not stop everything else for ever."""
+    try:
+        survey = engine.survey_journals(restore_engine.state_dir(), restore_engine.target())
+    except engine.EngineError:
+        return True
+    return any(journal.step != engine.KEPT for journal in survey.journals)
+
+
+def _journals_there() -> bool:
+    return any(restore_engine.state_dir().glob("*.json"))
+
+
+def _worker_is_gone(restore_id: UUID) -> bool:
+    with locks.holding(locks.restore_name(restore_id)) as lock:
+        return lock is not None

@@ -1,0 +1,122 @@
+"""What a restore would do, and what keeps it from starting: the engine's preview with what only the house knows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+
+from app import engine
+from app.errors import Conflict, InvalidInput
+from app.extensions import db
+from app.models import BackupHistory, Restore
+from app.models.restores import SCOPES
+from app.runs import ledger_restores
+from app.services.backups import backups
+from app.services.restores import restore_engine
+
+# An exact preview counts rows and compares documents within the request: for so long, then the quick one is the answer.
+EXACT_SECONDS = 20.0
+# Rows are compared for so long, tables that are left then are only counted.
+COMPARE_SECONDS = 12.0
+PAST_RUNS = 5
+TOO_LONG = "Counting everything takes longer than a page may: the figures marked ≈ are estimates."
+
+
+@dataclass(frozen=True)
+class RestorePreview:
+    """`diff` is the engine's; `blockers` are all reasons why a restore would be refused now. `confirm` is what has to be
+    typed. The seconds are what such work took on this machine, None if it was never done."""
+
+    backup: BackupHistory
+    diff: engine.Preview
+    blockers: list[str]
+    warnings: list[str]
+    confirm: str
+    restore_seconds: float | None
+    safety_backup_seconds: float | None
+
+
+class _TooLong(Exception):
+    pass
+
+
+def preview(backup_id: UUID, scope: str = "all", exact: bool = False) -> RestorePreview:
+    """Given a completed backup and a scope of SCOPES, return what its restore would do, changing nothing.
+
+    Not exact: within a second, from the manifest and the server's estimates. Exact: counted and compared, as far as
+    EXACT_SECONDS and COMPARE_SECONDS allow; `diff.exact` says whether it was counted. Raise NotFound, InvalidInput, or
+    Conflict if there is no archive to restore.
+    """
+    check_scope(scope)
+    row = backups.get(backup_id)
+    archive = backups.archive_file(backup_id)
+    request = restore_engine.request(row, archive.path, scope)
+    warnings: list[str] = []
+    try:
+        diff = _look(request, exact)
+    except _TooLong:
+        diff, warnings = _look(request, False), [TOO_LONG]
+    except engine.EngineError as error:
+        raise Conflict(restore_engine.settings().redact(str(error)), id=str(backup_id)) from error
+    redact = restore_engine.settings().redact
+    return RestorePreview(
+        backup=row,
+        diff=diff,
+        blockers=[redact(text) for text in diff.blockers] + busy(),
+        warnings=warnings + [redact(text) for text in diff.warnings],
+        confirm=restore_engine.database_name(),
+        restore_seconds=_restore_seconds(scope, archive.size_bytes),
+        safety_backup_seconds=_safety_backup_seconds(),
+    )
+
+
+def busy() -> list[str]:
+    """Return what runs just now and keeps a restore from starting, as sentences."""
+    found = []
+    if ledger_restores.live() is not None:
+        found.append("A restore is queued or running already. Wait until it has finished, or cancel it.")
+    if running_backup() is not None:
+        found.append("A backup is running. Wait until it has finished, or cancel it.")
+    return found
+
+
+def running_backup() -> BackupHistory | None:
+    """Return the backup that is being made now, or None."""
+    made_now = (BackupHistory.status == "in_progress", BackupHistory.kind != "uploaded")
+    return db.session.scalar(select(BackupHistory).where(*made_now).limit(1))
+
+
+def check_scope(scope: str) -> None:
+    """Given a scope, raise InvalidInput unless it is one of SCOPES."""
+    if scope not in SCOPES:
+        raise InvalidInput({"scope": f"Choose from {', '.join(SCOPES)}."})
+
+
+def _look(request: engine.RestoreRequest, exact: bool) -> engine.Preview:
+    began = time.monotonic()
+
+    def stop_in_time(_phase: str, _done: int, _total: int | None) -> None:
+        if time.monotonic() > began + EXACT_SECONDS:
+            raise _TooLong
+
+    found: engine.Preview = engine.preview(request, exact, stop_in_time if exact else None, began + COMPARE_SECONDS)
+    return found
+
+
+def _restore_seconds(scope: str, size_bytes: int) -> float | None:
+    """Given a scope and an archive's size, return how long its restore takes at the pace of the last ones like it."""
+    past = select(Restore.result).where(Restore.status == "completed", Restore.scope == scope)
+    results = db.session.scalars(past.order_by(Restore.created_at.desc()).limit(PAST_RUNS)).all()
+    runs = [(result["archive_bytes"], result["restore_seconds"]) for result in results if result.get("restore_seconds")]
+    total = sum(size for size, _ in runs)
+    return size_bytes * sum(seconds for _, seconds in runs) / total if total else None
+
+
+def _safety_backup_seconds() -> float | None:
+    past = select(BackupHistory).where(BackupHistory.status == "completed", BackupHistory.kind != "uploaded")
+    rows = db.session.scalars(past.order_by(BackupHistory.created_at.desc()).limit(PAST_RUNS)).all()
+    taken = [(row.finished_at - row.started_at).total_seconds() for row in rows if row.finished_at and row.started_at]
+    return sum(taken) / len(taken) if taken else None

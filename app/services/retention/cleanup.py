@@ -1,0 +1,193 @@
+"""Deletes what retention keeps no longer: the file first, the row last; and sweeps up what nobody needs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+from flask import current_app
+from sqlalchemy import delete, select
+
+from app import engine
+from app.config import Settings
+from app.extensions import db
+from app.models import BackupHistory, BackupSlot, Notification, utcnow
+from app.runs import locks
+from app.services.audit import audit, audit_chain
+from app.services.audit.actor import Actor
+from app.services.backups import archive_files, figures
+from app.services.notifications import notices
+from app.services.recovery import reconcile
+from app.services.retention import retention_plan
+from app.services.schedules import ticks
+
+logger = structlog.get_logger(__name__)
+
+DAILY_HOUR = 4
+# The scheduler gets this long to tick at 04:00 before the cleanup is made up for.
+GRACE = timedelta(minutes=10)
+FAILED_KEPT = timedelta(days=30)
+SLOTS_KEPT = timedelta(days=400)
+NOTIFICATIONS_KEPT = timedelta(days=90)
+NAMES_TOLD = 200
+
+
+@dataclass
+class CleanupReport:
+    """What a cleanup did: names of archives deleted, left because they are in use, and of those that nobody lists;
+    sentences where a person should look; how many failed rows went; how many rows have no file, or a damaged one."""
+
+    deleted: list[str] = field(default_factory=list)
+    freed_bytes: int = 0
+    in_use: list[str] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
+    failed_rows: int = 0
+    orphans: list[str] = field(default_factory=list)
+    missing: int = 0
+    damaged: int = 0
+
+
+def daily_if_missed(now: datetime | None = None) -> CleanupReport | None:
+    """What the minute tick asks: make up for the cleanup of 04:00 UTC if it was missed. Return its report, or None."""
+    now = now or utcnow()
+    last = ticks.last(ticks.CLEANUP)
+    due = now.astimezone(UTC).replace(hour=DAILY_HOUR, minute=0, second=0, microsecond=0)
+    due = due if now >= due else due - timedelta(days=1)
+    if now - due < GRACE or (last is not None and last >= due):
+        return None
+    return daily(now)
+
+
+def daily(now: datetime | None = None) -> CleanupReport | None:
+    """The cleanup of 04:00 UTC. Return its report, or None if another container is already doing it."""
+    now = now or utcnow()
+    report = cleanup(Actor.system("daily cleanup"), now)
+    if report is not None:
+        ticks.ran(ticks.CLEANUP, now)
+    return report
+
+
+def cleanup(actor: Actor, now: datetime | None = None) -> CleanupReport | None:
+    """Given who asks, delete what no quota protects, old failed rows and files that nobody writes. Return the report, or
+    None if another cleanup is under way."""
+    now = now or utcnow()
+    with locks.holding(locks.CLEANUP) as lock:
+        if lock is None:
+            return None
+        report = CleanupReport()
+        try:
+            _delete_archives(actor, now, report)
+        except retention_plan.StorageAway as error:
+            report.trouble.append(str(error))
+        _delete_failed_rows(now, report)
+        _delete_old_records(now)
+        audit_chain.cut(now)
+        reconcile.remove_stray_partials()
+        _find_orphans(report)
+        retention_plan.refresh(now)
+        audit.record(actor, "retention.cleanup", "storage", None, _told(report))
+        db.session.commit()
+        if report.trouble:
+            notices.cleanup_trouble(report.trouble, now)
+        return report
+
+
+def _delete_archives(actor: Actor, now: datetime, report: CleanupReport) -> None:
+    plan, _, stock = retention_plan.current(now)
+    report.missing, report.damaged = len(stock.missing), len(stock.damaged)
+    pillars = retention_plan.pillars(plan)
+    leaving = [decision.backup for decision in reversed(plan.deleted)]
+    used = retention_plan.in_use([backup.id for backup in leaving])
+    for backup in leaving:
+        # A cleanup may take a while: what it relies on is looked at again before each deletion.
+        for filename, size_bytes in pillars:
+            lost = archive_files.problem(filename, size_bytes, archive_files.look_at(filename))
+            if lost:
+                report.trouble.append(f"Nothing more was deleted: {lost}")
+                return
+        _delete_archive(actor, backup.id, backup.id in used, report)
+
+
+def _delete_archive(actor: Actor, backup_id: UUID, used: bool, report: CleanupReport) -> None:
+    with locks.holding(locks.archive_name(backup_id)) as lock:
+        # Whoever pins it now waits until the row is gone, or is seen here.
+        chosen = select(BackupHistory).where(BackupHistory.id == backup_id).with_for_update()
+        row = db.session.scalar(chosen.execution_options(populate_existing=True))
+        if row is None or row.status != "completed" or row.pinned or not row.filename:
+            db.session.rollback()
+            return
+        if lock is None or used:
+            report.in_use.append(row.filename)
+            db.session.rollback()
+            return
+        path = _settings().storage_dir / Path(row.filename).name
+        try:
+            engine.remove_archive(path)
+        except OSError as error:
+            row.error = f"Cleanup could not delete the archive: {error.strerror}. Check the rights of BACKUP_STORAGE_DIR."
+            report.trouble.append(f"{row.filename}: {row.error}")
+            db.session.commit()
+            return
+        report.deleted.append(row.filename)
+        report.freed_bytes += row.size_bytes or 0
+        detail = figures.remembered(row) | {"by": "retention"}
+        audit.record(actor, "backup.deleted", "backup", row.id, detail)
+        db.session.delete(row)
+        db.session.commit()
+
+
+def _delete_failed_rows(now: datetime, report: CleanupReport) -> None:
+    """Delete the rows of backups that came to nothing a month ago, but for those whose slots are tried again."""
+    tried_again = select(BackupSlot.backup_id).where(
+        BackupSlot.status.in_(("pending", "running")), BackupSlot.backup_id.is_not(None)
+    )
+    old = (
+        BackupHistory.status.in_(("failed", "cancelled")),
+        BackupHistory.created_at < now - FAILED_KEPT,
+        # An upload is pinned on arrival, also one that is refused later.
+        ~BackupHistory.pinned | (BackupHistory.kind == "uploaded"),
+        BackupHistory.filename.is_(None),
+        BackupHistory.id.not_in(tried_again),
+    )
+    for backup_id in db.session.scalars(select(BackupHistory.id).where(*old)).all():
+        engine.remove_partials(_settings().storage_dir, backup_id)
+        db.session.execute(delete(BackupHistory).where(BackupHistory.id == backup_id, *old))
+        report.failed_rows += 1
+    db.session.commit()
+
+
+def _delete_old_records(now: datetime) -> None:
+    """Delete slots that no backup fills any more, and messages, when nobody asks for them."""
+    closed = BackupSlot.status.in_(("completed", "failed", "cancelled"))
+    gone = (closed, BackupSlot.backup_id.is_(None), BackupSlot.scheduled_for < now - SLOTS_KEPT)
+    db.session.execute(delete(BackupSlot).where(*gone))
+    told = Notification.status.in_(("sent", "failed"))
+    db.session.execute(delete(Notification).where(told, Notification.created_at < now - NOTIFICATIONS_KEPT))
+    db.session.commit()
+
+
+def _find_orphans(report: CleanupReport) -> None:
+    """Name the archives that the history does not list. They are never deleted: nobody has looked at them."""
+    folder = _settings().storage_dir
+    if folder.is_dir():
+        known = set(db.session.scalars(select(BackupHistory.filename)))
+        live = select(BackupHistory.id).where(BackupHistory.status == "in_progress").limit(1)
+        if db.session.scalar(live) is None:
+            found = engine.list_archives(folder, _settings().app_name)
+            report.orphans = [path.name for path in found if path.name not in known]
+
+
+def _told(report: CleanupReport) -> dict[str, object]:
+    told = asdict(report)
+    for name in ("deleted", "in_use", "orphans"):
+        told[f"{name}_count"] = len(told[name])
+        told[name] = told[name][:NAMES_TOLD]
+    return told
+
+
+def _settings() -> Settings:
+    settings: Settings = current_app.config["SETTINGS"]
+    return settings

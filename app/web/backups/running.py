@@ -1,0 +1,46 @@
+"""What is being done just now, for the head of the list of backups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.services.backups import backups
+from app.services.restores import restores
+
+
+@dataclass(frozen=True)
+class LiveBackup:
+    """A queued or running backup and how far it is."""
+
+    row: backups.BackupHistory
+    progress: backups.ProgressView
+
+
+@dataclass(frozen=True)
+class LiveRestore:
+    """A queued or running restore and how far it is."""
+
+    row: restores.Restore
+    progress: restores.ProgressView
+
+
+@dataclass(frozen=True)
+class Running:
+    backups: list[LiveBackup]
+    restore: LiveRestore | None
+
+    @property
+    def manual(self) -> backups.BackupHistory | None:
+        """The manual backup that keeps another one from starting, if there is one."""
+        return next((entry.row for entry in self.backups if entry.row.kind == "manual"), None)
+
+
+def running() -> Running:
+    """Return everything that is queued or running."""
+    rows = [row for status in ("in_progress", "queued") for row in backups.list_backups(1, 10, status=status).items]
+    restore = restores.status()
+    live = restore is not None and restore.status in ("queued", "in_progress")
+    return Running(
+        [LiveBackup(row, backups.progress(row)) for row in rows],
+        LiveRestore(restore, restores.progress(restore)) if restore is not None and live else None,
+    )

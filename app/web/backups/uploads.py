@@ -1,0 +1,72 @@
+"""Uploading an archive. Its body goes past Flask's form parser: app.services.backups.uploads streams it to the disk."""
+
+from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import login_required
+from flask_wtf.csrf import CSRFError, generate_csrf, validate_csrf
+from wtforms.validators import ValidationError
+
+from app.config import Settings
+from app.errors import Conflict, DomainError
+from app.extensions import csrf
+from app.http.request import streams_its_body
+from app.services.backups import uploads
+from app.web.actor import current_actor
+
+bp = Blueprint("uploads", __name__)
+
+TOKEN = "upload_token"
+BY_SCRIPT = "XMLHttpRequest"
+READ_BYTES = 1024 * 1024
+READ_AFTER_REFUSAL_BYTES = 64 * READ_BYTES
+
+
+@bp.before_request
+@login_required
+def admins_only() -> None:
+    """Refuse everybody who is not logged in, for each route of this blueprint."""
+
+
+@bp.get("/backups/upload")
+def form() -> ResponseReturnValue:
+    """The form to upload an archive with."""
+    return show_form()
+
+
+@bp.post("/backups/upload")
+@csrf.exempt
+@streams_its_body
+def receive() -> ResponseReturnValue:
+    """Take an archive and go to its page, which shows how far its check is.
+
+    The token is in the form's address: looking for it in the body, as Flask-WTF does, would first read all of the archive.
+    An address gets into access logs, so this token is one of its own, of this session, and good for nothing else.
+    """
+    try:
+        validate_csrf(request.args.get(TOKEN), token_key=TOKEN)
+    except ValidationError as error:
+        raise CSRFError(str(error)) from error
+    try:
+        row = uploads.receive(current_actor(), request.stream, request.content_type or "", request.content_length)
+    except DomainError as error:
+        read_on()
+        return show_form(error, error.status)
+    page = url_for("web.backups.detail", backup_id=row.id)
+    # A script that followed a redirect would load the page for nothing.
+    return ("", 202, {"Location": page}) if request.headers.get("X-Requested-With") == BY_SCRIPT else redirect(page, 303)
+
+
+def read_on() -> None:
+    """Read some of what is still being sent: a browser whose connection is closed meanwhile shows no answer."""
+    for _ in range(READ_AFTER_REFUSAL_BYTES // READ_BYTES):
+        if not request.stream.read(READ_BYTES):
+            return
+
+
+def show_form(error: DomainError | None = None, status: int = 200) -> ResponseReturnValue:
+    """Given what was refused, return the page with the form and the reason."""
+    first = error.extra.get("id") if isinstance(error, Conflict) else None
+    action = url_for(".receive", **{TOKEN: generate_csrf(token_key=TOKEN)})
+    settings: Settings = current_app.config["SETTINGS"]
+    largest = settings.upload_max_bytes
+    return render_template("uploads/form.html", action=action, error=error, first=first, largest=largest), status

@@ -1,0 +1,49 @@
+"""A role that has few connections to give: a restore makes do with those that it gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from app.demo.servers import EmbeddedPostgres
+from app.engine import EngineError, restore, undo, verify_by_restoring
+from tests.engine.restore.test_restore_killed import SCRIPT, change
+from tests.support.archives import KEY
+from tests.support.databases import admin_connection
+from tests.support.restoring import pristine
+
+
+@pytest.mark.parametrize("limit", [2, 3])
+def test_a_restore_needs_two_connections(pg18: EmbeddedPostgres, tmp_path: Path, limit: int) -> None:
+    (tmp_path / "live").mkdir()
+    with pristine(pg18, tmp_path, SCRIPT) as made, made.live(tmp_path / "live") as live:
+        before = live.state()
+        change(live)
+        changed = live.state()
+        with admin_connection(pg18) as admin:
+            admin.execute(f"ALTER ROLE {made.owner} CONNECTION LIMIT {limit}")
+        request = live.request(made.archive, threads=4)
+
+        report = verify_by_restoring(made.archive, live.source(), KEY, uuid4(), threads=4)
+        restore(request)
+
+        assert (report.problems, report.rows) == ([], 2001)
+        assert live.state() == before
+        undo(live.state_dir, request.restore_id, live.source())
+        assert live.state() == changed
+
+
+def test_with_a_single_connection_it_is_refused_and_nothing_changes(pg18: EmbeddedPostgres, tmp_path: Path) -> None:
+    (tmp_path / "live").mkdir()
+    with pristine(pg18, tmp_path, SCRIPT) as made, made.live(tmp_path / "live") as live:
+        before = live.state()
+        with admin_connection(pg18) as admin:
+            admin.execute(f"ALTER ROLE {made.owner} CONNECTION LIMIT 1")
+
+        with pytest.raises(EngineError, match="too many connections for role"):
+            restore(live.request(made.archive))
+
+        assert live.state() == before
+        assert live.remains() == []

@@ -1,0 +1,40 @@
+"""States that are kept for undos: no more than a few, and the preview says what a restore drops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.demo.servers import EmbeddedPostgres
+from app.engine import MOST_KEPT, list_journals, preview, restore_from_file, undo
+from tests.engine.restore.test_restore_killed import SCRIPT, change
+from tests.support.archives import KEY
+from tests.support.restoring import Pristine, pristine
+
+
+@pytest.fixture(scope="module")
+def small(pg18: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
+    with pristine(pg18, tmp_path_factory.mktemp("pristine"), SCRIPT) as made:
+        yield made
+
+
+def test_the_oldest_state_is_dropped_when_there_are_too_many_as_the_preview_says(small: Pristine, tmp_path: Path) -> None:
+    with small.live(tmp_path) as live:
+        change(live)
+        state_dir = live.documents.parent / f".{live.documents.name}_restores"
+        kept = []
+        for number in range(MOST_KEPT + 1):
+            said = " ".join(preview(live.request(small.archive, state_dir=state_dir)).warnings)
+            assert ("can't be undone any more" in said) is (number == MOST_KEPT)
+            if number == MOST_KEPT:
+                assert str(kept[0]) in said
+            restore_from_file(small.archive, live.url, live.documents, KEY)
+            now = [journal.restore_id for journal in list_journals(state_dir)]
+            kept += [restore_id for restore_id in now if restore_id not in kept]
+            assert now == kept[-MOST_KEPT:]
+        remains = live.remains()
+        assert len([name for name in remains if name.startswith("database ")]) == MOST_KEPT
+        assert len([name for name in remains if "_restore_" in name and name.startswith("folder ")]) == MOST_KEPT
+        undo(state_dir, kept[-1], live.source())

@@ -1,0 +1,190 @@
+"""A restore whose process is killed: afterwards the live pair is wholly the old one or wholly the new one."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from app.demo.servers import EmbeddedPostgres
+from app.engine import list_journals, recover, restore, undo
+from app.engine.restore.places.journal import KEPT
+from tests.support.archives import KEY
+from tests.support.databases import admin_connection, psql
+from tests.support.restoring import Live, Pristine, State, change_documents, change_everything, pristine
+from tests.support.restoring_child import POINTS, child
+
+SCRIPT = b"""
+CREATE TABLE vehicles (id integer PRIMARY KEY, name text NOT NULL);
+INSERT INTO vehicles SELECT n, 'vehicle ' || n FROM generate_series(1, 2000) n;
+CREATE INDEX ON vehicles (name);
+CREATE TABLE version (n integer);
+INSERT INTO version VALUES (1);
+SELECT lo_from_bytea(70001, 'large');
+"""
+QUICK = {
+    "journal.write 4 after",
+    "staging_database.create 1 after",
+    "journal.write 7 torn",
+    "exchange._rename 2 after",
+    "swap.exchange_databases 1 after",
+    "journal.write 8 before",
+}
+every_point = [pytest.param(point, marks=() if point in QUICK else pytest.mark.heavy) for point in POINTS]
+
+
+@pytest.fixture(scope="module")
+def small(pg18: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
+    with pristine(pg18, tmp_path_factory.mktemp("pristine"), SCRIPT) as made:
+        yield made
+
+
+@pytest.fixture
+def live(small: Pristine, tmp_path: Path) -> Iterator[Live]:
+    with small.live(tmp_path) as live:
+        yield live
+
+
+def change(live: Live) -> None:
+    durable = "SET synchronous_commit = on; "
+    changes = "UPDATE version SET n = 2; DROP INDEX vehicles_name_idx; DELETE FROM vehicles"
+    psql(live.server.bin_dir, live.url, durable + changes)
+    change_documents(live.documents)
+
+
+def check_whole(live: Live, old: State, new: State, restore_id: object) -> str:
+    """Given what was before and what was to be, recover, and return which of both is wholly live: "old" or "new"."""
+    recovered = recover(live.state_dir, live.source())
+    state = live.state()
+    assert state in (old, new), (
+        f"a mixture: the database is {'new' if state.dump == new.dump else 'old'}, "
+        f"the documents are {'new' if state.documents == new.documents else 'old'}; {recovered}"
+    )
+    outcome = "new" if state == new else "old"
+    journals = list_journals(live.state_dir)
+    assert all(journal.step == KEPT for journal in journals)
+    assert live.remains() == (live.kept(journals[0].restore_id) if journals else [])
+    if recovered:
+        assert [(entry.restore_id, entry.outcome) for entry in recovered] == [
+            (restore_id, "completed" if outcome == "new" else "undone")
+        ]
+    assert recover(live.state_dir, live.source()) == []
+    return outcome
+
+
+@pytest.mark.parametrize("point", every_point)
+def test_killed_at_a_named_point_of_a_restore(small: Pristine, live: Live, point: str) -> None:
+    new = live.state()
+    change(live)
+    old, restore_id = live.state(), uuid4()
+
+    with child("restore", live.url, live.documents, live.state_dir, restore_id, small.archive, KEY, point, "die") as process:
+        output, _ = process.communicate(timeout=60)
+        assert output.splitlines()[-1] == f"reached {point}"
+        assert process.returncode == -9
+
+    outcome = check_whole(live, old, new, restore_id)
+    swap_wanted = point == "journal.write 7 after" or point.startswith(("exchange.", "swap.", "journal.write 8"))
+    assert outcome == ("new" if swap_wanted else "old")
+    if outcome == "new":
+        undo(live.state_dir, restore_id, live.source())
+        assert live.state() == old
+    else:
+        restore(live.request(small.archive))
+        assert live.state() == new
+
+
+UNDO_POINTS = [
+    "journal.write 1 before",
+    "journal.write 1 after",
+    "exchange._rename 2 after",
+    "swap.exchange_databases 1 after",
+    "swap.exchange_folders 1 after",
+    "journal.write 2 before",
+]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [pytest.param(p, marks=() if p == "swap.exchange_databases 1 after" else pytest.mark.heavy) for p in UNDO_POINTS],
+)
+def test_killed_while_undoing(small: Pristine, live: Live, point: str) -> None:
+    new = live.state()
+    change(live)
+    old = live.state()
+    request = live.request(small.archive)
+    restore(request)
+
+    with child(
+        "undo", live.url, live.documents, live.state_dir, request.restore_id, small.archive, KEY, point, "die"
+    ) as process:
+        output, _ = process.communicate(timeout=60)
+        assert output.splitlines()[-1] == f"reached {point}"
+
+    recovered = recover(live.state_dir, live.source())
+    assert live.state() == (new if point == "journal.write 1 before" else old)
+    assert [entry.outcome for entry in recovered] == ([] if point == "journal.write 1 before" else ["undone"])
+    assert live.remains() == live.kept(request.restore_id)
+
+
+@pytest.mark.parametrize(
+    "point", ["restore.commit_point 1 before", "restore.commit_point 1 after", "swap._committed 1 after"]
+)
+def test_killed_while_restoring_in_place(small: Pristine, live: Live, point: str) -> None:
+    new = live.state()
+    change(live)
+    old, restore_id = live.state(), uuid4()
+    with admin_connection(live.server) as connection:
+        connection.execute(f"ALTER ROLE {live.owner} NOCREATEDB")
+    try:
+        with child(
+            "restore", live.url, live.documents, live.state_dir, restore_id, small.archive, KEY, point, "die"
+        ) as process:
+            output, _ = process.communicate(timeout=60)
+            assert output.splitlines()[-1] == f"reached {point}"
+    finally:
+        with admin_connection(live.server) as connection:
+            connection.execute(f"ALTER ROLE {live.owner} CREATEDB")
+
+    assert check_whole(live, old, new, restore_id) == ("new" if point.startswith("swap.") else "old")
+    assert live.remains() == []
+
+
+@pytest.fixture(scope="module")
+def hard(pg18: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
+    with pristine(pg18, tmp_path_factory.mktemp("hard")) as made:
+        yield made
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_ten_random_moments(hard: Pristine, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    with hard.live(tmp_path) as live:
+        new = live.state()
+        began = time.monotonic()
+        restore(live.request(hard.archive))
+        took = time.monotonic() - began
+        change_everything(live)
+        old = live.state()
+        for _ in range(10):
+            moment = chance.uniform(0, took * 1.2)
+            restore_id = uuid4()
+            with child(
+                "restore", live.url, live.documents, live.state_dir, restore_id, hard.archive, KEY, "", "die"
+            ) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "begun\n"
+                time.sleep(moment)
+                process.kill()
+                process.wait()
+            recovered = recover(live.state_dir, live.source())
+            state = live.state()
+            assert state in (old, new), (seed, moment, recovered)
+            if state == new:
+                undo(live.state_dir, restore_id, live.source())
