@@ -1,4 +1,4 @@
-"""The global settings: quotas with what they would delete, notifications, limits; app.services.installation has the rules."""
+"""The global settings: quotas with what they would delete, notifications, limits. Rules: app.services.installation."""
 
 from typing import Any
 

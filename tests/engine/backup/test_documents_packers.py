@@ -163,7 +163,7 @@ def test_what_could_not_be_sent_to_a_lost_helper_leaves_no_buffer_behind_for_the
 
 def test_helpers_die_with_the_process_that_they_help(many: Path) -> None:
     program = (
-        "import sys, time, uuid; from pathlib import Path; from app.engine.files import packers; packers.WORTH_HELPERS = 0\n"
+        "import sys, time, uuid; from pathlib import Path; from app.engine.backup import packers; packers.WORTH_HELPERS = 0\n"
         "from app.engine.source.documents import walk\n"
         "with packers.packers(Path(sys.argv[1]), 1, 3, 3, uuid.uuid4()) as found:\n"
         "    found.pack(list(walk(Path(sys.argv[1])))[:5]); print('ready', flush=True); time.sleep(100)\n"

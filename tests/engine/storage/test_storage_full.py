@@ -32,7 +32,7 @@ import json, resource, sys
 from pathlib import Path
 from uuid import uuid4
 from app.engine import BackupRequest, EngineError, make_backup, Source
-from app.engine.files import documents_writer
+from app.engine.backup import documents_writer
 
 given = json.load(sys.stdin)
 documents_writer.INDEX_IN_MEMORY = given["index_in_memory"]

@@ -85,7 +85,7 @@ def cut_swap(processes: Processes, backup_id: object, at: str) -> Restore:
     code = f"""
 import os, sys
 from app import create_app
-from app.engine.restoring import swap
+from app.engine.restore import swap
 from app.jobs import restore
 def die(*arguments, **options):
     os._exit(9)
