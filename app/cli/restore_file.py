@@ -21,10 +21,17 @@ import click
 import psycopg
 from psycopg import conninfo
 
-from app import engine
 from app.cli.text import size
 from app.cli.text_restore import diff_lines, troubles
 from app.config import ConfigError, read_signing_key
+from app.engine.errors import EngineError, RestoreError
+from app.engine.restore import swap
+from app.engine.restore.places.journal import KEPT, Journal, all_in
+from app.engine.restore.preview import preview as previewing
+from app.engine.restore.request import RestoreRequest
+from app.engine.restore.restore import restore_from_file
+from app.engine.restore.swap import survey_journals
+from app.engine.source.preflight import Source
 
 # A journal's step while live and kept state are exchanged.
 EXCHANGING = "exchanging"
@@ -58,7 +65,7 @@ def undo(restore_id: UUID | None, url: str | None, documents: Path | None) -> No
     url, documents = _target(url, documents, "undo without the history")
     with _one_line(url):
         journal = _kept(restore_id, url, documents)
-        engine.undo(_state_dir(documents), journal.restore_id, engine.Source(url, documents, "restore"))
+        swap.undo(_state_dir(documents), journal.restore_id, Source(url, documents, "restore"))
         journal = _kept(journal.restore_id, url, documents)
         state = "The state before the restore" if journal.wanted == "old" else "The restored state"
         click.echo(f"{state} is live again. The other one is kept: undo once more exchanges them again.")
@@ -74,7 +81,7 @@ def discard(restore_id: UUID | None, url: str | None, documents: Path | None, ye
         click.echo(f"kept      {_places(journal)}")
         if not yes and not click.confirm("Drop it? There is no undo afterwards."):
             _stop("Nothing was dropped.", url)
-        left = engine.discard(_state_dir(documents), journal.restore_id, engine.Source(url, documents, "restore"))
+        left = swap.discard(_state_dir(documents), journal.restore_id, Source(url, documents, "restore"))
         click.echo("It was dropped. What is live was not touched.")
         if left:
             click.echo("\n".join(["These documents had to stay; remove them by hand:", *left]))
@@ -93,14 +100,14 @@ def _one_line(url: str) -> Iterator[None]:
     """End the process with what went wrong as one line."""
     try:
         yield
-    except (engine.EngineError, ConfigError, psycopg.Error, OSError) as error:
+    except (EngineError, ConfigError, psycopg.Error, OSError) as error:
         _stop(str(error), url)
 
 
 def _restore(order: Order, url: str, documents: Path, key: bytes) -> None:
-    target = engine.Source(url, documents, "restore")
-    look = engine.RestoreRequest(order.archive, target, _state_dir(documents), key, uuid4(), order.scope, order.trust)
-    found = engine.preview(look, exact=order.dry_run)
+    target = Source(url, documents, "restore")
+    look = RestoreRequest(order.archive, target, _state_dir(documents), key, uuid4(), order.scope, order.trust)
+    found = previewing.preview(look, exact=order.dry_run)
     click.echo("\n".join([*diff_lines(found), *troubles(found.blockers, found.warnings, found.code)]))
     if order.dry_run:
         sys.exit(1 if found.blockers else 0)
@@ -109,8 +116,8 @@ def _restore(order: Order, url: str, documents: Path, key: bytes) -> None:
     name = str(conninfo.conninfo_to_dict(url).get("dbname") or "")
     if not order.yes and click.prompt(f"Type the name of the database to restore it ({name})") != name:
         _stop("That is not its name; nothing was changed.", url)
-    before = {journal.restore_id for journal in engine.list_journals(_state_dir(documents))}
-    result = engine.restore_from_file(order.archive, url, documents, key, order.trust, _Shown(), order.scope)
+    before = {journal.restore_id for journal in all_in(_state_dir(documents))}
+    result = restore_from_file(order.archive, url, documents, key, order.trust, _Shown(), order.scope)
     for table in result.tables:
         click.echo(f"{table.schema}.{table.name}: {table.rows_backup} rows")
     for text in result.code:
@@ -119,28 +126,28 @@ def _restore(order: Order, url: str, documents: Path, key: bytes) -> None:
     click.echo(f"Restored: {len(result.tables)} tables, {result.documents_after} documents.")
     if not result.undo_possible:
         click.echo("The state before was not kept: this restore ran inside the live database.")
-    for journal in engine.list_journals(_state_dir(documents)):
-        if journal.restore_id not in before and journal.step == engine.KEPT:
+    for journal in all_in(_state_dir(documents)):
+        if journal.restore_id not in before and journal.step == KEPT:
             click.echo("\n".join(_way_back(journal, url, documents)))
 
 
-def _kept(restore_id: UUID | None, url: str, documents: Path) -> engine.Journal:
+def _kept(restore_id: UUID | None, url: str, documents: Path) -> Journal:
     """Return the journal that is meant. A swap that was cut is ended first. Raise RestoreError if it is not clear."""
     folder = _state_dir(documents)
-    if any(journal.step == EXCHANGING for journal in engine.list_journals(folder)):
-        engine.recover(folder, engine.Source(url, documents, "restore"))
-    kept = {journal.restore_id: journal for journal in engine.list_journals(folder) if journal.step == engine.KEPT}
+    if any(journal.step == EXCHANGING for journal in all_in(folder)):
+        swap.recover(folder, Source(url, documents, "restore"))
+    kept = {journal.restore_id: journal for journal in all_in(folder) if journal.step == KEPT}
     if restore_id is None and len(kept) > 1:
         choices = "\n".join(f"{journal.restore_id}  {_places(journal)}" for journal in reversed(kept.values()))
-        raise engine.RestoreError(f"Several restores keep a state; give the id of one, the last one is first:\n{choices}")
+        raise RestoreError(f"Several restores keep a state; give the id of one, the last one is first:\n{choices}")
     if not kept or (restore_id is not None and restore_id not in kept):
-        problems = engine.survey_journals(folder, engine.Source(url, documents, "restore")).problems
+        problems = survey_journals(folder, Source(url, documents, "restore")).problems
         sentences = [f"No restore from a file keeps a state beside {documents}: {folder} has no such journal.", *problems]
-        raise engine.RestoreError(" ".join(sentences))
+        raise RestoreError(" ".join(sentences))
     return kept[restore_id] if restore_id is not None else next(iter(kept.values()))
 
 
-def _way_back(journal: engine.Journal, url: str, documents: Path) -> list[str]:
+def _way_back(journal: Journal, url: str, documents: Path) -> list[str]:
     where = f"{journal.restore_id} --to {shlex.quote(_without_password(url))} --documents {shlex.quote(str(documents))}"
     return [
         f"kept      {_places(journal)}",
@@ -149,7 +156,7 @@ def _way_back(journal: engine.Journal, url: str, documents: Path) -> list[str]:
     ]
 
 
-def _places(journal: engine.Journal) -> str:
+def _places(journal: Journal) -> str:
     places = [f"database {journal.database.other_name}"] if journal.database else []
     return ", ".join(places + ([f"documents {journal.folder.other}"] if journal.folder else []))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from app import engine
 from app.cli.text import moment, size
+from app.engine.restore.preview.preview import Preview
+from app.engine.restore.preview.tables_diff import TableDiff
 from app.models import Restore
 from app.services.restores.restores import RestorePreview, progress
 
@@ -16,7 +17,7 @@ def preview_lines(found: RestorePreview) -> list[str]:
     return [*diff_lines(diff), *_times(found), *troubles(found.blockers, found.warnings, diff.code)]
 
 
-def diff_lines(diff: engine.Preview) -> list[str]:
+def diff_lines(diff: Preview) -> list[str]:
     """Given the engine's preview, return its tables and documents, a line each; tables that stay as they are left out."""
     about = "" if diff.exact else "≈"
     lines = []
@@ -76,7 +77,7 @@ def progress_line(row: Restore) -> str:
     return f"{view.phase or row.status}{percent} {size(view.bytes_done)}"
 
 
-def _changes(table: engine.TableDiff) -> Iterator[str]:
+def _changes(table: TableDiff) -> Iterator[str]:
     """Given a table, yield what else is known of its rows and columns, in words."""
     if table.rows is not None and not table.rows.is_same:
         rows = table.rows

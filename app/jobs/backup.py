@@ -13,8 +13,10 @@ from flask import current_app
 from rq import get_current_job
 from sqlalchemy.exc import OperationalError
 
-from app import engine, logs
+from app import logs
 from app.config import ConfigError, Settings
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.errors import EngineError
 from app.jobs import aftermath
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
@@ -52,7 +54,7 @@ def run(backup_id: str) -> None:
             return
         try:
             restores.settle_before_reading()
-        except (engine.EngineError, psycopg.Error, OSError) as error:
+        except (EngineError, psycopg.Error, OSError) as error:
             settings: Settings = current_app.config["SETTINGS"]
             ledger.fail_queued(row_id, settings.redact(f"{UNSETTLED}{error}"))
             aftermath.of_backup(row_id)
@@ -129,7 +131,7 @@ def _make_claimed(row: BackupHistory, attempt: int, held: Sequence[Held], watch:
         logger.info("backup cancelled")
     except ledger.Lost as error:
         logger.error("backup abandoned", reason=str(error))
-    except (engine.EngineError, ConfigError, locks.LockLost, ScheduleLockLost) as error:
+    except (EngineError, ConfigError, locks.LockLost, ScheduleLockLost) as error:
         logger.error("backup failed", reason=str(error))
         ledger.fail(row_id, attempt, settings.redact(str(error)))
     except Exception as error:
@@ -159,7 +161,7 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[H
             raise ConfigError([reason])
         ledger.progress(row_id, attempt, "publish", *heartbeat.last[1:])
 
-    request = engine.BackupRequest(
+    request = BackupRequest(
         source=backups.source(settings),
         storage_dir=settings.storage_dir,
         signing_key=settings.signing_key,
@@ -172,7 +174,7 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[H
     )
     # No transaction stays open for as long as a backup takes.
     backups.rest()
-    result = engine.make_backup(request, heartbeat, before_publish=lambda: patiently(fence))
+    result = make_backup(request, heartbeat, before_publish=lambda: patiently(fence))
     found = figures(result.path, result.manifest, result.sha256, result.size_bytes)
     found["warnings"] = list(result.warnings)
     closed = patiently(lambda: ledger.complete(row_id, attempt, **found, verified_at=result.verified_at))

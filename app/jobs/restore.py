@@ -14,8 +14,13 @@ import structlog
 from rq import get_current_job
 from sqlalchemy.exc import OperationalError
 
-from app import engine, logs
+from app import logs
 from app.config import ConfigError
+from app.engine.archive.reader import read_manifest
+from app.engine.errors import EngineError
+from app.engine.restore import restore as restoring
+from app.engine.restore.preview.tables_diff import TableDiff
+from app.engine.restore.restore import RestoreResult
 from app.errors import DomainError
 from app.extensions import db
 from app.jobs.backup import UNEXPECTED, claim_and_make, patiently
@@ -94,7 +99,7 @@ class _Run:
         except ledger_restores.Lost as error:
             logger.error("restore abandoned", reason=str(error))
         except (
-            engine.EngineError,
+            EngineError,
             ConfigError,
             DomainError,
             locks.LockLost,
@@ -123,7 +128,7 @@ class _Run:
             began = time.monotonic()
             request = restore_engine.request(backups.get(backup.id), archive.path, self.scope, self.id)
             db.session.remove()
-            result = engine.restore(request, self.heartbeat, before_swap=lambda: patiently(self._fence))
+            result = restoring.restore(request, self.heartbeat, before_swap=lambda: patiently(self._fence))
             self._complete(result, time.monotonic() - began, archive.size_bytes)
 
     def _write(self, phase: str, bytes_done: int, bytes_total: int | None) -> None:
@@ -151,7 +156,7 @@ class _Run:
                 claim_and_make(safety_id, [*self.held, alive], watch=self._watch_safety)
         made = backups.get(safety_id)
         if made.status == "completed":
-            manifest = engine.read_manifest(backups.archive_file(safety_id).path, self.settings.signing_key)
+            manifest = read_manifest(backups.archive_file(safety_id).path, self.settings.signing_key)
             self.counted = {(table.schema, table.name): table.rows for table in manifest.database.readable_tables}
             return
         ledger_restores.progress(self.id, self.attempt, SAFETY, 0, None)
@@ -174,7 +179,7 @@ class _Run:
         if digest.hexdigest() != sha256:
             raise NotBegun(f"{path.name} is not the file that an admin trusted: its SHA-256 differs. Nothing was changed.")
 
-    def _complete(self, result: engine.RestoreResult, seconds: float, archive_bytes: int) -> None:
+    def _complete(self, result: RestoreResult, seconds: float, archive_bytes: int) -> None:
         values = {
             "result": _figures(result, self.counted) | {"restore_seconds": seconds, "archive_bytes": archive_bytes},
             "warnings": list(result.warnings),
@@ -205,7 +210,7 @@ class _Run:
         stays open, and the tick goes on trying."""
         try:
             restores.settle(frozenset([self.id]), reason)
-        except (engine.EngineError, psycopg.Error, OSError) as error:
+        except (EngineError, psycopg.Error, OSError) as error:
             logger.error("the swap could not be ended yet", reason=self.settings.redact(str(error)))
 
 
@@ -214,7 +219,7 @@ def _note(action: str, restore_id: UUID) -> None:
     db.session.commit()
 
 
-def _figures(result: engine.RestoreResult, counted: Counts | None) -> dict[str, Any]:
+def _figures(result: RestoreResult, counted: Counts | None) -> dict[str, Any]:
     """Given a result and the rows that the safety backup has counted (None: there is none), return it as JSON."""
     figures = asdict(result)
     for name in ("tables", "warnings", "finished_at"):
@@ -222,7 +227,7 @@ def _figures(result: engine.RestoreResult, counted: Counts | None) -> dict[str, 
     return figures | {"tables": [_table(table, counted) for table in result.tables]}
 
 
-def _table(table: engine.TableDiff, counted: Counts | None) -> dict[str, Any]:
+def _table(table: TableDiff, counted: Counts | None) -> dict[str, Any]:
     """The rows before are what the safety backup has counted, else the server's estimate, marked as approximate."""
     rows_before = (counted or {}).get((table.schema, table.name), table.rows_now)
     was_not_there = counted is not None and rows_before is None

@@ -11,8 +11,10 @@ import structlog
 from flask import current_app
 from sqlalchemy.exc import OperationalError
 
-from app import engine
 from app.config import Settings
+from app.engine.errors import EngineError
+from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.verify.verify import verify_archive
 from app.errors import Conflict, DomainError, NotFound
 from app.extensions import db
 from app.jobs import aftermath
@@ -101,8 +103,8 @@ def _restore_test(row_id: UUID, read: _Found) -> _Found:
     key = restore_engine.settings().signing_key
     try:
         # An id of its own: two tests of the same archive must not share a scratch database.
-        report = engine.verify_by_restoring(archive.path, restore_engine.target(), key, uuid4(), heartbeat)
-    except engine.EngineError as error:
+        report = verify_by_restoring(archive.path, restore_engine.target(), key, uuid4(), heartbeat)
+    except EngineError as error:
         # The server did not let us try: that says nothing about the archive.
         return replace(read, trouble=restore_engine.settings().redact(str(error)))
     if not report.ok:
@@ -122,7 +124,7 @@ def _read_back(row_id: UUID, origin: str) -> _Found:
     # Of a damaged one too: it need not be read again until it changes.
     columns = {"file_mtime_ns": facts.mtime_ns if facts else None}
     heartbeat = Heartbeat(lambda _phase, done, total: ledger.verifying(row_id, "verify", done, total))
-    report = engine.verify_archive(archive.path, settings.signing_key, heartbeat)
+    report = verify_archive(archive.path, settings.signing_key, heartbeat)
     # An archive from elsewhere has no manifest: it was checked when it came in, so being the same file is all.
     if not report.ok and not (origin == "foreign" and report.sha256 == archive.sha256):
         return _Found(damage="The archive is damaged: " + "; ".join(report.problems), columns=columns)

@@ -13,7 +13,8 @@ import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from app import engine
+from app.engine.archive.reader import ArchiveReader
+from app.engine.errors import ArchiveError
 from app.http.document_response import disposition, safe_name
 from app.models import BackupHistory
 from app.services.backups import archive_index, contents
@@ -72,17 +73,17 @@ def test_a_large_damaged_document_is_cut_off_before_its_end(
 ) -> None:
     monkeypatch.setattr(contents, "CHECKED_FIRST_BYTES", 0)
     path = storage_dir / str(backup.filename)
-    with engine.ArchiveReader(path) as reader:
+    with ArchiveReader(path) as reader:
         line = archive_index.find(reader, "large.bin")
         assert line is not None
         forged = archive_index.parse_index_line(json.dumps({**line_facts(reader, "large.bin"), "sha256": "0" * 64}).encode())
         sent = []
-        with pytest.raises(engine.ArchiveError, match="SHA-256"):
+        with pytest.raises(ArchiveError, match="SHA-256"):
             sent += archive_index.content(reader, forged)
     assert sum(map(len, sent)) < len(LARGE)
 
 
-def line_facts(reader: engine.ArchiveReader, path: str) -> dict[str, Any]:
+def line_facts(reader: ArchiveReader, path: str) -> dict[str, Any]:
     """Given an open archive and a path, return the index's line of it as it is written."""
     lines = (json.loads(line) for line in reader.index_lines())
     return next(facts for facts in lines if facts["path"] == path)
@@ -96,14 +97,14 @@ def line_facts(reader: engine.ArchiveReader, path: str) -> dict[str, Any]:
 def test_an_index_that_says_what_can_not_be_is_refused(
     client: FlaskClient, backup: BackupHistory, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
-    true_lines = engine.ArchiveReader.index_lines
+    true_lines = ArchiveReader.index_lines
 
-    def forged_lines(reader: engine.ArchiveReader) -> Any:
+    def forged_lines(reader: ArchiveReader) -> Any:
         for line in true_lines(reader):
             facts = json.loads(line)
             yield json.dumps({**facts, **change}).encode() if facts["path"] == "large.bin" else line
 
-    monkeypatch.setattr(engine.ArchiveReader, "index_lines", forged_lines)
+    monkeypatch.setattr(ArchiveReader, "index_lines", forged_lines)
     monkeypatch.setattr(contents, "CHECKED_FIRST_BYTES", 1 << 62)
     assert "damaged" in refused(client, f"{URL}/{backup.id}/contents/document?path=large.bin")
 
@@ -119,7 +120,7 @@ def test_an_archive_that_was_cut_short_says_so(client: FlaskClient, backup: Back
 
 def test_a_damaged_index_says_so(client: FlaskClient, backup: BackupHistory, storage_dir: Path) -> None:
     path = storage_dir / str(backup.filename)
-    with engine.ArchiveReader(path) as reader:
+    with ArchiveReader(path) as reader:
         offset = reader.manifest.documents.index_offset
     overwrite(path, offset + 600, os.urandom(40))
     assert "damaged" in refused(client, f"{URL}/{backup.id}/contents/documents")

@@ -15,7 +15,11 @@ import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from app import engine
+from app.engine.archive.reader import read_manifest
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.proof.check_archive import ArchiveCheck, check_archive
+from app.engine.storage import local
+from app.engine.storage.local import list_partials
 from app.errors import InvalidInput, NoRoom
 from app.extensions import db
 from app.models import BackupHistory, utcnow
@@ -49,10 +53,10 @@ def foreign() -> bytes:
 def own_archive(app: APIFlask, signing_key: bytes | None = None) -> bytes:
     """Return the bytes of an archive that the engine made, and forget it."""
     settings = restore_engine.settings()
-    request = engine.BackupRequest(
+    request = BackupRequest(
         restore_engine.target(), settings.storage_dir, signing_key or settings.signing_key, restore_engine.uuid4()
     )
-    path = engine.make_backup(request).path
+    path = make_backup(request).path
     content: bytes = path.read_bytes()
     path.unlink()
     return content
@@ -91,7 +95,7 @@ def test_an_own_archive_comes_in_pinned_verified_and_under_its_own_time(
     path = storage_dir / body["filename"]
     assert path.read_bytes() == content
     assert path.stat().st_mode & 0o777 == 0o600
-    manifest = engine.read_manifest(path)
+    manifest = read_manifest(path)
     assert body["filename"] == f"motovaultpro_backup_{manifest.started_at:%Y%m%d_%H%M%S}.tar.gz"
     assert [entry.action for entry in audit.list_entries().items[:2]] == ["backup.upload_accepted", "backup.uploaded"]
     assert [item.name for item in storage_dir.iterdir()] == [path.name]
@@ -226,7 +230,7 @@ def test_the_size_limit_holds_whether_the_length_is_said_or_not(
 
 
 def test_the_disks_reserve_is_kept(client: FlaskClient, storage_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "DISK_RESERVE", 1 << 60)
+    monkeypatch.setattr(uploads, "DISK_RESERVE", 1 << 60)
     answer = raw(client, b"x" * READ_BYTES)
     assert (answer.status_code, "stay free" in answer.get_json()["detail"]) == (507, True)
     assert list(storage_dir.iterdir()) == []
@@ -236,7 +240,7 @@ def test_uploads_that_are_received_at_once_do_not_count_on_the_same_room(
     app: APIFlask, storage_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     length = 200_000_000
-    monkeypatch.setattr(engine, "DISK_RESERVE", shutil.disk_usage(storage_dir).free - length * 3 // 2)
+    monkeypatch.setattr(uploads, "DISK_RESERVE", shutil.disk_usage(storage_dir).free - length * 3 // 2)
 
     class Slow(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
@@ -294,7 +298,7 @@ def test_the_tick_leaves_an_upload_that_waits_alone_and_enqueues_one_that_redis_
     queue.connection().flushdb()
     (storage_dir / f".{restore_engine.uuid4()}.1.partial").write_bytes(b"left by a killed web process")
     backups.reconcile()
-    assert [partial.backup_id for partial in engine.list_partials(storage_dir)] == [row.id]
+    assert [partial.backup_id for partial in list_partials(storage_dir)] == [row.id]
     assert queue.knows(queue.CHECKS, f"check-{row.id}-1")
     assert result_of(client, answer)["status"] == "completed"
 
@@ -315,13 +319,13 @@ def test_a_check_stops_when_it_is_cancelled(
     app: APIFlask, client: FlaskClient, foreign: bytes, storage_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = raw(client, foreign).headers["Location"]
-    check = engine.check_archive
+    check = check_archive
 
-    def cancel_first(*arguments: Any) -> engine.ArchiveCheck:
+    def cancel_first(*arguments: Any) -> ArchiveCheck:
         assert client.post(f"{address}/cancel").status_code == 202
         return check(*arguments)
 
-    monkeypatch.setattr(upload_check.engine, "check_archive", cancel_first)
+    monkeypatch.setattr(upload_check, "check_archive", cancel_first)
     check_all()
     assert client.get(address).get_json()["status"] == "cancelled"
     assert list(storage_dir.iterdir()) == []
@@ -349,7 +353,7 @@ def test_an_upload_whose_worker_dies_is_settled_by_the_tick(
 ) -> None:
     answer = raw(client, foreign)
     row_id = answer.get_json()["id"]
-    publish = engine.publish_archive
+    publish = local.publish
 
     def die(*arguments: Any) -> Path:
         if when == "after it has its name":
@@ -358,7 +362,7 @@ def test_an_upload_whose_worker_dies_is_settled_by_the_tick(
 
     def die_once() -> None:
         with monkeypatch.context() as dying:
-            dying.setattr(upload_check.engine, "check_archive" if when == "in the check" else "publish_archive", die)
+            dying.setattr(upload_check, "check_archive" if when == "in the check" else "publish", die)
             with pytest.raises(Died):
                 check_all()
         row = backups.get(row_id)
@@ -371,7 +375,7 @@ def test_an_upload_whose_worker_dies_is_settled_by_the_tick(
     if when != "after it has its name":
         row = backups.get(row_id)
         assert (row.status, row.worker, row.attempt) == ("in_progress", None, 1), "it is checked once more"
-        assert len(engine.list_partials(storage_dir)) == 1
+        assert len(list_partials(storage_dir)) == 1
         die_once()
         row = backups.get(row_id)
         assert (row.status, "lost each time" in str(row.error)) == ("failed", True)

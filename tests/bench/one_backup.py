@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from app.engine import BackupRequest, Source, make_backup
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.source.preflight import Source
 
 SIGNING_KEY = b"the bench's signing key of 32 by"
 

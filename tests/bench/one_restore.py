@@ -8,7 +8,11 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from app.engine import RestoreRequest, Source, discard, preview, restore
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.request import RestoreRequest
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import discard
+from app.engine.source.preflight import Source
 from tests.bench.one_backup import SIGNING_KEY
 
 

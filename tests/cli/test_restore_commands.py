@@ -11,8 +11,9 @@ import psycopg
 import pytest
 from apiflask import APIFlask
 
-from app import engine
 from app.config import Settings
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.source.preflight import Source
 from app.services.audit import audit
 from app.services.backups import backups
 from tests.support.application import ROOT, Processes
@@ -104,8 +105,8 @@ def archive(settings: Settings, source_db: SourceDatabase, documents_dir: Path, 
     """An archive of the source, and nothing else left."""
     import uuid
 
-    source = engine.Source(source_db.url, documents_dir, "motovaultpro", source_db.bin_dir)
-    made: Path = engine.make_backup(engine.BackupRequest(source, storage_dir, settings.signing_key, uuid.uuid4())).path
+    source = Source(source_db.url, documents_dir, "motovaultpro", source_db.bin_dir)
+    made: Path = make_backup(BackupRequest(source, storage_dir, settings.signing_key, uuid.uuid4())).path
     return made
 
 

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app import engine
 from app.config import Settings
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.source.preflight import Source
 from tests.cli.test_restore_commands import alone
 from tests.support.databases import SourceDatabase
 from tests.support.foreign_archives import made_by_hand
@@ -21,8 +22,8 @@ from tests.support.live_state import change_everything, leftovers, live_state
 @pytest.fixture
 def archive(settings: Settings, source_db: SourceDatabase, documents_dir: Path, storage_dir: Path) -> Path:
     """An archive of the source, which has changed since."""
-    source = engine.Source(source_db.url, documents_dir, "motovaultpro", source_db.bin_dir)
-    made: Path = engine.make_backup(engine.BackupRequest(source, storage_dir, settings.signing_key, uuid.uuid4())).path
+    source = Source(source_db.url, documents_dir, "motovaultpro", source_db.bin_dir)
+    made: Path = make_backup(BackupRequest(source, storage_dir, settings.signing_key, uuid.uuid4())).path
     change_everything(source_db, documents_dir)
     return made
 

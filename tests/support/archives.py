@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from app.engine import BackupRequest, BackupResult, Source, make_backup
+from app.engine.backup.backup import BackupRequest, BackupResult, make_backup
+from app.engine.source.preflight import Source
 
 KEY = b"a signing key for the tests"
 APP = "motovaultpro"

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from apiflask import APIFlask
 
-from app import engine
+from app.engine.backup.backup import BackupRequest, make_backup
 from app.extensions import db
 from app.models import BackupHistory, Restore, utcnow
 from app.services.backups import backups
@@ -23,7 +23,7 @@ def own_backup(app: APIFlask) -> BackupHistory:
     """Given the app, make a real archive of its source, have it listed, and return its row."""
     settings = app.config["SETTINGS"]
     source = backups.source(settings)
-    engine.make_backup(engine.BackupRequest(source, settings.storage_dir, settings.signing_key, backup_id := uuid4()))
+    make_backup(BackupRequest(source, settings.storage_dir, settings.signing_key, backup_id := uuid4()))
     backups.rescan(TESTER)
     return backups.get(backup_id)
 

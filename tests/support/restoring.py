@@ -18,7 +18,8 @@ import psycopg
 from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreRequest, Source
+from app.engine.restore.request import RestoreRequest
+from app.engine.source.preflight import Source
 from tests.support.archives import APP, KEY, backup
 from tests.support.databases import admin_connection, drop_database, psql, run_client
 from tests.support.documents import write_documents

@@ -76,17 +76,13 @@ def _instrument(point: str) -> None:
 def main() -> None:
     """Read the order as JSON from the first line of stdin, obey, print "done" or the error."""
     order = json.loads(sys.stdin.readline())
-    from app.engine import (
-        BackupRequest,
-        EngineError,
-        RestoreRequest,
-        Source,
-        discard,
-        make_backup,
-        restore,
-        undo,
-        verify_by_restoring,
-    )
+    from app.engine.backup.backup import BackupRequest, make_backup
+    from app.engine.errors import EngineError
+    from app.engine.proof.restore_test import verify_by_restoring
+    from app.engine.restore.request import RestoreRequest
+    from app.engine.restore.restore import restore
+    from app.engine.restore.swap import discard, undo
+    from app.engine.source.preflight import Source
 
     for point in filter(None, order["point"].split(",")):
         _instrument(point)

@@ -127,12 +127,9 @@ def engine_process(module: str, call: str) -> tuple[list[str], dict[str, str]]:
 
     The process is started anew, not forked: this one has threads, whose locks a fork would copy as they are at that moment.
     """
-    engine = Path(__file__).resolve().parents[1]
-    # A bare package stands in for the engine's own, which would import much that is not needed.
+    root = Path(__file__).resolve().parents[3]
     start = (
-        f"import sys, types; sys.path.insert(0, {str(engine.parents[1])!r}); "
-        f"engine = sys.modules['app.engine'] = types.ModuleType('app.engine'); engine.__path__ = [{str(engine)!r}]; "
-        f"from app.engine.{module} import {call.partition('(')[0]}; {call}"
+        f"import sys; sys.path.insert(0, {str(root)!r}); from app.engine.{module} import {call.partition('(')[0]}; {call}"
     )
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return [sys.executable, "-X", "utf8", "-c", start], environment

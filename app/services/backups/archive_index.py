@@ -9,8 +9,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from app import engine
-from app.engine.archive.reader import LONGEST_MEMBER, IndexLine, parse_index_line
+from app.engine.archive.reader import LONGEST_MEMBER, ArchiveReader, IndexLine, parse_index_line
+from app.engine.errors import ArchiveError
 
 LONGEST_SEARCH = 200
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -37,7 +37,7 @@ class Entry:
         return self.path.rpartition("/")[2]
 
 
-def content(reader: engine.ArchiveReader, line: IndexLine) -> Generator[bytes]:
+def content(reader: ArchiveReader, line: IndexLine) -> Generator[bytes]:
     """Given an open archive and a line of its index, yield the content in parts of at most 1 MiB. The last part is
     held back until the hash fits: what is damaged never arrives whole. Raise ArchiveError."""
     skip, left, held = line.skip, line.entry.size, b""
@@ -53,11 +53,11 @@ def content(reader: engine.ArchiveReader, line: IndexLine) -> Generator[bytes]:
         if not left:
             break
     if left or digest.hexdigest() != line.sha256:
-        raise engine.ArchiveError("The document is not as it was backed up: its SHA-256 does not fit; it is damaged.")
+        raise ArchiveError("The document is not as it was backed up: its SHA-256 does not fit; it is damaged.")
     yield held
 
 
-def find(reader: engine.ArchiveReader, path: str) -> IndexLine | None:
+def find(reader: ArchiveReader, path: str) -> IndexLine | None:
     """Given an open archive and a path, return the line of the document that the index lists there, or None. Raise
     ArchiveError."""
     for line in reader.index_lines():
@@ -70,7 +70,7 @@ def find(reader: engine.ArchiveReader, path: str) -> IndexLine | None:
 def _checked(line: IndexLine) -> IndexLine:
     """Return the line of a document. Raise ArchiveError if it says what no writer of archives would."""
     if not 0 <= line.skip <= LONGEST_MEMBER or line.entry.size < 0 or not SHA256.fullmatch(line.sha256):
-        raise engine.ArchiveError("The index says of this document what can't be; the archive is damaged.")
+        raise ArchiveError("The index says of this document what can't be; the archive is damaged.")
     return line
 
 
@@ -87,9 +87,9 @@ def _facts(line: bytes) -> _Facts:
         facts = json.loads(line)
         path, kind, size = facts["path"], facts["kind"], facts.get("size", 0)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise engine.ArchiveError("A line of documents.index.jsonl can't be read; the archive is damaged.") from error
+        raise ArchiveError("A line of documents.index.jsonl can't be read; the archive is damaged.") from error
     if not (isinstance(path, str) and isinstance(kind, str) and isinstance(size, int)):
-        raise engine.ArchiveError("A line of documents.index.jsonl can't be read; the archive is damaged.")
+        raise ArchiveError("A line of documents.index.jsonl can't be read; the archive is damaged.")
     return _Facts(path, kind, size)
 
 

@@ -11,8 +11,10 @@ from uuid import UUID
 from flask import current_app
 from sqlalchemy import func, or_, select
 
-from app import engine
 from app.config import Settings
+from app.engine.source.preflight import Source
+from app.engine.storage import local
+from app.engine.storage.local import remove_archive
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, utcnow
@@ -225,8 +227,8 @@ def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
             raise Conflict("This backup has been started again. Cancel it first.", id=str(backup_id))
         try:
             if row.filename:
-                engine.remove_archive(_path(row.filename))
-            engine.remove_partials(_settings().storage_dir, backup_id)
+                remove_archive(_path(row.filename))
+            local.remove_partials(_settings().storage_dir, backup_id)
         except OSError as error:
             row.error = f"The archive could not be deleted: {error.strerror}."
             db.session.commit()
@@ -293,7 +295,7 @@ def archive_file(backup_id: UUID, damaged: bool = False) -> ArchiveFile:
 
 def remove_partials(backup_id: UUID) -> None:
     """Remove the temporary files of a backup that writes no more."""
-    engine.remove_partials(_settings().storage_dir, backup_id)
+    local.remove_partials(_settings().storage_dir, backup_id)
 
 
 def rest() -> None:
@@ -301,9 +303,9 @@ def rest() -> None:
     db.session.rollback()
 
 
-def source(settings: Settings) -> engine.Source:
+def source(settings: Settings) -> Source:
     """Given the settings, return what is backed up, as the engine knows it."""
-    return engine.Source(settings.source_url, settings.documents_dir, settings.app_name, settings.pg_bin_dir)
+    return Source(settings.source_url, settings.documents_dir, settings.app_name, settings.pg_bin_dir)
 
 
 def _settings() -> Settings:

@@ -13,9 +13,10 @@ from uuid import UUID
 
 from flask import current_app
 
-from app import engine
 from app.config import Settings
-from app.engine.archive.reader import IndexLine
+from app.engine.archive.manifest import DocumentsPart, TableEntry
+from app.engine.archive.reader import ArchiveReader, IndexLine
+from app.engine.errors import ArchiveError
 from app.errors import Conflict, InvalidInput, NotFound
 from app.runs import locks
 from app.services.backups import archive_index, backups
@@ -41,8 +42,8 @@ class Contents:
     """What the manifest says: the tables, and how many documents, folders and symlinks of how many bytes there are."""
 
     backup: backups.BackupHistory
-    tables: list[engine.TableEntry]
-    documents: engine.DocumentsPart
+    tables: list[TableEntry]
+    documents: DocumentsPart
 
     @property
     def rows(self) -> int:
@@ -93,7 +94,7 @@ def documents(backup_id: UUID, folder: str = "", search: str = "", page: int = 1
 class OpenDocument:
     """A document of an archive, on its way out. Iterate once, then close: until then no cleanup deletes the archive."""
 
-    def __init__(self, reader: engine.ArchiveReader, line: IndexLine, lock: locks.Lock) -> None:
+    def __init__(self, reader: ArchiveReader, line: IndexLine, lock: locks.Lock) -> None:
         self.path = line.entry.path
         self.size_bytes = line.entry.size
         self.sha256 = line.sha256
@@ -124,7 +125,7 @@ def open_document(backup_id: UUID, path: str) -> OpenDocument:
     try:
         archive = _archive(backup_id)
         with _told(backup_id):
-            reader = engine.ArchiveReader(archive.path, _signing_key())
+            reader = ArchiveReader(archive.path, _signing_key())
             line = archive_index.find(reader, path)
             if line is None:
                 raise NotFound("There is no such document in this archive.", id=str(backup_id))
@@ -140,9 +141,9 @@ def open_document(backup_id: UUID, path: str) -> OpenDocument:
 
 
 @contextmanager
-def _opened(backup_id: UUID) -> Iterator[engine.ArchiveReader]:
+def _opened(backup_id: UUID) -> Iterator[ArchiveReader]:
     archive = _archive(backup_id)
-    with _told(backup_id), engine.ArchiveReader(archive.path, _signing_key()) as reader:
+    with _told(backup_id), ArchiveReader(archive.path, _signing_key()) as reader:
         yield reader
 
 
@@ -164,7 +165,7 @@ def _told(backup_id: UUID) -> Iterator[None]:
     settings: Settings = current_app.config["SETTINGS"]
     try:
         yield
-    except engine.ArchiveError as error:
+    except ArchiveError as error:
         raise Conflict(f"{settings.redact(str(error))} {DAMAGED}", id=str(backup_id)) from error
 
 

@@ -6,11 +6,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from app import engine
+from app.engine.archive.manifest import Manifest
+from app.engine.proof.check_archive import ArchiveCheck
 from app.models import BackupHistory, utcnow
 
 
-def figures(path: Path, manifest: engine.Manifest, sha256: str, size_bytes: int) -> dict[str, Any]:
+def figures(path: Path, manifest: Manifest, sha256: str, size_bytes: int) -> dict[str, Any]:
     """Given a published archive, its manifest, the SHA-256 and the size of the file, return the row's columns."""
     return {
         "filename": path.name,
@@ -25,7 +26,7 @@ def figures(path: Path, manifest: engine.Manifest, sha256: str, size_bytes: int)
     }
 
 
-def of_upload(check: engine.ArchiveCheck, moment: datetime) -> dict[str, Any]:
+def of_upload(check: ArchiveCheck, moment: datetime) -> dict[str, Any]:
     """Given an archive from elsewhere that was checked, and when it came, return the columns of its row: pinned, and
     what is known of its origin. The file's name is not among them."""
     manifest = check.manifest
@@ -47,7 +48,7 @@ def of_upload(check: engine.ArchiveCheck, moment: datetime) -> dict[str, Any]:
     }
 
 
-def summary(manifest: engine.Manifest) -> dict[str, Any]:
+def summary(manifest: Manifest) -> dict[str, Any]:
     """Given a manifest, return what a list or a page says of its contents."""
     return {
         "tables": len(manifest.tables),
@@ -58,7 +59,7 @@ def summary(manifest: engine.Manifest) -> dict[str, Any]:
     }
 
 
-def _counts(check: engine.ArchiveCheck) -> dict[str, Any]:
+def _counts(check: ArchiveCheck) -> dict[str, Any]:
     return {
         "tables": check.tables,
         "rows": check.rows,

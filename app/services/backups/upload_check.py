@@ -12,8 +12,11 @@ from uuid import UUID
 from flask import current_app
 from sqlalchemy import select
 
-from app import engine
 from app.config import Settings
+from app.engine.errors import EngineError
+from app.engine.progress import Progress
+from app.engine.proof.check_archive import ArchiveCheck, check_archive
+from app.engine.storage.local import list_archives, partial_path, publish, remove_partials
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.runs import ledger, locks, queue
@@ -59,7 +62,7 @@ def enqueue_next() -> None:
         enqueue(row.id, row.attempt)
 
 
-def check(row: BackupHistory, attempt: int, progress: engine.Progress) -> str:
+def check(row: BackupHistory, attempt: int, progress: Progress) -> str:
     """Check a claimed upload's file, give it its name and complete its row. Return that name.
 
     Raise Refused, ledger.Lost, or what `progress` raises.
@@ -68,8 +71,8 @@ def check(row: BackupHistory, attempt: int, progress: engine.Progress) -> str:
     partial = _partial(row_id)
     db.session.rollback()
     try:
-        found = engine.check_archive(partial, _settings().signing_key, progress)
-    except engine.EngineError as error:
+        found = check_archive(partial, _settings().signing_key, progress)
+    except EngineError as error:
         raise Refused(_useless(str(error), partial)) from error
     except FileNotFoundError as error:
         raise Refused("The uploaded file is no longer in the storage folder. Send it again.") from error
@@ -87,8 +90,8 @@ def check(row: BackupHistory, attempt: int, progress: engine.Progress) -> str:
         if not ledger.checked(row_id, attempt, **columns):
             raise ledger.Lost("The upload's row was closed while its archive was being checked.")
         try:
-            path = engine.publish_archive(partial, _settings().app_name, columns["started_at"])
-        except engine.EngineError as error:
+            path = publish(partial, _settings().app_name, columns["started_at"])
+        except EngineError as error:
             raise Refused(_useless(str(error), partial)) from error
         if not ledger.complete(row_id, attempt, filename=path.name):
             path.unlink(missing_ok=True)
@@ -105,7 +108,7 @@ def refuse(row_id: UUID, attempt: int, reason: str) -> None:
     """Close an upload as failed, and remove its file."""
     if ledger.fail(row_id, attempt, reason):
         _note("backup.upload_refused", row_id, {"reason": reason})
-    engine.remove_partials(_settings().storage_dir, row_id)
+    remove_partials(_settings().storage_dir, row_id)
 
 
 def close_lost(row: BackupHistory) -> bool:
@@ -124,7 +127,7 @@ def close_lost(row: BackupHistory) -> bool:
         if closed:
             _note("backup.upload_refused", row_id, {"reason": LOST})
     if closed:
-        engine.remove_partials(_settings().storage_dir, row_id)
+        remove_partials(_settings().storage_dir, row_id)
     return closed
 
 
@@ -133,7 +136,7 @@ def cancel_waiting(upload_id: UUID, attempts: int) -> bool:
     if not ledger.cancel_waiting_check(upload_id):
         return False
     queue.forget(queue.CHECKS, ledger.check_job_id(upload_id, attempts))
-    engine.remove_partials(_settings().storage_dir, upload_id)
+    remove_partials(_settings().storage_dir, upload_id)
     return True
 
 
@@ -151,7 +154,7 @@ def here_already(first: BackupHistory) -> str:
     return "This archive was sent already, and is being checked just now."
 
 
-def _columns(found: engine.ArchiveCheck) -> dict[str, Any]:
+def _columns(found: ArchiveCheck) -> dict[str, Any]:
     """Return the row's columns, without those that it has since the archive came in."""
     columns = of_upload(found, utcnow())
     return {name: value for name, value in columns.items() if name not in ("created_at", "pinned", "kind")}
@@ -163,7 +166,7 @@ def _published(row: BackupHistory) -> Path | None:
     if row.started_at is None:
         return None
     listed = set(db.session.scalars(select(BackupHistory.filename).where(BackupHistory.filename.is_not(None))))
-    for path in engine.list_archives(storage, _settings().app_name) if storage.is_dir() else []:
+    for path in list_archives(storage, _settings().app_name) if storage.is_dir() else []:
         with suppress(FileNotFoundError):
             if path.name not in listed and path.stat().st_size == row.size_bytes and _sha256(path) == row.sha256:
                 return path
@@ -176,7 +179,7 @@ def _sha256(path: Path) -> str:
 
 
 def _partial(upload_id: UUID) -> Path:
-    return engine.partial_path(_settings().storage_dir, upload_id, 1)
+    return partial_path(_settings().storage_dir, upload_id, 1)
 
 
 def _useless(problem: str, partial: Path) -> str:

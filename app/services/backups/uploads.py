@@ -19,8 +19,10 @@ from flask import current_app
 from redis.exceptions import RedisError
 from sqlalchemy import func, select
 
-from app import engine, turns
+from app import turns
 from app.config import Settings
+from app.engine.backup.backup import DISK_RESERVE
+from app.engine.storage.local import partial_path
 from app.errors import Conflict, InvalidInput, NoRoom, Throttled, TooLarge
 from app.extensions import db
 from app.models import BackupHistory
@@ -91,7 +93,7 @@ def _turn() -> Iterator[None]:
 def _receive(actor: Actor, upload_id: UUID, parts: Iterator[bytes], length: int | None, note: str | None) -> None:
     storage = _settings().storage_dir
     storage.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = engine.partial_path(storage, upload_id, 1)
+    partial = partial_path(storage, upload_id, 1)
     # The tick removes partial files that nobody writes: this lock says that somebody does.
     with locks.transferring(locks.run_name(upload_id)):
         written = None
@@ -205,7 +207,7 @@ def _check_limit(size_bytes: int) -> None:
 
 
 def _check_room(more_bytes: int) -> None:
-    free, reserve = shutil.disk_usage(_settings().storage_dir).free, engine.DISK_RESERVE
+    free, reserve = shutil.disk_usage(_settings().storage_dir).free, DISK_RESERVE
     if free < more_bytes + reserve:
         raise NoRoom(
             f"The disk of BACKUP_STORAGE_DIR has {free // 1_000_000} MB left, of which {reserve // 1_000_000} MB stay free: "

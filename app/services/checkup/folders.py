@@ -13,10 +13,11 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import engine
 from app.config import Settings
-from app.engine.errors import SourceError
+from app.engine.archive.reader import read_manifest
+from app.engine.errors import ArchiveError, SourceError
 from app.engine.source.preflight import Source, check_documents, check_nesting, check_storage
+from app.engine.storage.local import list_archives
 from app.engine.system.folders import all_below, open_root
 from app.extensions import db
 from app.models import BackupHistory
@@ -195,13 +196,13 @@ def _signatures(settings: Settings) -> Iterator[Finding]:
     area = "BACKUP_SIGNING_KEY"
     ours = other = damaged = 0
     try:
-        newest = list(reversed(engine.list_archives(settings.storage_dir, settings.app_name)))[:ARCHIVES_LOOKED_AT]
+        newest = list(reversed(list_archives(settings.storage_dir, settings.app_name)))[:ARCHIVES_LOOKED_AT]
     except OSError:
         return
     for path in newest:
         try:
-            signed = engine.read_manifest(path, settings.signing_key).signed
-        except (engine.ArchiveError, OSError):
+            signed = read_manifest(path, settings.signing_key).signed
+        except (ArchiveError, OSError):
             damaged += 1
         else:
             ours, other = ours + bool(signed), other + (not signed)

@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import engine
 from app.config import Settings
+from app.engine.errors import EngineError
 from app.engine.source.preflight import READ_ONLY, is_read_only
 from app.extensions import db
 from app.models import BackupHistory, Tick, utcnow
@@ -192,7 +192,7 @@ def _notifications() -> tuple[bool, str]:
 def _restores() -> tuple[bool, str]:
     try:
         problems = restore_engine.journal_problems()
-    except engine.EngineError:
+    except EngineError:
         return True, "What restores keep can't be looked at: BACKUP_SOURCE_URL does not say which database it is about."
     if problems:
         what = "A restore's journal" if len(problems) == 1 else f"{len(problems)} journals of restores"

@@ -13,8 +13,13 @@ import structlog
 from flask import current_app
 from sqlalchemy import select
 
-from app import engine
 from app.config import Settings
+from app.engine.archive.manifest import Manifest
+from app.engine.archive.reader import read_manifest
+from app.engine.errors import ArchiveError
+from app.engine.storage.local import Partial, list_archives, list_partials, remove_partials
+from app.engine.system.processes import kill_orphans
+from app.engine.verify.verify import verify_archive
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import LIVE
@@ -72,7 +77,7 @@ def close_lost_run(backup_id: UUID, attempt: int) -> None:
     """Given a running backup whose worker is known to be gone, end what it left behind and close its row: completed if
     its archive had been published and is whole, cancelled if that was asked for, failed otherwise."""
     settings = _settings()
-    engine.kill_orphans(backup_id)
+    kill_orphans(backup_id)
     row = db.session.get(BackupHistory, backup_id, populate_existing=True)
     if row is None or row.status != "in_progress" or row.attempt != attempt:
         return
@@ -89,7 +94,7 @@ def close_lost_run(backup_id: UUID, attempt: int) -> None:
         closed = ledger.fail(backup_id, attempt, LOST)
     if closed:
         logger.error("lost run closed", backup_id=str(backup_id), attempt=attempt)
-        engine.remove_partials(settings.storage_dir, backup_id)
+        remove_partials(settings.storage_dir, backup_id)
         retention_plan.refresh()
 
 
@@ -98,11 +103,11 @@ def remove_stray_partials() -> None:
     storage = _settings().storage_dir
     if not storage.is_dir():
         return
-    for partial in engine.list_partials(storage):
+    for partial in list_partials(storage):
         row = db.session.get(BackupHistory, partial.backup_id, populate_existing=True)
         if _is_abandoned(partial) if row is None else row.status not in LIVE:
             logger.warning("partial file removed", path=partial.path.name)
-            engine.remove_partials(storage, partial.backup_id)
+            remove_partials(storage, partial.backup_id)
 
 
 def enqueue_forgotten() -> None:
@@ -151,7 +156,7 @@ def _complete_published(settings: Settings, row: BackupHistory) -> bool:
     path = _published(settings, row)
     if path is None:
         return False
-    report = engine.verify_archive(path, settings.signing_key)
+    report = verify_archive(path, settings.signing_key)
     if not report.ok or not report.signed or report.manifest is None:
         logger.error("published archive does not verify", path=path.name, problems=report.problems)
         return False
@@ -162,12 +167,12 @@ def _complete_published(settings: Settings, row: BackupHistory) -> bool:
 def _published(settings: Settings, row: BackupHistory) -> Path | None:
     if not settings.storage_dir.is_dir() or row.started_at is None:
         return None
-    for path in engine.list_archives(settings.storage_dir, settings.app_name):
+    for path in list_archives(settings.storage_dir, settings.app_name):
         try:
             if path.stat().st_mtime < row.started_at.timestamp() - 1:
                 continue
-            manifest: engine.Manifest = engine.read_manifest(path, settings.signing_key)
-        except (OSError, engine.ArchiveError):
+            manifest: Manifest = read_manifest(path, settings.signing_key)
+        except (OSError, ArchiveError):
             continue
         if manifest.backup_id == row.id:
             return path
@@ -183,7 +188,7 @@ def _lock_is_free(backup_id: UUID) -> bool:
         return lock is not None
 
 
-def _is_abandoned(partial: engine.Partial) -> bool:
+def _is_abandoned(partial: Partial) -> bool:
     """Return whether nobody writes a partial file that has no row: an upload holds its lock."""
     return _idle_seconds(partial.path) > FOREIGN_PARTIAL_SECONDS and _lock_is_free(partial.backup_id)
 

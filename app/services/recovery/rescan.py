@@ -12,8 +12,12 @@ from uuid import UUID, uuid4
 from flask import current_app
 from sqlalchemy import select
 
-from app import engine
 from app.config import Settings
+from app.engine.archive.manifest import Manifest
+from app.engine.archive.reader import read_manifest
+from app.engine.errors import EngineError
+from app.engine.proof.check_archive import ArchiveCheck, check_archive
+from app.engine.storage.local import list_archives
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
 from app.models.backup_history import KINDS, LIVE
@@ -61,7 +65,7 @@ def rescan(actor: Actor, progress: Callable[[str], None] | None = None) -> Resca
     """
     settings: Settings = current_app.config["SETTINGS"]
     report = RescanReport()
-    archives = engine.list_archives(settings.storage_dir) if settings.storage_dir.is_dir() else []
+    archives = list_archives(settings.storage_dir) if settings.storage_dir.is_dir() else []
     known = {name for name in db.session.scalars(select(BackupHistory.filename)) if name}
     for path in archives:
         if path.name in known:
@@ -89,7 +93,7 @@ def _known(settings: Settings, path: Path) -> Finding:
             return Finding(path.name, "corrupt", differs)
     if row is None or row.origin != "other_key" or not _signed_by_us(settings, path):
         return Finding(path.name, "known")
-    checked = engine.check_archive(path, settings.signing_key)
+    checked = check_archive(path, settings.signing_key)
     if not checked.ok or not checked.signed or checked.sha256 != row.sha256:
         return Finding(path.name, "corrupt", "; ".join(checked.problems) or "It is not the file that the history lists.")
     row.origin, row.verified_at = "own", utcnow()
@@ -99,15 +103,15 @@ def _known(settings: Settings, path: Path) -> Finding:
 
 def _signed_by_us(settings: Settings, path: Path) -> bool:
     try:
-        return bool(engine.read_manifest(path, settings.signing_key).signed)
-    except engine.EngineError:
+        return bool(read_manifest(path, settings.signing_key).signed)
+    except EngineError:
         return False
 
 
 def _take_in(settings: Settings, path: Path) -> Finding:
     try:
-        checked = engine.check_archive(path, settings.signing_key)
-    except engine.EngineError as error:
+        checked = check_archive(path, settings.signing_key)
+    except EngineError as error:
         return Finding(path.name, "corrupt", str(error))
     if not checked.ok:
         return Finding(path.name, "corrupt", "; ".join(checked.problems))
@@ -128,7 +132,7 @@ def _same_content(sha256: str) -> BackupHistory | None:
     return min(rows, key=lambda row: ("completed", *LIVE, "failed", "cancelled").index(row.status), default=None)
 
 
-def _take_in_ours(path: Path, checked: engine.ArchiveCheck, manifest: engine.Manifest) -> Finding:
+def _take_in_ours(path: Path, checked: ArchiveCheck, manifest: Manifest) -> Finding:
     row = db.session.get(BackupHistory, manifest.backup_id, populate_existing=True)
     if row is None:
         row = BackupHistory(id=manifest.backup_id)
@@ -142,7 +146,7 @@ def _take_in_ours(path: Path, checked: engine.ArchiveCheck, manifest: engine.Man
     return Finding(path.name, "added")
 
 
-def _list_upload(row: BackupHistory | None, path: Path, checked: engine.ArchiveCheck) -> None:
+def _list_upload(row: BackupHistory | None, path: Path, checked: ArchiveCheck) -> None:
     """Given an archive that our key has not signed, list it as an upload of the time when its file was written. `row`: that
     of the upload that was given up, if there is one."""
     if row is None:
@@ -154,7 +158,7 @@ def _list_upload(row: BackupHistory | None, path: Path, checked: engine.ArchiveC
     db.session.commit()
 
 
-def _fill(row: BackupHistory, path: Path, manifest: engine.Manifest, checked: engine.ArchiveCheck) -> None:
+def _fill(row: BackupHistory, path: Path, manifest: Manifest, checked: ArchiveCheck) -> None:
     for column, value in figures(path, manifest, checked.sha256, checked.size_bytes).items():
         setattr(row, column, value)
     row.status = "completed"

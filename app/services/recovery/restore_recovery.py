@@ -11,7 +11,10 @@ import psycopg
 import structlog
 from sqlalchemy import select
 
-from app import engine
+from app.engine.errors import EngineError
+from app.engine.restore import swap
+from app.engine.restore.places.journal import KEPT, Journal
+from app.engine.restore.swap import Recovered, survey_journals
 from app.extensions import db
 from app.models import BackupHistory, Restore, utcnow
 from app.runs import ledger, ledger_restores, ledger_steps, locks, queue
@@ -75,10 +78,10 @@ def settle(lost: frozenset[UUID] = frozenset(), reason: str = LOST) -> None:
     server is away; then nothing is said yet.
     """
     folder, target = restore_engine.state_dir(), restore_engine.target()
-    ended = {found.restore_id: found for found in engine.recover(folder, target)}
+    ended = {found.restore_id: found for found in swap.recover(folder, target)}
     for found in ended.values():
         logger.error("cut restore ended", restore_id=str(found.restore_id), outcome=found.outcome, detail=found.detail)
-    survey = engine.survey_journals(folder, target)
+    survey = survey_journals(folder, target)
     for problem in survey.problems:
         logger.error("a restore's journal can't be used", reason=restore_engine.settings().redact(problem))
     journals = {journal.restore_id: journal for journal in survey.journals}
@@ -102,8 +105,8 @@ def expire() -> None:
 def drop_kept(restore_id: UUID) -> bool:
     """Given a restore, drop the state that it keeps. Return False, and try again at the next tick, if that fails."""
     try:
-        left = engine.discard(restore_engine.state_dir(), restore_id, restore_engine.target())
-    except (engine.EngineError, psycopg.Error, OSError) as error:
+        left = swap.discard(restore_engine.state_dir(), restore_id, restore_engine.target())
+    except (EngineError, psycopg.Error, OSError) as error:
         reason = restore_engine.settings().redact(str(error))
         logger.error("the state before a restore could not be dropped", restore_id=str(restore_id), reason=reason)
         return False
@@ -123,15 +126,13 @@ def undo_until() -> datetime:
 def _settle_or_log(lost: frozenset[UUID]) -> None:
     try:
         settle(lost)
-    except (engine.EngineError, psycopg.Error, OSError) as error:
+    except (EngineError, psycopg.Error, OSError) as error:
         db.session.rollback()
         reason = restore_engine.settings().redact(str(error))
         logger.error("a cut restore could not be ended yet", reason=reason)
 
 
-def _close_lost(
-    restore_id: UUID, journal: engine.Journal | None, reason: str, ended: engine.Recovered | None = None
-) -> None:
+def _close_lost(restore_id: UUID, journal: Journal | None, reason: str, ended: Recovered | None = None) -> None:
     """Close the row of a running restore whose worker was lost. `ended`: how it has just been finished or undone."""
     row = db.session.get(Restore, restore_id, populate_existing=True)
     if row is None or row.status != "in_progress":
@@ -148,7 +149,7 @@ def _close_lost(
     logger.error("lost restore closed", restore_id=str(restore_id))
 
 
-def _reason(ended: engine.Recovered | None) -> str:
+def _reason(ended: Recovered | None) -> str:
     if ended is None or ended.outcome == "completed":
         return ""
     if ended.outcome == "void":
@@ -164,7 +165,7 @@ def _close_safety_backup(row: Restore) -> None:
         backup_reconcile.close_lost_run(safety.id, safety.attempt)
 
 
-def _follow(journal: engine.Journal) -> None:
+def _follow(journal: Journal) -> None:
     """Given the journal of a finished swap, make its restore's row say which state is live; make one if there is none."""
     undone = journal.wanted == "old"
     row = db.session.get(Restore, journal.restore_id, populate_existing=True)
@@ -181,7 +182,7 @@ def _follow(journal: engine.Journal) -> None:
             ledger_restores.was_completed(row.id, warnings=warnings, undo_until=undo_until())
 
 
-def _adopt(journal: engine.Journal, undone: bool) -> None:
+def _adopt(journal: Journal, undone: bool) -> None:
     """Given a journal that no row knows (the metadata database was lost), list its restore, so that it can be undone and
     what it keeps is dropped in time."""
     now = utcnow()
@@ -227,8 +228,8 @@ def _expired() -> list[UUID]:
 
 def _surplus() -> list[UUID]:
     try:
-        return engine.surplus(restore_engine.state_dir(), restore_engine.target())
-    except engine.EngineError:
+        return swap.surplus(restore_engine.state_dir(), restore_engine.target())
+    except EngineError:
         return []
 
 
@@ -236,10 +237,10 @@ def _swap_was_cut() -> bool:
     """Return whether a restore is under way or was cut short. A journal that can't be used is reported, and does not count:
     nothing can be done about it here, and it must not stop everything else for ever."""
     try:
-        survey = engine.survey_journals(restore_engine.state_dir(), restore_engine.target())
-    except engine.EngineError:
+        survey = survey_journals(restore_engine.state_dir(), restore_engine.target())
+    except EngineError:
         return True
-    return any(journal.step != engine.KEPT for journal in survey.journals)
+    return any(journal.step != KEPT for journal in survey.journals)
 
 
 def _journals_there() -> bool:

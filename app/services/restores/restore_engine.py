@@ -9,8 +9,11 @@ import psycopg
 from flask import current_app
 from psycopg import conninfo
 
-from app import engine
 from app.config import Settings
+from app.engine.restore.places.journal import all_in
+from app.engine.restore.request import RestoreRequest
+from app.engine.restore.swap import survey_journals
+from app.engine.source.preflight import Source
 from app.models import BackupHistory
 
 JOURNALS = ".restores"
@@ -22,10 +25,10 @@ def settings() -> Settings:
     return found
 
 
-def target() -> engine.Source:
+def target() -> Source:
     """Return where a restore goes: what is backed up."""
     ours = settings()
-    return engine.Source(ours.source_url, ours.documents_dir, ours.app_name, ours.pg_bin_dir)
+    return Source(ours.source_url, ours.documents_dir, ours.app_name, ours.pg_bin_dir)
 
 
 def state_dir() -> Path:
@@ -41,9 +44,9 @@ def database_name() -> str:
         return ""
 
 
-def request(backup: BackupHistory, path: Path, scope: str, restore_id: UUID | None = None) -> engine.RestoreRequest:
+def request(backup: BackupHistory, path: Path, scope: str, restore_id: UUID | None = None) -> RestoreRequest:
     """Given a backup, its archive, a scope and a restore (None: only a look), return the engine's request."""
-    return engine.RestoreRequest(
+    return RestoreRequest(
         archive=path,
         target=target(),
         state_dir=state_dir(),
@@ -56,10 +59,10 @@ def request(backup: BackupHistory, path: Path, scope: str, restore_id: UUID | No
 
 def old_state_is_live(restore_id: UUID) -> bool:
     """Given a restore whose other state is kept, return whether the state before it is the live one now."""
-    return any(journal.restore_id == restore_id and journal.wanted == "old" for journal in engine.list_journals(state_dir()))
+    return any(journal.restore_id == restore_id and journal.wanted == "old" for journal in all_in(state_dir()))
 
 
 def journal_problems() -> list[str]:
     """Return a sentence for each journal of a restore that can't be used. Raise EngineError if the source's URL can't be
     read."""
-    return [settings().redact(problem) for problem in engine.survey_journals(state_dir(), target()).problems]
+    return [settings().redact(problem) for problem in survey_journals(state_dir(), target()).problems]

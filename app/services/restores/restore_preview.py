@@ -8,7 +8,10 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from app import engine
+from app.engine.errors import EngineError
+from app.engine.restore.preview import preview as previewing
+from app.engine.restore.preview.preview import Preview
+from app.engine.restore.request import RestoreRequest
 from app.errors import Conflict, InvalidInput
 from app.extensions import db
 from app.models import BackupHistory, Restore
@@ -31,7 +34,7 @@ class RestorePreview:
     typed. The seconds are what such work took on this machine, None if it was never done."""
 
     backup: BackupHistory
-    diff: engine.Preview
+    diff: Preview
     blockers: list[str]
     warnings: list[str]
     confirm: str
@@ -59,7 +62,7 @@ def preview(backup_id: UUID, scope: str = "all", exact: bool = False) -> Restore
         diff = _look(request, exact)
     except _TooLong:
         diff, warnings = _look(request, False), [TOO_LONG]
-    except engine.EngineError as error:
+    except EngineError as error:
         raise Conflict(restore_engine.settings().redact(str(error)), id=str(backup_id)) from error
     redact = restore_engine.settings().redact
     return RestorePreview(
@@ -95,14 +98,14 @@ def check_scope(scope: str) -> None:
         raise InvalidInput({"scope": f"Choose from {', '.join(SCOPES)}."})
 
 
-def _look(request: engine.RestoreRequest, exact: bool) -> engine.Preview:
+def _look(request: RestoreRequest, exact: bool) -> Preview:
     began = time.monotonic()
 
     def stop_in_time(_phase: str, _done: int, _total: int | None) -> None:
         if time.monotonic() > began + EXACT_SECONDS:
             raise _TooLong
 
-    found: engine.Preview = engine.preview(request, exact, stop_in_time if exact else None, began + COMPARE_SECONDS)
+    found: Preview = previewing.preview(request, exact, stop_in_time if exact else None, began + COMPARE_SECONDS)
     return found
 
 

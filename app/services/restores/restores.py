@@ -6,8 +6,9 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from app import engine
 from app.config import ConfigError
+from app.engine.errors import EngineError
+from app.engine.restore import swap
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, Restore, utcnow
@@ -201,8 +202,8 @@ def undo(actor: Actor, restore_id: UUID | None = None, password: str | None = No
             raise Conflict(problem, id=str(row_id))
         db.session.rollback()
         try:
-            engine.undo(restore_engine.state_dir(), row_id, restore_engine.target())
-        except engine.EngineError as error:
+            swap.undo(restore_engine.state_dir(), row_id, restore_engine.target())
+        except EngineError as error:
             raise Unavailable(restore_engine.settings().redact(str(error)), id=str(row_id)) from error
         undone = restore_engine.old_state_is_live(row_id)
         ledger_restores.exchanged(row_id, undone, undo_until=undo_until())

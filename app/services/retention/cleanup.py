@@ -11,8 +11,8 @@ import structlog
 from flask import current_app
 from sqlalchemy import delete, select
 
-from app import engine
 from app.config import Settings
+from app.engine.storage.local import list_archives, remove_archive, remove_partials
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot, Notification, utcnow
 from app.runs import locks
@@ -125,7 +125,7 @@ def _delete_archive(actor: Actor, backup_id: UUID, used: bool, report: CleanupRe
             return
         path = _settings().storage_dir / Path(row.filename).name
         try:
-            engine.remove_archive(path)
+            remove_archive(path)
         except OSError as error:
             row.error = f"Cleanup could not delete the archive: {error.strerror}. Check the rights of BACKUP_STORAGE_DIR."
             report.trouble.append(f"{row.filename}: {row.error}")
@@ -153,7 +153,7 @@ def _delete_failed_rows(now: datetime, report: CleanupReport) -> None:
         BackupHistory.id.not_in(tried_again),
     )
     for backup_id in db.session.scalars(select(BackupHistory.id).where(*old)).all():
-        engine.remove_partials(_settings().storage_dir, backup_id)
+        remove_partials(_settings().storage_dir, backup_id)
         db.session.execute(delete(BackupHistory).where(BackupHistory.id == backup_id, *old))
         report.failed_rows += 1
     db.session.commit()
@@ -176,7 +176,7 @@ def _find_orphans(report: CleanupReport) -> None:
         known = set(db.session.scalars(select(BackupHistory.filename)))
         live = select(BackupHistory.id).where(BackupHistory.status == "in_progress").limit(1)
         if db.session.scalar(live) is None:
-            found = engine.list_archives(folder, _settings().app_name)
+            found = list_archives(folder, _settings().app_name)
             report.orphans = [path.name for path in found if path.name not in known]
 
 

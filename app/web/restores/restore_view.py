@@ -6,7 +6,9 @@ from typing import Any
 
 from flask import Flask
 
-from app import engine
+from app.engine.restore.preview.preview import Preview
+from app.engine.restore.preview.rows_diff import RowsDiff
+from app.engine.restore.preview.tables_diff import TableDiff
 from app.services.restores.restores import Restore
 
 SCOPES = {"all": "Everything", "database": "Database only", "documents": "Documents only"}
@@ -48,7 +50,7 @@ class TableChange:
     unknown: bool
     columns_added: tuple[str, ...] = ()
     columns_lost: tuple[str, ...] = ()
-    rows: engine.RowsDiff | None = None
+    rows: RowsDiff | None = None
 
     @property
     def difference(self) -> int:
@@ -78,7 +80,7 @@ class TableChange:
         return self.rows.added + self.rows.changed + self.rows.lost if self.rows else abs(self.difference)
 
 
-def table_changes(tables: Iterable[engine.TableDiff], uncounted: bool = False) -> list[TableChange]:
+def table_changes(tables: Iterable[TableDiff], uncounted: bool = False) -> list[TableChange]:
     """Given the engine's tables, return them in the order to show: those that change first, the largest change first.
 
     `uncounted`: what the backup holds is not known yet, so a missing number there does not mean a missing table.
@@ -99,7 +101,7 @@ def table_changes(tables: Iterable[engine.TableDiff], uncounted: bool = False) -
     return sorted(shown, key=lambda table: (not table.changes, -table.weight, table.name))
 
 
-def preview_tables(preview: engine.Preview) -> list[TableChange]:
+def preview_tables(preview: Preview) -> list[TableChange]:
     """Given a preview, return its tables in the order to show."""
     return table_changes(preview.tables, uncounted=not preview.ours and not preview.exact)
 
@@ -138,9 +140,7 @@ def result_tables(result: Mapping[str, Any]) -> list[TableChange]:
     The rows before are the server's estimates, unless the result says that they were counted.
     """
     found = [
-        engine.TableDiff(
-            table["schema"], table["name"], table["rows_before"], table["rows_after"], table.get("approximate", True)
-        )
+        TableDiff(table["schema"], table["name"], table["rows_before"], table["rows_after"], table.get("approximate", True))
         for table in result.get("tables", [])
     ]
     return table_changes(found)

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import ArchiveReader
+from app.engine.archive.reader import ArchiveReader
 from tests.support.archives import KEY, Archive, picture
 from tests.support.databases import drop_database, psql
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from app.engine import ArchiveReader, VerifyReport, verify_archive
 from app.engine.archive.gzip_members import FOOTER_SIZE
+from app.engine.archive.reader import ArchiveReader
+from app.engine.verify.verify import VerifyReport, verify_archive
 from tests.support.archives import KEY, Archive, borders
 from tests.support.processes import wait_until
 

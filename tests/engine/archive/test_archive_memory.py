@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import ArchiveReader
+from app.engine.archive.reader import ArchiveReader
 from tests.engine.backup.test_documents_many import ROOT, backup_in_a_process
 from tests.support.archives import APP, KEY, backup
 from tests.support.databases import SourceDatabase, fresh_source
@@ -21,7 +21,9 @@ RESTORED = """
 import re, resource, sys
 from pathlib import Path
 from uuid import uuid4
-from app.engine import RestoreRequest, Source, restore
+from app.engine.restore.request import RestoreRequest
+from app.engine.restore.restore import restore
+from app.engine.source.preflight import Source
 
 archive, url, documents, app, state, threads = sys.argv[1:]
 target = Source(url, Path(documents), app)

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine import ArchiveError, ArchiveReader, read_manifest, verify_archive
 from app.engine.archive.gzip_members import FOOTER_SIZE, deflated_member, footer, parse_footer, stored_member
-from app.engine.archive.reader import inflate, parse_index_line
+from app.engine.archive.reader import ArchiveReader, inflate, parse_index_line, read_manifest
+from app.engine.errors import ArchiveError
+from app.engine.verify.verify import verify_archive
 from tests.support.archives import KEY, Archive, backup
 from tests.support.databases import SourceDatabase
 

@@ -14,9 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.engine import ArchiveError, ArchiveReader, VerifyReport, read_manifest, verify_archive
 from app.engine.archive.archive_end import manifest_member
 from app.engine.archive.gzip_members import footer
+from app.engine.archive.reader import ArchiveReader, read_manifest
+from app.engine.errors import ArchiveError
+from app.engine.verify.verify import VerifyReport, verify_archive
 from tests.support.archives import KEY, Archive
 
 OTHER_KEY = b"another signing key"

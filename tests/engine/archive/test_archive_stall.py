@@ -14,8 +14,10 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from app.engine import StalledError, make_backup, verify_archive
+from app.engine.backup.backup import make_backup
+from app.engine.errors import StalledError
 from app.engine.system.processes import RUN_ID_VARIABLE
+from app.engine.verify.verify import verify_archive
 from tests.support.archives import KEY, backup, request_for
 from tests.support.databases import SourceDatabase
 from tests.support.processes import processes_with, wait_until_gone

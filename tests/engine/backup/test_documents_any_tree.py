@@ -15,9 +15,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from app.engine import RestoreRequest, Source, discard, preview, restore, verify_archive
 from app.engine.restore.places.remove_tree import remove_tree
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.request import RestoreRequest
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import discard
 from app.engine.source.documents import LONGEST_PATH, named
+from app.engine.source.preflight import Source
+from app.engine.verify.verify import verify_archive
 from tests.support.archives import APP, KEY, backup
 from tests.support.databases import SourceDatabase
 from tests.support.trees import Tree, make_deep, opened, tree_of

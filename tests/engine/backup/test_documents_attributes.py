@@ -10,7 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from app.engine import RestoreRequest, Source, preview
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.request import RestoreRequest
+from app.engine.source.preflight import Source
 from tests.support.archives import APP, KEY, backup
 from tests.support.databases import SourceDatabase
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
-from app.engine import ArchiveReader, BackupResult, verify_archive
+from app.engine.archive.reader import ArchiveReader
+from app.engine.backup.backup import BackupResult
 from app.engine.source import documents
+from app.engine.verify.verify import verify_archive
 from tests.support.archives import KEY, backup, leftovers
 from tests.support.databases import SourceDatabase
 

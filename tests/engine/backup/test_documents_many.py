@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from app.engine import ArchiveReader, verify_archive
+from app.engine.archive.reader import ArchiveReader
+from app.engine.verify.verify import verify_archive
 from tests.support.archives import KEY, backup, picture
 from tests.support.databases import SourceDatabase
 
@@ -24,7 +25,9 @@ LIMITED = """
 import json, re, resource, sys
 from pathlib import Path
 from uuid import uuid4
-from app.engine import BackupRequest, Source, make_backup, verify_archive
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.source.preflight import Source
+from app.engine.verify.verify import verify_archive
 
 given = json.load(sys.stdin)
 if given.get("files"):

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from app.engine import ArchiveReader, BackupResult, verify_archive
+from app.engine.archive.reader import ArchiveReader
+from app.engine.backup.backup import BackupResult
 from app.engine.backup.documents_packing import index_line
 from app.engine.source import documents
+from app.engine.verify.verify import verify_archive
 from tests.support.archives import APP, KEY, backup, leftovers, picture
 from tests.support.databases import SourceDatabase
 
@@ -192,7 +194,8 @@ import json, os, sys
 from pathlib import Path
 from uuid import uuid4
 import app.engine.backup, encodings.idna  # imported while everything can still be read
-from app.engine import BackupRequest, Source, make_backup
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.source.preflight import Source
 
 given = json.load(sys.stdin)
 if given["user"] is not None:

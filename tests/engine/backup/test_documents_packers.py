@@ -15,10 +15,13 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from app.engine import ArchiveReader, BackupResult, EngineError, make_backup, verify_archive
+from app.engine.archive.reader import ArchiveReader
 from app.engine.backup import packers
+from app.engine.backup.backup import BackupResult, make_backup
 from app.engine.backup.packer_process import LONGEST_READ
+from app.engine.errors import EngineError
 from app.engine.source.documents import Document, walk
+from app.engine.verify.verify import verify_archive
 from tests.support.archives import KEY, backup, leftovers, picture, request_for
 from tests.support.databases import SourceDatabase
 
@@ -163,7 +166,8 @@ def test_what_could_not_be_sent_to_a_lost_helper_leaves_no_buffer_behind_for_the
 
 def test_helpers_die_with_the_process_that_they_help(many: Path) -> None:
     program = (
-        "import sys, time, uuid; from pathlib import Path; from app.engine.backup import packers; packers.WORTH_HELPERS = 0\n"
+        "import sys, time, uuid; from pathlib import Path\n"
+        "from app.engine.backup import packers; packers.WORTH_HELPERS = 0\n"
         "from app.engine.source.documents import walk\n"
         "with packers.packers(Path(sys.argv[1]), 1, 3, 3, uuid.uuid4()) as found:\n"
         "    found.pack(list(walk(Path(sys.argv[1])))[:5]); print('ready', flush=True); time.sleep(100)\n"

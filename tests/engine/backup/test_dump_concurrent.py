@@ -11,8 +11,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.engine import BackupResult, DumpError, SourceError
 from app.engine.backup import dump, parallel_dump
+from app.engine.backup.backup import BackupResult
+from app.engine.errors import DumpError, SourceError
 from app.engine.source import postgres
 from tests.support.archives import backup
 from tests.support.databases import SourceDatabase

@@ -15,9 +15,12 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import DumpError, StalledError, kill_orphans, list_partials, make_backup, remove_partials
 from app.engine.backup import dump, parallel_dump
+from app.engine.backup.backup import make_backup
 from app.engine.dump.dump_splitter import DumpSplitter, Event, Rows
+from app.engine.errors import DumpError, StalledError
+from app.engine.storage.local import list_partials, remove_partials
+from app.engine.system.processes import kill_orphans
 from tests.support.archives import backup, request_for
 from tests.support.databases import SourceDatabase, fresh_source
 from tests.support.dumping import children_named, dumpers
@@ -264,7 +267,8 @@ _WORKER = """
 import sys, time
 from pathlib import Path
 from uuid import UUID
-from app.engine import BackupRequest, Source, make_backup
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.source.preflight import Source
 from app.engine.dump.dump_splitter import DumpSplitter, Rows
 
 feed = DumpSplitter.feed

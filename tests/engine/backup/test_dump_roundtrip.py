@@ -10,8 +10,9 @@ import pytest
 from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import ArchiveReader, BackupResult
+from app.engine.archive.reader import ArchiveReader
 from app.engine.backup import parallel_dump
+from app.engine.backup.backup import BackupResult
 from tests.support.archives import APP, KEY, backup
 from tests.support.databases import SourceDatabase, fresh_source
 from tests.support.dumping import dumped, restored, unpack, without_keys, zcat

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.engine import ArchiveLimitError, CheckLimits, check_archive
+from app.engine.errors import ArchiveLimitError
+from app.engine.proof.check_archive import CheckLimits, check_archive
 from tests.support.archives import KEY
 from tests.support.hungry import FOREIGN, OURS
 
@@ -40,7 +41,13 @@ _CHILD = r"""
 import json, re, resource, sys, time
 from pathlib import Path
 from uuid import uuid4
-from app.engine import *
+from app.engine.archive.reader import ArchiveReader
+from app.engine.errors import EngineError
+from app.engine.proof.check_archive import check_archive
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.request import RestoreRequest
+from app.engine.source.preflight import Source
+from app.engine.verify.verify import verify_archive
 from app.services.backups.archive_index import Found
 
 def contents(path):

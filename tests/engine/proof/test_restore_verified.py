@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import restore, verify_by_restoring
+from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.restore.restore import restore
 from tests.support.archives import KEY, backup
 from tests.support.databases import admin_connection, drop_database
 from tests.support.hostile import archive_with_dump, dump_of

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreError, discard, preview, restore, undo
+from app.engine.errors import RestoreError
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import discard, undo
 from tests.support.cluster import changes, cluster_facts
 from tests.support.hidden_code import HIDDEN, SHOWN
 from tests.support.hostile import archive_with_dump, dump_of

@@ -11,7 +11,10 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import preview, restore, undo, verify_by_restoring
+from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import undo
 from tests.support.archives import KEY, backup
 from tests.support.databases import admin_connection
 from tests.support.hostile import archive_with_dump, dump_of

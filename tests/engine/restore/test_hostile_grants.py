@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import discard, restore, undo
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import discard, undo
 from tests.support.cluster import changes, cluster_facts
 from tests.support.databases import admin_connection
 from tests.support.hostile import archive_with_dump, dump_of

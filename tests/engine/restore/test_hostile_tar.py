@@ -15,7 +15,11 @@ from pathlib import Path
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import EngineError, Source, check_archive, discard, restore
+from app.engine.errors import EngineError
+from app.engine.proof.check_archive import check_archive
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import discard
+from app.engine.source.preflight import Source
 from tests.support.archives import KEY
 from tests.support.hostile import Member, bomb, dump_member, dump_of, entry, folder, link, tar_bytes, write_archive
 from tests.support.restoring import Live, documents_in, pristine
@@ -215,7 +219,11 @@ _CHILD = r"""
 import json, re, sys
 from pathlib import Path
 from uuid import uuid4
-from app.engine import *
+from app.engine.errors import EngineError
+from app.engine.proof.check_archive import check_archive
+from app.engine.restore.request import RestoreRequest
+from app.engine.restore.restore import restore
+from app.engine.source.preflight import Source
 order = json.loads(sys.stdin.read())
 problems = check_archive(Path(order["archive"]), b"key").problems
 request = RestoreRequest(Path(order["archive"]), Source(order["url"], Path(order["documents"]), "x"), Path(order["state"]),

@@ -12,7 +12,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.engine import discard, list_archives, list_partials, recover, restore, verify_archive
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import discard, recover
+from app.engine.storage.local import list_archives, list_partials
+from app.engine.verify.verify import verify_archive
 from tests.engine.restore.test_restore_killed import SCRIPT, change, check_whole
 from tests.support.archives import KEY
 from tests.support.powercut import Machine, needs_loop_devices

@@ -12,8 +12,9 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import discard, restore
 from app.engine.restore.places import exchange, staging_database
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import discard
 from tests.engine.restore.test_restore_killed import SCRIPT
 from tests.support.databases import SourceDatabase, admin_connection
 from tests.support.processes import wait_until

@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import restore, undo
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import undo
 from tests.engine.restore.test_restore_killed import SCRIPT
 from tests.support.archives import backup
 from tests.support.restoring import Live, Pristine, pristine

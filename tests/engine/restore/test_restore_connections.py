@@ -8,7 +8,10 @@ from uuid import uuid4
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import EngineError, restore, undo, verify_by_restoring
+from app.engine.errors import EngineError
+from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import undo
 from tests.engine.restore.test_restore_killed import SCRIPT, change
 from tests.support.archives import KEY
 from tests.support.databases import admin_connection

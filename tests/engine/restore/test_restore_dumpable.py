@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreError, restore
+from app.engine.errors import RestoreError
+from app.engine.restore.restore import restore
 from tests.support.archives import backup
 from tests.support.databases import admin_connection
 from tests.support.dumping import dumped

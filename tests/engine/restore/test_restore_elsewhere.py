@@ -10,7 +10,9 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import preview, restore, verify_by_restoring
+from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore
 from app.engine.source import postgres
 from tests.support.archives import KEY
 from tests.support.databases import admin_connection

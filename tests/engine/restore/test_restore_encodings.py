@@ -11,8 +11,10 @@ import pytest
 from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import preview, restore, verify_by_restoring
 from app.engine.backup import parallel_dump
+from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore
 from tests.support.archives import KEY, backup
 from tests.support.databases import admin_connection
 from tests.support.dumping import dumped

@@ -10,7 +10,10 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import EngineError, RestoreBlocked, preview, restore, verify_by_restoring
+from app.engine.errors import EngineError, RestoreBlocked
+from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore
 from tests.support.archives import KEY, backup
 from tests.support.databases import fresh_source
 from tests.support.restoring import Live, drop_all_like

@@ -13,11 +13,13 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreBlocked, RestoreError, restore, undo
+from app.engine.errors import RestoreBlocked, RestoreError
 from app.engine.restore import swap
 from app.engine.restore.places import exchange as exchange_module
 from app.engine.restore.places.journal import Journal
 from app.engine.restore.places.staging_folder import StagingFolder, Trust
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import undo
 from tests.engine.restore.test_restore_killed import SCRIPT, change
 from tests.support.databases import admin_connection
 from tests.support.file_limit import files_of_at_most

@@ -12,7 +12,10 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import check_archive, preview, restore, restore_from_file, undo
+from app.engine.proof.check_archive import check_archive
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore, restore_from_file
+from app.engine.restore.swap import undo
 from tests.support.archives import KEY
 from tests.support.databases import admin_connection
 from tests.support.dumping import dumped, without_keys

@@ -13,10 +13,11 @@ import pytest
 from psycopg.rows import dict_row
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import Recovered, recover, restore
 from app.engine.restore import swap
 from app.engine.restore.places.contents import database_losses, flush_wal, looking_at, record_database
 from app.engine.restore.places.journal import Journal, read
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import Recovered, recover
 from app.engine.source.names import as_dumped
 from tests.engine.restore.test_restore_killed import SCRIPT, change
 from tests.support.archives import KEY

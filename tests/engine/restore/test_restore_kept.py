@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import MOST_KEPT, list_journals, preview, restore_from_file, undo
+from app.engine.restore.places.journal import all_in as list_journals
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore_from_file
+from app.engine.restore.swap import MOST_KEPT, undo
 from tests.engine.restore.test_restore_killed import SCRIPT, change
 from tests.support.archives import KEY
 from tests.support.restoring import Pristine, pristine

@@ -11,8 +11,10 @@ from uuid import uuid4
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import list_journals, recover, restore, undo
 from app.engine.restore.places.journal import KEPT
+from app.engine.restore.places.journal import all_in as list_journals
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import recover, undo
 from tests.support.archives import KEY
 from tests.support.databases import admin_connection, psql
 from tests.support.restoring import Live, Pristine, State, change_documents, change_everything, pristine

@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreBlocked, preview, restore
-from app.engine.errors import DumpError
+from app.engine.errors import DumpError, RestoreBlocked
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore
 from tests.support.archives import backup
 from tests.support.databases import admin_connection, fresh_source
 from tests.support.dumping import dumped

@@ -8,8 +8,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from app.engine import RestoreRequest, Source, restore
 from app.engine.backup import parallel_dump
+from app.engine.restore.request import RestoreRequest
+from app.engine.restore.restore import restore
+from app.engine.source.preflight import Source
 from tests.support.archives import APP, KEY, backup
 from tests.support.databases import SourceDatabase, pg_dump
 

@@ -13,8 +13,11 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreBlocked, discard, preview, restore, undo, verify_by_restoring
-from app.engine.errors import EngineError, RestoreError
+from app.engine.errors import EngineError, RestoreBlocked, RestoreError
+from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import discard, undo
 from tests.support.archives import KEY, backup
 from tests.support.databases import admin_connection, fresh_source
 from tests.support.restoring import Live, drop_all_like

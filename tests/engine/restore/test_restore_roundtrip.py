@@ -9,7 +9,10 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreBlocked, discard, preview, restore, undo
+from app.engine.errors import RestoreBlocked
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import discard, undo
 from tests.support.databases import admin_connection
 from tests.support.restoring import Live, Pristine, change_everything, documents_in, dumped_whole, pristine
 

@@ -9,7 +9,9 @@ from uuid import uuid4
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreError, recover, restore, undo
+from app.engine.errors import RestoreError
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import recover, undo
 from tests.engine.restore.test_restore_killed import SCRIPT, change, check_whole
 from tests.support.archives import KEY
 from tests.support.databases import admin_connection

@@ -14,9 +14,10 @@ import pytest
 
 from app.demo.postgres import unprivileged_user
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreBlocked, preview, restore
-from app.engine.errors import RestoreError
+from app.engine.errors import RestoreBlocked, RestoreError
 from app.engine.restore.preview import preview as restore_preview
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore
 from app.engine.source import server_disk
 from app.engine.source.postgres import connect
 from tests.support.archives import backup

@@ -15,8 +15,11 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import Source, preview, restore, verify_by_restoring
+from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.restore.preview.preview import preview
+from app.engine.restore.restore import restore
 from app.engine.source.postgres import connect
+from app.engine.source.preflight import Source
 from tests.support.archives import APP, KEY, backup
 from tests.support.databases import admin_connection
 from tests.support.restoring import Live, drop_all_like

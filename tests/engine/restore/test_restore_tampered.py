@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreBlocked, restore
 from app.engine.archive.gzip_members import stored_member
 from app.engine.archive.reader import ArchiveReader, inflate
+from app.engine.errors import RestoreBlocked
+from app.engine.restore.restore import restore
 from tests.engine.restore.test_restore_killed import SCRIPT
 from tests.support.archives import KEY
 from tests.support.databases import admin_connection

@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import ArchiveReader, EngineError, Limits, check_archive, restore
 from app.engine.archive.gzip_members import FOOTER_SIZE, footer
+from app.engine.archive.reader import ArchiveReader
+from app.engine.errors import EngineError
+from app.engine.proof.check_archive import check_archive
 from app.engine.proof.check_process import check_foreign
+from app.engine.restore.foreign_archive import Limits
+from app.engine.restore.restore import restore
 from tests.support.archives import KEY
 from tests.support.dumping import dumped
 from tests.support.hard_schema import HARD_SCHEMA

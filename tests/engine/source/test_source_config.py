@@ -14,8 +14,10 @@ import pytest
 from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres, free_port
-from app.engine import BackupRequest, DumpError, Source, SourceError, check_source, make_backup
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.errors import DumpError, SourceError
 from app.engine.source import clients
+from app.engine.source.preflight import Source, check_source
 from tests.support.archives import KEY
 from tests.support.databases import SourceDatabase
 

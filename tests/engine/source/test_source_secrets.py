@@ -14,9 +14,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.engine import ArchiveReader, BackupRequest, Source, make_backup
+from app.engine.archive.reader import ArchiveReader
 from app.engine.backup import dump, parallel_dump
+from app.engine.backup.backup import BackupRequest, make_backup
 from app.engine.dump.dump_splitter import DumpSplitter, Event
+from app.engine.source.preflight import Source
 from tests.support.archives import KEY
 from tests.support.databases import SourceDatabase
 from tests.support.dumping import dumpers, unpack
@@ -102,7 +104,8 @@ def test_the_command_line_of_pg_dump_names_no_password(
 def test_a_failing_script_prints_no_password(secret_source: Source, storage_dir: Path) -> None:
     """The whole traceback of a backup that pg_dump refuses, as a log would hold it."""
     script = (
-        "import sys; from pathlib import Path; from uuid import uuid4; from app.engine import *\n"
+        "import sys; from pathlib import Path; from uuid import uuid4\n"
+        "from app.engine.backup.backup import BackupRequest, make_backup; from app.engine.source.preflight import Source\n"
         "url, documents, storage = sys.stdin.read().split('\\n')\n"
         "import app.engine.backup.dump as dump; old = dump.command\n"
         "dump.command = lambda order, dsn: [*old(order, dsn), '--no-such-option']\n"
@@ -122,7 +125,11 @@ def test_a_failing_script_prints_no_password(secret_source: Source, storage_dir:
 _TEN_LINES = """
 import sys, uuid
 from pathlib import Path
-from app.engine import BackupRequest, Source, list_archives, make_backup, read_manifest, verify_archive
+from app.engine.archive.reader import read_manifest
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.source.preflight import Source
+from app.engine.storage.local import list_archives
+from app.engine.verify.verify import verify_archive
 
 url, documents, storage = sys.stdin.read().split("\\n")
 request = BackupRequest(Source(url, Path(documents), "motovaultpro"), Path(storage), b"key", uuid.uuid4(), disk_reserve=0)

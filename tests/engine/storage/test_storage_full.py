@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from app.engine import DiskFullError, EngineError, make_backup, verify_archive
 from app.engine.backup import documents_writer
-from app.engine.errors import SourceError
+from app.engine.backup.backup import make_backup
+from app.engine.errors import DiskFullError, EngineError, SourceError
 from app.engine.source import preflight
 from app.engine.source.documents import FolderSize
+from app.engine.verify.verify import verify_archive
 from tests.support.archives import APP, KEY, backup, leftovers, request_for
 from tests.support.databases import SourceDatabase
 from tests.support.dumping import children_named
@@ -31,7 +32,9 @@ _LIMITED = """
 import json, resource, sys
 from pathlib import Path
 from uuid import uuid4
-from app.engine import BackupRequest, EngineError, make_backup, Source
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.errors import EngineError
+from app.engine.source.preflight import Source
 from app.engine.backup import documents_writer
 
 given = json.load(sys.stdin)

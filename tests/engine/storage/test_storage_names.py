@@ -14,8 +14,10 @@ from uuid import uuid4
 
 import pytest
 
-from app.engine import PublishError, list_archives, list_partials, make_backup, remove_partials, verify_archive
-from app.engine.storage.local import archive_name, partial_path, publish
+from app.engine.backup.backup import make_backup
+from app.engine.errors import PublishError
+from app.engine.storage.local import archive_name, list_archives, list_partials, partial_path, publish, remove_partials
+from app.engine.verify.verify import verify_archive
 from tests.support.archives import APP, KEY, backup, leftovers, request_for
 from tests.support.databases import SourceDatabase
 

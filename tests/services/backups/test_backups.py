@@ -11,8 +11,9 @@ import psycopg
 import pytest
 from apiflask import APIFlask
 
-from app import engine
 from app.config import Settings
+from app.engine.storage.local import list_archives, list_partials
+from app.engine.verify.verify import verify_archive
 from app.errors import Conflict
 from app.models import BackupHistory
 from app.runs import ledger, locks
@@ -28,7 +29,7 @@ def test_a_backup_is_made_verified_and_listed(app: APIFlask, worker: Worker, set
     row = finished(backups.start(TESTER, note="the first"))
     assert (row.status, row.error, row.attempt) == ("completed", None, 1)
     path = storage_dir / str(row.filename)
-    report = engine.verify_archive(path, settings.signing_key)
+    report = verify_archive(path, settings.signing_key)
     assert report.ok
     assert report.signed
     assert (row.sha256, row.size_bytes) == (report.sha256, path.stat().st_size)
@@ -36,7 +37,7 @@ def test_a_backup_is_made_verified_and_listed(app: APIFlask, worker: Worker, set
     assert report.manifest.labels == {"note": "the first"}
     assert row.summary["rows"] == 1000
     assert row.verified_at is not None
-    assert engine.list_partials(storage_dir) == []
+    assert list_partials(storage_dir) == []
     assert backups.progress(row).percent == 100
 
 
@@ -87,7 +88,7 @@ def test_two_backups_of_different_kinds_are_made_one_after_the_other(
     rows = [finished(first), finished(second)]
     assert [row.status for row in rows] == ["completed", "completed"]
     assert rows[0].filename != rows[1].filename
-    assert len(engine.list_archives(storage_dir)) == 2
+    assert len(list_archives(storage_dir)) == 2
 
 
 def test_a_second_manual_backup_is_refused_while_one_runs(app: APIFlask, make_row: MakeRow) -> None:

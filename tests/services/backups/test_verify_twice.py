@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 from apiflask import APIFlask
 
-from app import engine
+from app.engine.proof.restore_test import verify_by_restoring
 from app.extensions import db
 from app.jobs import backup as backup_job
 from app.jobs import verify as verify_job
@@ -73,7 +73,7 @@ def test_two_verifications_with_restore_at_once_find_no_fault_in_a_good_archive(
 
     path, key, reports = backups.archive_file(row_id).path, restore_engine.settings().signing_key, []
     target = restore_engine.target()
-    at_once(app, *[lambda: reports.append(engine.verify_by_restoring(path, target, key, uuid4()))] * 3)
+    at_once(app, *[lambda: reports.append(verify_by_restoring(path, target, key, uuid4()))] * 3)
     assert [report.problems for report in reports] == [[], [], []]
 
 
@@ -88,7 +88,7 @@ def test_a_verification_that_fails_unexpectedly_is_over_and_says_so(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("nobody has thought of this")
 
-    monkeypatch.setattr(engine, "verify_archive", fail)
+    monkeypatch.setattr(verify_job, "verify_archive", fail)
     backups.verify(TESTER, row_id)
     with pytest.raises(RuntimeError):
         verify_job.run(str(row_id))

@@ -12,8 +12,9 @@ import psycopg
 import pytest
 from apiflask import APIFlask
 
-from app import engine
 from app.config import Settings
+from app.engine.storage.local import list_archives, list_partials
+from app.engine.verify.verify import verify_archive
 from app.models import BackupHistory
 from app.runs import queue
 from app.services.backups import backups
@@ -42,10 +43,10 @@ def check_aftermath(settings: Settings, source_db: SourceDatabase) -> None:
     rows = backups.list_backups(1, 100)
     assert not [row for row in rows.items if row.status in ("queued", "in_progress")]
     completed = {row.filename: row for row in rows.items if row.status == "completed"}
-    archives = engine.list_archives(settings.storage_dir)
+    archives = list_archives(settings.storage_dir)
     assert {path.name for path in archives} == set(completed)
     for path in archives:
-        assert engine.verify_archive(path, settings.signing_key).ok
+        assert verify_archive(path, settings.signing_key).ok
     assert all(row.error for row in rows.items if row.status == "failed")
     assert {path.name for path in settings.storage_dir.iterdir()} == set(completed)
     with psycopg.connect(source_db.admin_url) as connection:
@@ -87,7 +88,7 @@ def test_kill_9_at_random_moments_leaves_nothing_half_done(
             worker.wait(10)
             worker = processes.start("worker", "--queue", "backups")
         row = settled(row)
-        wait_for(lambda: not engine.list_partials(settings.storage_dir), 20)
+        wait_for(lambda: not list_partials(settings.storage_dir), 20)
         assert row.status in ("completed", "failed")
     check_aftermath(settings, source_db)
     assert finished(backups.start(TESTER)).status == "completed"

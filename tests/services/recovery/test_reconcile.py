@@ -18,8 +18,8 @@ from apiflask import APIFlask
 from rq import Queue
 from rq.job import JobStatus
 
-from app import engine
 from app.config import Settings
+from app.engine.backup.backup import BackupRequest, BackupResult, make_backup
 from app.models import BackupHistory, utcnow
 from app.runs import ledger, locks, queue
 from app.services.backups import backups
@@ -122,15 +122,15 @@ def test_a_lost_run_that_was_to_be_cancelled_is_cancelled(app: APIFlask, make_ro
     assert backups.get(row.id).status == "cancelled"
 
 
-def publish(settings: Settings) -> engine.BackupResult:
+def publish(settings: Settings) -> BackupResult:
     """Given the settings, publish an archive of a backup that no row knows."""
-    request = engine.BackupRequest(
+    request = BackupRequest(
         source=backups.source(settings),
         storage_dir=settings.storage_dir,
         signing_key=settings.signing_key,
         backup_id=uuid.uuid4(),
     )
-    return engine.make_backup(request)
+    return make_backup(request)
 
 
 def test_a_run_lost_after_publication_is_completed(app: APIFlask, settings: Settings, make_row: MakeRow) -> None:

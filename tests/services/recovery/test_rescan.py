@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 from apiflask import APIFlask
 from sqlalchemy import delete
 
-from app import engine
 from app.config import Settings
 from app.engine.archive.gzip_members import FOOTER_SIZE
+from app.engine.archive.reader import read_manifest
+from app.engine.backup.backup import BackupRequest, make_backup
 from app.extensions import db
 from app.models import BackupHistory
 from app.services.audit import audit
@@ -65,7 +66,7 @@ def test_what_is_damaged_is_reported_by_name_and_not_listed(app: APIFlask, setti
 
 def test_uploads_from_elsewhere_are_listed_again_as_such(app: APIFlask, settings: Settings, storage_dir: Path) -> None:
     good = publish(settings).path
-    other_key = publish_with(settings, b"the key of another installation", engine.read_manifest(good).backup_id)
+    other_key = publish_with(settings, b"the key of another installation", read_manifest(good).backup_id)
     foreign = storage_dir / "motovaultpro_backup_20200101_000000.tar.gz"
     foreign.write_bytes(made_by_hand())
     os.utime(foreign, (1_600_000_000, 1_600_000_000))
@@ -93,10 +94,10 @@ def test_an_archive_becomes_ours_when_the_signing_key_is_back(app: APIFlask, set
 
 def publish_with(settings: Settings, key: bytes, backup_id: UUID) -> Path:
     """Make an archive signed with that key, and return it."""
-    request = engine.BackupRequest(
+    request = BackupRequest(
         source=backups.source(settings), storage_dir=settings.storage_dir, signing_key=key, backup_id=backup_id
     )
-    made: Path = engine.make_backup(request).path
+    made: Path = make_backup(request).path
     return made
 
 

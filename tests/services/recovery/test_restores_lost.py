@@ -18,7 +18,8 @@ import pytest
 from apiflask import APIFlask
 from sqlalchemy import text
 
-from app import engine
+from app.engine.restore.places.journal import KEPT, all_in
+from app.engine.storage.local import list_partials
 from app.extensions import db
 from app.models import Restore
 from app.runs import ledger_restores, queue
@@ -77,7 +78,7 @@ def test_a_horse_killed_during_the_safety_backup_closes_both_rows(
     row = ended(row, 30)
     assert (row.status, row.error) == ("failed", LOST)
     assert backups.get(row.safety_backup_id).status == "failed"  # type: ignore[arg-type]
-    wait_for(lambda: engine.list_partials(storage_dir) == [], 10)
+    wait_for(lambda: list_partials(storage_dir) == [], 10)
 
 
 def cut_swap(processes: Processes, backup_id: object, at: str) -> Restore:
@@ -216,7 +217,7 @@ def test_kill_9_at_random_moments_leaves_one_whole_state_that_the_row_names(
         time.sleep(chance.uniform(0, usual))
         kill_horse(worker)
         row = ended_with_ticks(row)
-        wait_for(lambda: not [j for j in engine.list_journals(restore_engine.state_dir()) if j.step != engine.KEPT], 20)
+        wait_for(lambda: not [j for j in all_in(restore_engine.state_dir()) if j.step != KEPT], 20)
         row = restores.get(row.id)
         assert row.status in ("completed", "failed")
         assert live_state(source_db, documents_dir) == (before if row.status == "completed" else changed)

@@ -12,8 +12,8 @@ from apiflask import APIFlask
 from redis import Redis
 from sqlalchemy import delete
 
-from app import engine
 from app.config import Settings
+from app.engine.archive.reader import read_manifest
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot, utcnow
 from app.processes.scheduler import TickScheduler
@@ -53,7 +53,7 @@ def test_a_due_schedule_gets_its_backup_by_scheduler_and_worker(
     backup = get(slot.backup_id)  # type: ignore[arg-type]
     assert (backup.kind, backup.status, backup.schedule_id) == ("scheduled", "completed", row_id)
     wait_for(lambda: get(backup.id).categories == ["hourly", "daily", "weekly", "monthly"])
-    manifest = engine.read_manifest(storage_dir / str(backup.filename), settings.signing_key)
+    manifest = read_manifest(storage_dir / str(backup.filename), settings.signing_key)
     assert manifest.labels["slots"] == f"{row_id}@{slot.scheduled_for.isoformat()}"
     after = schedules.get(row_id)
     assert after.last_status == "completed"

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import restore
 from app.engine.restore.loading.load_plan import ForeignKey, PostData, foreign_key
+from app.engine.restore.restore import restore
 from tests.support.databases import admin_connection
 from tests.support.restoring import pristine
 

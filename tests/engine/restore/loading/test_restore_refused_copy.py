@@ -6,8 +6,8 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreError
 from app.engine.archive.reader import ArchiveReader
+from app.engine.errors import RestoreError
 from app.engine.progress import Meter
 from app.engine.restore.loading.load_ours import ArchiveLoader
 from app.engine.source.postgres import connect

@@ -12,8 +12,11 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres, postgres_bin_dir
-from app.engine import BackupRequest, Source, make_backup, restore, verify_by_restoring
 from app.engine.backup import parallel_dump
+from app.engine.backup.backup import BackupRequest, make_backup
+from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.restore.restore import restore
+from app.engine.source.preflight import Source
 from tests.support.archives import APP, KEY, backup
 from tests.support.databases import fresh_source
 from tests.support.dumping import dumped, zcat

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engine import RestoreError
+from app.engine.errors import RestoreError
 from app.engine.restore.places import staging_folder as staging_documents
 from app.engine.restore.places.remove_tree import remove_tree
 from app.engine.restore.places.staging_folder import StagingFolder, Trust

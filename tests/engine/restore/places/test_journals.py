@@ -13,8 +13,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import RestoreError, discard, recover, restore, survey_journals, undo
+from app.engine.errors import RestoreError
 from app.engine.restore.places import journal as journals
+from app.engine.restore.restore import restore
+from app.engine.restore.swap import discard, recover, survey_journals, undo
 from tests.engine.restore.test_restore_killed import SCRIPT, change
 from tests.support.databases import admin_connection, create_database, drop_database
 from tests.support.restoring import Live, Pristine, pristine

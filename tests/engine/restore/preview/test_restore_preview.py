@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import ArchiveError, preview
+from app.engine.errors import ArchiveError
+from app.engine.restore.preview.preview import preview
 from tests.engine.restore.test_restore_killed import SCRIPT
 from tests.support.archives import KEY
 from tests.support.dumping import dumped

@@ -11,8 +11,10 @@ import pytest
 from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine import Preview, RowsDiff, TableDiff, preview
 from app.engine.restore.preview import rows_diff
+from app.engine.restore.preview.preview import Preview, preview
+from app.engine.restore.preview.rows_diff import RowsDiff
+from app.engine.restore.preview.tables_diff import TableDiff
 from tests.support.archives import backup
 from tests.support.databases import admin_connection
 from tests.support.restoring import Live, Pristine, pristine
