@@ -1,31 +1,15 @@
-"""What can go wrong for a caller, as types; and the one place that turns them into a page or problem+json."""
+"""What can go wrong for a caller, as types. app.http.errors turns them into answers, app.cli.common into exit codes."""
 
 from __future__ import annotations
 
-import json
-from http import HTTPStatus
 from typing import Any
-
-import psycopg
-import structlog
-from apiflask.exceptions import HTTPError
-from flask import Flask, Response, current_app, make_response, render_template, request
-from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
-from werkzeug.exceptions import HTTPException
-
-from app.extensions import db, login_manager
-from app.turns import ClientTooSlow
-
-logger = structlog.get_logger(__name__)
 
 
 class DomainError(Exception):
-    """A refusal that the caller can understand: str() is a sentence that says what to do."""
+    """A refusal that the caller can understand. `detail`, which is also str(), says what happened and what to do.
 
-    status = 400
+    `extra` holds facts for programs, such as the `id` of what stands in the way.
+    """
 
     def __init__(self, detail: str, **extra: Any) -> None:
         super().__init__(detail)
@@ -33,38 +17,32 @@ class DomainError(Exception):
         self.extra = extra
 
 
-class NotFound(DomainError):
-    """There is no such thing."""
+class InvalidRequest(DomainError):
+    """The request cannot be read at all."""
 
-    status = 404
+
+class NotFound(DomainError):
+    """The thing does not exist."""
 
 
 class Conflict(DomainError):
-    """The present state forbids it. `extra` may name the `id` of what stands in the way."""
-
-    status = 409
+    """The current state does not allow it. `extra` may hold the `id` of what stands in the way."""
 
 
 class Unauthenticated(DomainError):
-    """Nobody has signed in, and no valid token was sent."""
-
-    status = 401
+    """Nobody is signed in, and no valid token was sent."""
 
 
 class InvalidCredentials(Unauthenticated):
-    """The email or the password is wrong; which of the two is not said."""
+    """The email or the password is wrong; the message does not say which."""
 
 
 class Forbidden(DomainError):
-    """Whoever it is may not do this."""
-
-    status = 403
+    """The caller is known, but is not allowed to do this."""
 
 
 class InvalidInput(DomainError):
-    """The input breaks a rule. `fields` maps a field's name to the message to show at it."""
-
-    status = 422
+    """The input breaks a rule. `fields` maps each field's name to the message to show beside it."""
 
     def __init__(self, fields: dict[str, str], detail: str | None = None) -> None:
         text = "; ".join(f"{name}: {message}" for name, message in fields.items())
@@ -73,27 +51,19 @@ class InvalidInput(DomainError):
 
 
 class TooLarge(DomainError):
-    """What is sent is larger than it may be."""
-
-    status = 413
+    """The content sent exceeds a size limit."""
 
 
 class UnknownType(DomainError):
-    """What is sent is not of a kind that this address takes."""
-
-    status = 415
+    """The content sent is of a type that is not accepted here."""
 
 
 class NoRoom(DomainError):
-    """The disk has too little room for it."""
-
-    status = 507
+    """There is not enough free disk space."""
 
 
 class Throttled(DomainError):
-    """Too many tries. `retry_after` is the number of seconds to wait."""
-
-    status = 429
+    """Too many attempts. `retry_after` is the number of seconds to wait."""
 
     def __init__(self, detail: str, retry_after: int) -> None:
         super().__init__(detail, retry_after=retry_after)
@@ -101,142 +71,4 @@ class Throttled(DomainError):
 
 
 class Unavailable(DomainError):
-    """Something that we depend on can't be reached."""
-
-    status = 503
-
-
-SENTENCES = {
-    400: "The request could not be understood.",
-    401: "Sign in, or send an API token as 'Authorization: Bearer …'.",
-    404: "There is nothing at this address.",
-    405: "This address does not take that method.",
-    408: "The request did not arrive in time. Send it again; if it is cut off again, look at the network in between.",
-    413: "What was sent is too large.",
-    415: "Send the body as application/json.",
-    416: "The archive does not have the bytes that were asked for.",
-    429: "Too many requests. Wait a moment and try again.",
-}
-# The one page below /api/.
-DOCS_PAGE = "/api/docs"
-INTERNAL = "Something went wrong on our side. The log of the web process says what."
-CSRF = "The page's CSRF token is missing or has expired. Reload the page and try again; programs send it as X-CSRFToken."
-
-
-def wants_json() -> bool:
-    """Return whether the client of the current request is a program rather than a browser."""
-    path = request.path
-    if path in ("/api", "/healthz", "/readyz", "/metrics") or (path.startswith("/api/") and path != DOCS_PAGE):
-        return True
-    best = request.accept_mimetypes.best_match(["text/html", "application/problem+json", "application/json"])
-    return best is not None and best != "text/html"
-
-
-def problem(status: int, detail: str, extra: dict[str, Any] | None = None) -> Response:
-    """Given a status, a sentence and more members, return the answer: problem+json (RFC 9457) or the error page."""
-    title = HTTPStatus(status).phrase
-    extra = extra or {}
-    if wants_json():
-        body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **extra}
-        response = make_response(json.dumps(body, default=str), status)
-        response.mimetype = "application/problem+json"
-    else:
-        response = make_response(render_template("errors/error.html", status=status, title=title, detail=detail), status)
-    if "retry_after" in extra:
-        response.headers["Retry-After"] = str(extra["retry_after"])
-    if status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
-
-
-def register(app: Flask) -> None:
-    """Given the app, map every error to its answer."""
-    app.register_error_handler(DomainError, _domain_error)
-    app.register_error_handler(HTTPError, _validation_error)
-    app.register_error_handler(HTTPException, _http_exception)
-    app.register_error_handler(ClientTooSlow, lambda _error: problem(408, SENTENCES[408]))
-    app.register_error_handler(OperationalError, _database_error)
-    app.register_error_handler(psycopg.OperationalError, _database_error)
-    app.register_error_handler(PoolTimeout, _crowded)
-    app.register_error_handler(ObjectDeletedError, _gone)
-    app.register_error_handler(StaleDataError, _overtaken)
-    app.register_error_handler(IntegrityError, _overtaken)
-    app.register_error_handler(DataError, _data_error)
-    app.register_error_handler(Exception, _unexpected)
-
-
-def _domain_error(error: DomainError) -> Response:
-    return problem(error.status, error.detail, error.extra)
-
-
-def _validation_error(error: HTTPError) -> Response:
-    """APIFlask reports what a pydantic model refused as {location: {field: [message]}}."""
-    fields: dict[str, str] = {}
-    if isinstance(error.detail, dict):
-        for messages_by_field in error.detail.values():
-            if isinstance(messages_by_field, dict):
-                fields |= {name: "; ".join(messages) for name, messages in messages_by_field.items()}
-    if fields:
-        return _domain_error(InvalidInput(fields))
-    return problem(error.status_code, SENTENCES.get(error.status_code, error.message))
-
-
-def _http_exception(error: HTTPException) -> Response:
-    if error.response is not None or error.code is None or error.code < 400:
-        return make_response(error.get_response())
-    # Werkzeug reports every broken connection as a bad request.
-    if isinstance(error.__context__, ClientTooSlow):
-        return problem(408, SENTENCES[408])
-    detail = CSRF if isinstance(error, CSRFError) else SENTENCES.get(error.code)
-    response = problem(error.code, detail or error.description or error.name)
-    for name, value in error.get_headers():
-        if name.lower() not in ("content-type", "content-length"):
-            response.headers[name] = value
-    return response
-
-
-def _gone(error: ObjectDeletedError) -> Response:
-    """The net below the services: what they had read was deleted before it was shown."""
-    db.session.rollback()
-    logger.info("deleted meanwhile", path=request.path, error=str(error))
-    return problem(404, "It was deleted just now.")
-
-
-def _overtaken(error: StaleDataError | IntegrityError) -> Response:
-    """The net below the services: somebody else changed or deleted what they were about to write or to refer to."""
-    db.session.rollback()
-    logger.warning("overtaken by another request", path=request.path, error=str(error))
-    return problem(409, "Something that this needs was changed or deleted at the same moment. Reload, then try again.")
-
-
-def _database_error(error: OperationalError | psycopg.OperationalError) -> Response:
-    cause = error.orig if isinstance(error, OperationalError) else error
-    if isinstance(cause, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
-        db.session.rollback()
-        logger.warning("two requests stood in each other's way", path=request.path, error=str(cause))
-        return problem(409, "Another request changed the same thing at the same moment. Try again.")
-    logger.error("database unreachable", error=str(cause))
-    # The page must not look its visitor up once more.
-    login_manager._update_request_context_with_user()
-    return problem(503, "The metadata database (DATABASE_URL) can't be reached. Check that the server is running.")
-
-
-def _crowded(error: PoolTimeout) -> Response:
-    logger.error("every connection to the metadata database is in use", path=request.path, error=str(error))
-    # The page must not look its visitor up once more.
-    login_manager._update_request_context_with_user()
-    return problem(503, "Too many requests need the metadata database at once. Try again in a few seconds.")
-
-
-def _data_error(error: DataError) -> Response:
-    """The net below the checks of the input: a NUL byte in a text, a number that is too large."""
-    db.session.rollback()
-    logger.warning("the database refused a value", path=request.path, error=str(error.orig))
-    return problem(422, "What was sent holds something that can't be stored: a number that is too large, or a NUL byte.")
-
-
-def _unexpected(error: Exception) -> Response:
-    if current_app.testing and current_app.config.get("PROPAGATE_EXCEPTIONS"):
-        raise error
-    logger.exception("unexpected error", path=request.path)
-    return problem(500, INTERNAL)
+    """A server that we depend on cannot be reached."""

@@ -12,10 +12,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import api, cli, errors, logs, web
+from app import api, cli, logs, web
 from app.config import Settings, read_settings
 from app.extensions import csrf, db, login_manager, migrate
-from app.http import limits
+from app.http import errors, limits
 from app.http.request import Request, read_small_body, redirect_to_this_host
 from app.runs import locks
 from app.services.people import sessions

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from flask import Blueprint, current_app, g, request
 from flask_login import current_user
 
-from app.errors import SENTENCES, Forbidden, Unauthenticated
+from app.errors import Forbidden, Unauthenticated
 from app.extensions import csrf
+from app.http.errors import SENTENCES
 from app.http.request import refuse_repeated
 from app.services.audit.actor import Actor
 from app.services.people import tokens

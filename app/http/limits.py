@@ -15,8 +15,8 @@ from flask_limiter import ApplicationLimit, Limiter, RequestLimit
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
-from app.errors import problem
 from app.http.auth import SAFE_METHODS, caller
+from app.http.errors import problem
 from app.services.people import devices
 
 

@@ -12,7 +12,7 @@ from flask import Response, current_app, request
 from werkzeug.utils import cached_property
 
 from app import turns
-from app.errors import DomainError, InvalidInput, UnknownType
+from app.errors import InvalidInput, InvalidRequest, UnknownType
 
 NO_JSON = "The body can't be read: it must be JSON, in UTF-8."
 View = TypeVar("View", bound=Callable[..., Any])
@@ -62,7 +62,7 @@ class Request(FlaskRequest):
     """A request whose missing JSON body is an empty object: `curl -X POST` alone starts a backup."""
 
     def get_json(self, *args: Any, **options: Any) -> Any:
-        """Return the JSON body; an empty body is {}. Raise UnknownType for another type, DomainError for broken JSON,
+        """Return the JSON body; an empty body is {}. Raise UnknownType for another type, InvalidRequest for broken JSON,
         InvalidInput for `null`, which is not an empty body."""
         if not self.get_data(cache=True):
             return {}
@@ -71,14 +71,14 @@ class Request(FlaskRequest):
         try:
             found = super().get_json(*args, **options)
         except RecursionError as error:
-            raise DomainError(NO_JSON) from error
+            raise InvalidRequest(NO_JSON) from error
         if found is None:
             raise InvalidInput({"body": "Send an object such as {}, or nothing."})
         return found
 
     def on_json_loading_failed(self, e: ValueError | None) -> Any:
-        """Raise DomainError for a body that is no JSON."""
-        raise DomainError(NO_JSON) from e
+        """Raise InvalidRequest for a body that is not valid JSON."""
+        raise InvalidRequest(NO_JSON) from e
 
     @cached_property
     def stream(self) -> IO[bytes]:  # type: ignore[override]

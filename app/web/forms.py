@@ -5,6 +5,7 @@ from wtforms import BooleanField, EmailField, HiddenField, PasswordField, String
 from wtforms.validators import InputRequired
 
 from app.errors import DomainError, InvalidInput
+from app.http.errors import status_of
 
 TYPED_BY_HAND = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
 
@@ -63,4 +64,4 @@ def refuse(form: FlaskForm, error: DomainError) -> int:
         show_errors(form, error)
     else:
         form.form_errors.append(error.detail)
-    return error.status
+    return status_of(error)

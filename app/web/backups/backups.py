@@ -8,6 +8,7 @@ from flask_login import login_required
 
 from app.errors import Conflict, InvalidInput, Throttled, Unavailable
 from app.http.archive_response import send_archive
+from app.http.errors import status_of
 from app.services.backups import backups, deletion
 from app.services.retention import retention
 from app.services.schedules import schedules, slot_list
@@ -52,7 +53,7 @@ def start() -> ResponseReturnValue:
         return show_index(form, 422)
     except (Conflict, Unavailable) as error:
         form.form_errors.append(error.detail)
-        return show_index(form, error.status)
+        return show_index(form, status_of(error))
     flash("The backup is queued. This page shows its progress.", "success")
     return redirect(url_for(".detail", backup_id=row.id))
 
@@ -156,7 +157,7 @@ def delete(backup_id: UUID) -> ResponseReturnValue:
             return show_delete(row, form, refuse(form, error))
         except Conflict as error:
             form.form_errors.append(error.detail)
-            return show_delete(row, form, error.status)
+            return show_delete(row, form, status_of(error))
         flash(*deleted_words(name, meant))
         return redirect(url_for(".index"))
     return show_delete(row, form)

@@ -9,8 +9,9 @@ from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
 from app.engine.source.documents import shown
-from app.errors import DomainError
+from app.errors import DomainError, NotFound
 from app.http.document_response import send_document
+from app.http.errors import status_of
 from app.http.exact_path import path_from_query, url_with_path
 from app.services.backups import backups, contents
 from app.web.actor import current_actor
@@ -85,8 +86,9 @@ def document(backup_id: UUID) -> ResponseReturnValue:
 def show_problem(row: backups.BackupHistory, at: str, error: DomainError) -> ResponseReturnValue:
     """Given a backup, its tab and why nothing can be shown there, return the page that says so."""
     foreign = isinstance(error, contents.NotIndexed)
-    status = 200 if foreign else error.status
-    return render_template("backups/no_contents.html", row=row, at=at, error=error, foreign=foreign), status
+    missing = isinstance(error, NotFound)
+    status = 200 if foreign else status_of(error)
+    return render_template("backups/no_contents.html", row=row, at=at, error=error, foreign=foreign, missing=missing), status
 
 
 def crumbs(folder: str) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from wtforms.validators import ValidationError
 from app.config import Settings
 from app.errors import Conflict, DomainError
 from app.extensions import csrf
+from app.http.errors import status_of
 from app.http.request import streams_its_body
 from app.services.backups import uploads
 from app.web.actor import current_actor
@@ -50,7 +51,7 @@ def receive() -> ResponseReturnValue:
         row = uploads.receive(current_actor(), request.stream, request.content_type or "", request.content_length)
     except DomainError as error:
         read_on()
-        return show_form(error, error.status)
+        return show_form(error, status_of(error))
     page = url_for("web.backups.detail", backup_id=row.id)
     # A script that followed a redirect would load the page for nothing.
     return ("", 202, {"Location": page}) if request.headers.get("X-Requested-With") == BY_SCRIPT else redirect(page, 303)

@@ -9,6 +9,7 @@ from flask_login import current_user, login_required, login_user, logout_user
 from werkzeug.wrappers import Response
 
 from app.errors import Conflict, InvalidCredentials, InvalidInput, NotFound, Throttled
+from app.http.errors import status_of
 from app.models import Admin
 from app.services.people import admins, devices, invitations, sessions
 from app.web.actor import current_actor
@@ -34,10 +35,10 @@ def login() -> ResponseReturnValue:
             admin = admins.authenticate(form.email.data, form.password.data, address, device)
         except InvalidCredentials as error:
             form.form_errors.append(error.detail)
-            status = error.status
+            status = status_of(error)
         except Throttled as error:
             form.form_errors.append(error.detail)
-            status, headers = error.status, {"Retry-After": str(error.retry_after)}
+            status, headers = status_of(error), {"Retry-After": str(error.retry_after)}
         else:
             return remember_device(redirect(safe_next(form.next.data, home)), open_session(admin))
     elif form.is_submitted():
@@ -75,7 +76,7 @@ def accept() -> ResponseReturnValue:
         elif form.is_submitted():
             status = 422
     except (NotFound, Conflict) as error:
-        return render_template("auth/no_invitation.html", reason=error.detail), error.status
+        return render_template("auth/no_invitation.html", reason=error.detail), status_of(error)
     page = make_response(render_template("auth/accept.html", form=form, invitation=invitation, secret=secret), status)
     # Not "no-referrer": where pages come by HTTPS, a form without a referrer is refused.
     page.headers["Referrer-Policy"] = "same-origin"

@@ -8,6 +8,7 @@ from flask_login import login_required
 from markupsafe import Markup
 
 from app.errors import Conflict, InvalidInput, NotFound, Throttled, Unavailable
+from app.http.errors import status_of
 from app.services.backups import backups
 from app.services.installation import settings
 from app.services.restores import restore_list, restores
@@ -85,10 +86,10 @@ def confirm(backup_id: UUID) -> ResponseReturnValue:
             )
         except InvalidInput as error:
             show_errors(form, error)
-            return show_confirm(form, backup_id, scope, error.status)
+            return show_confirm(form, backup_id, scope, status_of(error))
         except (Conflict, Throttled, Unavailable) as error:
             form.form_errors.append(error.detail)
-            return show_confirm(form, backup_id, scope, error.status)
+            return show_confirm(form, backup_id, scope, status_of(error))
         return redirect(url_for(".detail", restore_id=row.id))
     return show_confirm(form, backup_id, scope)
 
@@ -150,7 +151,7 @@ def undo(restore_id: UUID) -> ResponseReturnValue:
             status = refuse(form, error)
         except (Conflict, Unavailable) as error:
             form.form_errors.append(error.detail)
-            status = error.status
+            status = status_of(error)
         else:
             state = "before this restore" if row.undone_at else "that this restore brought"
             flash(f"Done: the state {state} is live again. The other one is kept.", "success")

@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
 from app.errors import Conflict, InvalidInput, Throttled, Unavailable
+from app.http.errors import status_of
 from app.models import BackupSchedule
 from app.services.inputs import PlanInput, ScheduleInput, checked
 from app.services.installation import settings
@@ -73,7 +74,7 @@ def create() -> ResponseReturnValue:
             show_errors(form, error)
         except Conflict as error:
             form.form_errors.append(error.detail)
-            return show_form(form, status=error.status)
+            return show_form(form, status=status_of(error))
         else:
             flash(f"{row.name} is saved." + ("" if row.enabled else " It is off."), "success")
             return redirect(url_for(".index"))

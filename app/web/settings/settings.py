@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 from flask_login import login_required
 
 from app.errors import InvalidInput, Throttled
+from app.http.errors import status_of
 from app.services.inputs import PlanInput, SettingsInput, checked
 from app.services.installation import settings
 from app.services.notifications import notifications
@@ -58,7 +59,7 @@ def save_quotas() -> ResponseReturnValue:
             reauthentication.require(current_actor(), form.password.data)
         except (InvalidInput, Throttled) as error:
             refuse(form, error)
-            return show_review(form, form.values(), error.status)
+            return show_review(form, form.values(), status_of(error))
         settings.update(current_actor(), given)
         retention.refresh()
         flash("The quotas are saved. The next cleanup goes by them.", "success")
@@ -79,10 +80,10 @@ def notify() -> ResponseReturnValue:
             settings.update(current_actor(), given)
         except InvalidInput as error:
             form.show_problems(error)
-            return show_notifications(form, status=error.status)
+            return show_notifications(form, status=status_of(error))
         except Throttled as error:
             refuse(form, error)
-            return show_notifications(form, status=error.status)
+            return show_notifications(form, status=status_of(error))
         flash("The notifications are saved.", "success")
         return redirect(url_for(".notify"))
     return show_notifications(form, status=422 if form.errors else 200)
@@ -97,7 +98,7 @@ def send_test() -> ResponseReturnValue:
         results = notifications.send_test(current_actor())
     except InvalidInput as error:
         form.show_problems(error)
-        return show_notifications(form, status=error.status)
+        return show_notifications(form, status=status_of(error))
     return show_notifications(form, results)
 
 
@@ -115,7 +116,7 @@ def limits() -> ResponseReturnValue:
             settings.update(current_actor(), given)
         except (InvalidInput, Throttled) as error:
             refuse(form, error)
-            status = error.status
+            status = status_of(error)
         else:
             flash("The limits are saved.", "success")
             return redirect(url_for(".limits"))
