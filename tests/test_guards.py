@@ -25,6 +25,7 @@ LAYERS = {
     "web": "door", "api": "door", "cli": "door", "processes": "door", "factory": "door", "container": "door",
     "http": "http", "jobs": "jobs", "services": "services", "engine": "engine", "runs": "runs", "models": "models",
     "extensions": "ground", "config": "ground", "errors": "ground", "logs": "ground", "turns": "ground",
+    "current": "ground",
 }  # fmt: skip
 MAY_IMPORT = {
     "door": {"door", "http", "services", "engine", "runs", "models", "ground"},
@@ -77,6 +78,13 @@ def test_the_rule_would_notice_a_service_that_imports_a_job(tmp_path: Path) -> N
     module.write_text("from app.jobs import backup\nimport app.web.people.auth\nfrom app import ledger\n")
     assert list(imported(module)) == ["jobs", "web", "ledger"]
     assert "jobs" not in MAY_IMPORT["services"]
+
+
+def test_the_configuration_is_read_by_one_function() -> None:
+    asking = [path for path in source_files() if '.config["SETTINGS"]' in path.read_text()]
+    names = [str(path.relative_to(ROOT / "app")) for path in asking]
+    # A starting worker, and whoever checks a start, has the app in its hand.
+    assert names == ["current.py", "processes/startup.py", "processes/worker.py"]
 
 
 def test_the_engine_loads_without_flask_sqlalchemy_or_redis() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 
 from apiflask import APIBlueprint, FileSchema
-from flask import Response, current_app, request
+from flask import Response, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.config import Settings
+from app import current
 from app.http.auth import check, requires
 from app.services.monitoring import metrics
 
@@ -27,7 +27,7 @@ def show() -> Response:
 
 
 def _is_allowed() -> bool:
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     try:
         address = ipaddress.ip_address(request.remote_addr or "")
     except ValueError:

@@ -14,7 +14,8 @@ from flask import current_app
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
-from app.config import ConfigError, Settings
+from app import current
+from app.config import ConfigError
 from app.errors import DomainError
 from app.processes.startup import check_start
 from app.runs.queue import QueueUnavailable
@@ -22,12 +23,6 @@ from app.services.audit.actor import Actor
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def settings() -> Settings:
-    """Return the app's settings."""
-    found: Settings = current_app.config["SETTINGS"]
-    return found
 
 
 def application() -> APIFlask:
@@ -46,7 +41,7 @@ def actor() -> Actor:
 
 def stop(message: str) -> NoReturn:
     """Given a sentence, print it to stderr and end with exit code 1."""
-    click.echo(settings().redact(message), err=True)
+    click.echo(current.settings().redact(message), err=True)
     sys.exit(1)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 import click
 from flask.cli import with_appcontext
 
-from app.cli.common import settings
+from app import current
 from app.services.checkup import run
 from app.services.checkup.findings import OK, PROBLEM, WARNING, Finding, problem
 
@@ -25,7 +25,7 @@ MEND = "Correct it where this process gets its settings from; README.md lists al
 @with_appcontext
 def doctor(as_json: bool, quiet: bool) -> None:
     """Check every setting, server, permission and version, and say what to do. Ends with 1 if there is a problem."""
-    sys.exit(_report(run.look(settings()), as_json, quiet))
+    sys.exit(_report(run.look(current.settings()), as_json, quiet))
 
 
 def wanted(arguments: Sequence[str]) -> bool:

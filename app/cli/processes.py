@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from app.cli.common import application, checked, settings
+from app import current
+from app.cli.common import application, checked
 from app.processes import scheduler as scheduling
 from app.processes import worker as working
 from app.runs import queue
@@ -29,4 +30,4 @@ def worker(queues: tuple[str, ...], burst: bool) -> None:
 @checked
 def scheduler() -> None:
     """Tick: every minute a job that mends lost runs and starts what is due, at 04:00 UTC one that deletes old backups."""
-    scheduling.run(settings())
+    scheduling.run(current.settings())

@@ -11,7 +11,7 @@ from flask import Request as FlaskRequest
 from flask import Response, current_app, request
 from werkzeug.utils import cached_property
 
-from app import turns
+from app import current, turns
 from app.errors import InvalidInput, InvalidRequest, UnknownType
 
 NO_JSON = "The body can't be read: it must be JSON, in UTF-8."
@@ -27,7 +27,7 @@ def streams_its_body(view: View) -> View:
 def pages_address() -> str:
     """Return what a link to the pages begins with, without a slash at its end: PUBLIC_URL, or this machine's own address if
     that was asked for; else nothing. The Host header alone is whatever the client says."""
-    public_url: str | None = current_app.config["SETTINGS"].public_url
+    public_url: str | None = current.settings().public_url
     if public_url:
         return public_url.rstrip("/")
     host = urlsplit(request.host_url).hostname or ""

@@ -9,11 +9,10 @@ from uuid import UUID
 
 import psycopg
 import structlog
-from flask import current_app
 from rq import get_current_job
 from sqlalchemy.exc import OperationalError
 
-from app import logs
+from app import current, logs
 from app.config import ConfigError, Settings
 from app.engine.backup.backup import BackupRequest, make_backup
 from app.engine.errors import EngineError
@@ -27,7 +26,7 @@ from app.services.backups import backups
 from app.services.backups.figures import figures
 from app.services.installation import settings as stored
 from app.services.installation.settings_watch import outdated_source
-from app.services.installation.source import source_problem
+from app.services.installation.source import source_of, source_problem
 from app.services.restores import restores
 from app.services.schedules import slots
 
@@ -55,7 +54,7 @@ def run(backup_id: str) -> None:
         try:
             restores.settle_before_reading()
         except (EngineError, psycopg.Error, OSError) as error:
-            settings: Settings = current_app.config["SETTINGS"]
+            settings = current.settings()
             ledger.fail_queued(row_id, settings.redact(f"{UNSETTLED}{error}"))
             aftermath.of_backup(row_id)
             return
@@ -120,7 +119,7 @@ def claim_and_make(row_id: UUID, held: Sequence[Held], watch: Watch | None = Non
 
 
 def _make_claimed(row: BackupHistory, attempt: int, held: Sequence[Held], watch: Watch | None) -> None:
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     row_id = row.id
     logger.info("backup begins", kind=row.kind)
     try:
@@ -162,7 +161,7 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[H
         ledger.progress(row_id, attempt, "publish", *heartbeat.last[1:])
 
     request = BackupRequest(
-        source=backups.source(settings),
+        source=source_of(settings),
         storage_dir=settings.storage_dir,
         signing_key=settings.signing_key,
         backup_id=row.id,

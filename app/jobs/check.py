@@ -5,11 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 import structlog
-from flask import current_app
 from rq import get_current_job
 
-from app import logs
-from app.config import Settings
+from app import current, logs
 from app.jobs import aftermath
 from app.jobs.backup import UNEXPECTED
 from app.jobs.heartbeat import Heartbeat
@@ -46,7 +44,7 @@ def run(upload_id: str) -> None:
 
 
 def _check(row_id: UUID, attempt: int) -> None:
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     heartbeat = Heartbeat(lambda _phase, done, total: ledger.progress(row_id, attempt, ledger.CHECK, done, total))
     try:
         logger.info("check begins")

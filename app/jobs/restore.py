@@ -14,7 +14,7 @@ import structlog
 from rq import get_current_job
 from sqlalchemy.exc import OperationalError
 
-from app import logs
+from app import current, logs
 from app.config import ConfigError
 from app.engine.archive.reader import read_manifest
 from app.engine.errors import EngineError
@@ -80,7 +80,7 @@ class _Run:
     def __init__(self, row: Restore, attempt: int, held: list[locks.Lock]) -> None:
         self.id, self.attempt, self.held = row.id, attempt, held
         self.backup_id, self.scope, self.with_safety = row.backup_id, row.scope, row.safety_backup
-        self.settings = restore_engine.settings()
+        self.settings = current.settings()
         self.heartbeat = Heartbeat(self._write)
         self.swapping = False
         self.counted: Counts | None = None

@@ -8,10 +8,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from flask import current_app
 from sqlalchemy.exc import OperationalError
 
-from app.config import Settings
+from app import current
 from app.engine.errors import EngineError
 from app.engine.proof.restore_test import verify_by_restoring
 from app.engine.verify.verify import verify_archive
@@ -69,12 +68,12 @@ def run(backup_id: str) -> None:
             raise  # our own database is away: the tick asks again when it is back
         except DomainError as error:
             # The storage can't be looked at just now, which says nothing of the archive.
-            ledger.verified(row_id, verified_at, restore_engine.settings().redact(error.detail))
+            ledger.verified(row_id, verified_at, current.settings().redact(error.detail))
             return
         except Exception as error:
             # Must not be tried again for ever, ahead of all other verifications.
             db.session.rollback()
-            reason = restore_engine.settings().redact(f"{UNEXPECTED}{type(error).__name__}: {error}")
+            reason = current.settings().redact(f"{UNEXPECTED}{type(error).__name__}: {error}")
             ledger.verified(row_id, verified_at, reason, **_seen(row_id))
             raise
         problem = found.damage or found.trouble
@@ -100,13 +99,13 @@ def _restore_test(row_id: UUID, read: _Found) -> _Found:
     """Load the archive into a scratch database of its own."""
     archive = backups.archive_file(row_id, damaged=True)
     heartbeat = Heartbeat(lambda phase, done, total: ledger.verifying(row_id, f"test_{phase}", done, total))
-    key = restore_engine.settings().signing_key
+    key = current.settings().signing_key
     try:
         # An id of its own: two tests of the same archive must not share a scratch database.
         report = verify_by_restoring(archive.path, restore_engine.target(), key, uuid4(), heartbeat)
     except EngineError as error:
         # The server did not let us try: that says nothing about the archive.
-        return replace(read, trouble=restore_engine.settings().redact(str(error)))
+        return replace(read, trouble=current.settings().redact(str(error)))
     if not report.ok:
         trouble = "The archive does not restore: " + "; ".join(report.problems)
         return replace(read, trouble=trouble, columns=read.columns | {"restore_tested_at": None})
@@ -115,7 +114,7 @@ def _restore_test(row_id: UUID, read: _Found) -> _Found:
 
 
 def _read_back(row_id: UUID, origin: str) -> _Found:
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     try:
         archive = backups.archive_file(row_id, damaged=True)
     except Conflict as error:

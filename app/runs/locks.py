@@ -17,6 +17,7 @@ import psycopg
 from flask import current_app
 from sqlalchemy import text
 
+from app import current
 from app.extensions import db
 
 # Held while an archive is written: one backup at a time.
@@ -117,7 +118,7 @@ def acquire(name: str, shared: bool = False, patience: float = 0.0, owner: UUID 
 
     Raise psycopg.OperationalError if the metadata database can't be reached.
     """
-    settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     connection = _connect(settings.metadata_dsn, f"lock {name} {owner}" if owner else f"lock {name}")
     try:
         until = time.monotonic() + patience

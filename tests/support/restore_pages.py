@@ -13,6 +13,7 @@ from app.engine.backup.backup import BackupRequest, make_backup
 from app.extensions import db
 from app.models import BackupHistory, Restore, utcnow
 from app.services.backups import backups
+from app.services.installation.source import source_of
 from tests.support import hostile
 from tests.support.application import EMAIL, TESTER
 
@@ -22,7 +23,7 @@ TRIGGER = b"CREATE FUNCTION public.greet() RETURNS text LANGUAGE sql AS $$ SELEC
 def own_backup(app: APIFlask) -> BackupHistory:
     """Given the app, make a real archive of its source, have it listed, and return its row."""
     settings = app.config["SETTINGS"]
-    source = backups.source(settings)
+    source = source_of(settings)
     make_backup(BackupRequest(source, settings.storage_dir, settings.signing_key, backup_id := uuid4()))
     backups.rescan(TESTER)
     return backups.get(backup_id)

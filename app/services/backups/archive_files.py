@@ -7,9 +7,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from flask import current_app
-
-from app.config import Settings
+from app import current
 from app.models import BackupHistory
 
 
@@ -81,5 +79,5 @@ def _of(found: os.stat_result) -> FileFacts:
 
 
 def _folder() -> Path:
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     return settings.storage_dir

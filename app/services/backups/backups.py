@@ -8,11 +8,9 @@ from enum import Enum
 from pathlib import Path
 from uuid import UUID
 
-from flask import current_app
 from sqlalchemy import func, or_, select
 
-from app.config import Settings
-from app.engine.source.preflight import Source
+from app import current
 from app.engine.storage import local
 from app.engine.storage.local import remove_archive
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
@@ -48,7 +46,6 @@ __all__ = [
     "remove_partials",
     "rescan",
     "rest",
-    "source",
     "start",
     "update",
     "verify",
@@ -228,7 +225,7 @@ def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
         try:
             if row.filename:
                 remove_archive(_path(row.filename))
-            local.remove_partials(_settings().storage_dir, backup_id)
+            local.remove_partials(current.settings().storage_dir, backup_id)
         except OSError as error:
             row.error = f"The archive could not be deleted: {error.strerror}."
             db.session.commit()
@@ -295,7 +292,7 @@ def archive_file(backup_id: UUID, damaged: bool = False) -> ArchiveFile:
 
 def remove_partials(backup_id: UUID) -> None:
     """Remove the temporary files of a backup that writes no more."""
-    local.remove_partials(_settings().storage_dir, backup_id)
+    local.remove_partials(current.settings().storage_dir, backup_id)
 
 
 def rest() -> None:
@@ -303,18 +300,8 @@ def rest() -> None:
     db.session.rollback()
 
 
-def source(settings: Settings) -> Source:
-    """Given the settings, return what is backed up, as the engine knows it."""
-    return Source(settings.source_url, settings.documents_dir, settings.app_name, settings.pg_bin_dir)
-
-
-def _settings() -> Settings:
-    settings: Settings = current_app.config["SETTINGS"]
-    return settings
-
-
 def _path(filename: str) -> Path:
-    return _settings().storage_dir / Path(filename).name
+    return current.settings().storage_dir / Path(filename).name
 
 
 def _checked_note(note: str | None) -> str | None:

@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from flask import current_app
-
-from app.config import Settings
+from app import current
 from app.engine.archive.manifest import DocumentsPart, TableEntry
 from app.engine.archive.reader import ArchiveReader, IndexLine
 from app.engine.errors import ArchiveError
@@ -148,7 +146,7 @@ def _opened(backup_id: UUID) -> Iterator[ArchiveReader]:
 
 
 def _signing_key() -> bytes:
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     return settings.signing_key
 
 
@@ -162,7 +160,7 @@ def _archive(backup_id: UUID) -> backups.ArchiveFile:
 @contextmanager
 def _told(backup_id: UUID) -> Iterator[None]:
     """Say what is wrong with an archive that can't be read, and what to do."""
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     try:
         yield
     except ArchiveError as error:

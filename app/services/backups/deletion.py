@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flask import current_app
 from sqlalchemy import func, select
 
-from app.config import Settings
+from app import current
 from app.extensions import db
 from app.models import BackupHistory, Restore
 from app.services.restores import restores
@@ -59,7 +58,7 @@ def _restore_with(row: BackupHistory) -> Restore | None:
 
 def _size_on_disk(filename: str | None) -> int:
     """Return the archive's size in bytes, 0 where it is not in the storage folder."""
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     try:
         return (settings.storage_dir / Path(filename).name).stat().st_size if filename else 0
     except OSError:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from flask import current_app
 from sqlalchemy import select
 
-from app.config import Settings
+from app import current
 from app.engine.errors import EngineError
 from app.engine.progress import Progress
 from app.engine.proof.check_archive import ArchiveCheck, check_archive
@@ -71,7 +70,7 @@ def check(row: BackupHistory, attempt: int, progress: Progress) -> str:
     partial = _partial(row_id)
     db.session.rollback()
     try:
-        found = check_archive(partial, _settings().signing_key, progress)
+        found = check_archive(partial, current.settings().signing_key, progress)
     except EngineError as error:
         raise Refused(_useless(str(error), partial)) from error
     except FileNotFoundError as error:
@@ -90,7 +89,7 @@ def check(row: BackupHistory, attempt: int, progress: Progress) -> str:
         if not ledger.checked(row_id, attempt, **columns):
             raise ledger.Lost("The upload's row was closed while its archive was being checked.")
         try:
-            path = publish(partial, _settings().app_name, columns["started_at"])
+            path = publish(partial, current.settings().app_name, columns["started_at"])
         except EngineError as error:
             raise Refused(_useless(str(error), partial)) from error
         if not ledger.complete(row_id, attempt, filename=path.name):
@@ -108,7 +107,7 @@ def refuse(row_id: UUID, attempt: int, reason: str) -> None:
     """Close an upload as failed, and remove its file."""
     if ledger.fail(row_id, attempt, reason):
         _note("backup.upload_refused", row_id, {"reason": reason})
-    remove_partials(_settings().storage_dir, row_id)
+    remove_partials(current.settings().storage_dir, row_id)
 
 
 def close_lost(row: BackupHistory) -> bool:
@@ -127,7 +126,7 @@ def close_lost(row: BackupHistory) -> bool:
         if closed:
             _note("backup.upload_refused", row_id, {"reason": LOST})
     if closed:
-        remove_partials(_settings().storage_dir, row_id)
+        remove_partials(current.settings().storage_dir, row_id)
     return closed
 
 
@@ -136,7 +135,7 @@ def cancel_waiting(upload_id: UUID, attempts: int) -> bool:
     if not ledger.cancel_waiting_check(upload_id):
         return False
     queue.forget(queue.CHECKS, ledger.check_job_id(upload_id, attempts))
-    remove_partials(_settings().storage_dir, upload_id)
+    remove_partials(current.settings().storage_dir, upload_id)
     return True
 
 
@@ -162,11 +161,11 @@ def _columns(found: ArchiveCheck) -> dict[str, Any]:
 
 def _published(row: BackupHistory) -> Path | None:
     """Return the archive of an upload whose worker was lost, if it had got its name already."""
-    storage = _settings().storage_dir
+    storage = current.settings().storage_dir
     if row.started_at is None:
         return None
     listed = set(db.session.scalars(select(BackupHistory.filename).where(BackupHistory.filename.is_not(None))))
-    for path in list_archives(storage, _settings().app_name) if storage.is_dir() else []:
+    for path in list_archives(storage, current.settings().app_name) if storage.is_dir() else []:
         with suppress(FileNotFoundError):
             if path.name not in listed and path.stat().st_size == row.size_bytes and _sha256(path) == row.sha256:
                 return path
@@ -179,20 +178,15 @@ def _sha256(path: Path) -> str:
 
 
 def _partial(upload_id: UUID) -> Path:
-    return partial_path(_settings().storage_dir, upload_id, 1)
+    return partial_path(current.settings().storage_dir, upload_id, 1)
 
 
 def _useless(problem: str, partial: Path) -> str:
     """Say what is wrong without the name of the partial file, which nobody knows."""
     problem = problem.replace(str(partial), "the file").replace(f" {partial.name}", "")
-    return _settings().redact(f"This file can't be taken in: {problem}")
+    return current.settings().redact(f"This file can't be taken in: {problem}")
 
 
 def _note(action: str, upload_id: UUID, detail: dict[str, Any]) -> None:
     audit.record(CHECK, action, "backup", upload_id, detail)
     db.session.commit()
-
-
-def _settings() -> Settings:
-    settings: Settings = current_app.config["SETTINGS"]
-    return settings

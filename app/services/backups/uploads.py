@@ -15,12 +15,10 @@ from typing import IO
 from uuid import UUID, uuid4
 
 import structlog
-from flask import current_app
 from redis.exceptions import RedisError
 from sqlalchemy import func, select
 
-from app import turns
-from app.config import Settings
+from app import current, turns
 from app.engine.backup.backup import DISK_RESERVE
 from app.engine.storage.local import partial_path
 from app.errors import Conflict, InvalidInput, NoRoom, Throttled, TooLarge
@@ -91,7 +89,7 @@ def _turn() -> Iterator[None]:
 
 
 def _receive(actor: Actor, upload_id: UUID, parts: Iterator[bytes], length: int | None, note: str | None) -> None:
-    storage = _settings().storage_dir
+    storage = current.settings().storage_dir
     storage.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = partial_path(storage, upload_id, 1)
     # The tick removes partial files that nobody writes: this lock says that somebody does.
@@ -201,13 +199,13 @@ def _list(actor: Actor, upload_id: UUID, written: _Written, note: str | None) ->
 
 
 def _check_limit(size_bytes: int) -> None:
-    limit = _settings().upload_max_bytes
+    limit = current.settings().upload_max_bytes
     if limit is not None and size_bytes > limit:
         raise TooLarge(f"The archive is larger than the {limit:,} bytes that BACKUP_UPLOAD_MAX_BYTES allows.")
 
 
 def _check_room(more_bytes: int) -> None:
-    free, reserve = shutil.disk_usage(_settings().storage_dir).free, DISK_RESERVE
+    free, reserve = shutil.disk_usage(current.settings().storage_dir).free, DISK_RESERVE
     if free < more_bytes + reserve:
         raise NoRoom(
             f"The disk of BACKUP_STORAGE_DIR has {free // 1_000_000} MB left, of which {reserve // 1_000_000} MB stay free: "
@@ -219,8 +217,3 @@ def _full(error: OSError) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return NoRoom("The disk of BACKUP_STORAGE_DIR is full. Free some room, then send the archive again.")
     return error
-
-
-def _settings() -> Settings:
-    settings: Settings = current_app.config["SETTINGS"]
-    return settings

@@ -16,13 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.engine.archive.reader import read_manifest
 from app.engine.errors import ArchiveError, SourceError
-from app.engine.source.preflight import Source, check_documents, check_nesting, check_storage
+from app.engine.source.preflight import check_documents, check_nesting, check_storage
 from app.engine.storage.local import list_archives
 from app.engine.system.folders import all_below, open_root
 from app.extensions import db
 from app.models import BackupHistory
 from app.services.backups import archive_files
 from app.services.checkup.findings import Finding, fine, problem, warning
+from app.services.installation.source import source_of
 from app.services.monitoring.health import next_backup_bytes
 from app.services.restores import restore_engine
 
@@ -133,7 +134,7 @@ def _staging_room(folder: Path) -> Iterator[Finding]:
 
 def _storage(settings: Settings) -> Iterator[Finding]:
     folder = settings.storage_dir
-    source = Source(settings.source_url, settings.documents_dir, settings.app_name)
+    source = source_of(settings)
     refusal = _refused(lambda: check_storage(folder)) or _refused(lambda: check_nesting(source, folder))
     if refusal:
         yield problem(STORAGE, refusal, "Until then no backup can be made.")

@@ -7,9 +7,8 @@ import base64
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from flask import current_app
 
-from app.config import Settings
+from app import current
 
 
 def seal(text: str) -> str:
@@ -28,6 +27,6 @@ def unseal(sealed: str | None) -> str | None:
 
 
 def _box() -> Fernet:
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"motovaultpro-backup sealed settings, version 1")
     return Fernet(base64.urlsafe_b64encode(kdf.derive(settings.secret_key.encode())))

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import current_app
 from sqlalchemy.dialects.postgresql import insert
 
-from app.config import Settings
+from app import current
 from app.errors import InvalidInput
 from app.extensions import db
 from app.models import BackupSettings, utcnow
@@ -97,7 +96,7 @@ def view() -> SettingsView:
         channels=[ChannelView(channel.id, channel.name, channel.shown) for channel in channels()],
         heartbeat_url=_shown(found.heartbeat_sealed),
         heartbeat_failure_url=_shown(found.heartbeat_failure_sealed),
-        mail_configured=bool(_environment().smtp_url),
+        mail_configured=bool(current.settings().smtp_url),
     )
 
 
@@ -145,7 +144,7 @@ def heartbeat_url(outcome: str) -> str | None:
 
 def undo_hours() -> int:
     """Return for how many hours a restore can be undone."""
-    return row().undo_hours or _environment().undo_hours
+    return row().undo_hours or current.settings().undo_hours
 
 
 def masked(url: str) -> str:
@@ -205,8 +204,3 @@ def _change_channels(given: list[ChannelInput], changes: dict[str, Any], problem
     present = [{"id": channel.id, "name": channel.name, "url": channel.url} for channel in known.values()]
     if wanted != present:
         changes["channels_sealed"] = sealing.seal(json.dumps(wanted)) if wanted else None
-
-
-def _environment() -> Settings:
-    settings: Settings = current_app.config["SETTINGS"]
-    return settings

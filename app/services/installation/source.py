@@ -1,4 +1,4 @@
-"""Which databases the settings point at: the source must never be the one that holds the history."""
+"""What the settings name as the source. Its database must never be the one that holds the history."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psycopg
 
 from app.config import SAME_DATABASE, ConfigError, Settings
+from app.engine.source.preflight import Source
 
 CONNECT_SECONDS = 5
 
@@ -18,6 +19,11 @@ class DatabaseIdentity:
 
     system_identifier: int
     oid: int
+
+
+def source_of(settings: Settings) -> Source:
+    """Describe to the engine what is backed up, which is also where a restore goes."""
+    return Source(settings.source_url, settings.documents_dir, settings.app_name, settings.pg_bin_dir)
 
 
 def source_problem(settings: Settings) -> str | None:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from flask import current_app
 from sqlalchemy import DateTime, cast, func, select
 
-from app.config import Settings
+from app import current
 from app.extensions import db
 from app.models import ApiToken, AuditEntry, BackupHistory, BackupSchedule, Restore, utcnow
 from app.services.installation import settings
@@ -192,7 +191,7 @@ def _proof() -> Proof | None:
 
 
 def _somebody_is_told() -> bool:
-    row, environment = settings.row(), current_app.config["SETTINGS"]
+    row, environment = settings.row(), current.settings()
     return bool(row.channels_sealed or (row.recipients and environment.smtp_url))
 
 
@@ -202,7 +201,7 @@ def _sheet_downloaded() -> bool:
 
 
 def _disk() -> Disk | None:
-    environment: Settings = current_app.config["SETTINGS"]
+    environment = current.settings()
     stored = db.session.scalar(select(func.sum(Row.size_bytes)).where(Row.status == "completed")) or 0
     try:
         usage = shutil.disk_usage(environment.storage_dir)

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.config import Settings
+from app import current
 from app.engine.errors import EngineError
 from app.engine.source.preflight import READ_ONLY, is_read_only
 from app.extensions import db
@@ -126,7 +126,7 @@ def _worker() -> tuple[bool, str]:
 
 
 def _settings() -> tuple[bool, str]:
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     for report, names in settings_watch.disagreements(settings, queue.connection()):
         harmful = ", ".join(name for name in names if name not in settings_watch.HARMLESS)
         if harmful:
@@ -201,7 +201,7 @@ def _restores() -> tuple[bool, str]:
 
 
 def _disk() -> tuple[bool, str]:
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     folder = settings.storage_dir
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 import structlog
-from flask import current_app
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -19,7 +18,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.config import Settings
+from app import current
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, BackupSlot, Notification, Restore, Tick, utcnow
 from app.models.backup_history import STATUSES
@@ -208,7 +207,7 @@ def _queues() -> Iterator[Metric]:
 
 
 def _disk() -> Iterator[Metric]:
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     usage = shutil.disk_usage(settings.storage_dir)
     yield _figure("backup_storage_free_bytes", "Bytes free where the archives lie.", usage.free)
     yield _figure("backup_storage_size_bytes", "Bytes of that disk.", usage.total)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from flask import current_app, render_template
+from flask import render_template
 from sqlalchemy import Select, select
 from sqlalchemy.dialects.postgresql import insert
 
-from app.config import Settings
+from app import current
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot, Notification, Restore, utcnow
 from app.services.installation import settings
@@ -49,13 +49,13 @@ class Notice:
     @property
     def link(self) -> str | None:
         """The page's full address, or None where PUBLIC_URL is not set."""
-        base = _environment().public_url
+        base = current.settings().public_url
         return f"{base.rstrip('/')}{self.path}" if base and self.path else None
 
     @property
     def sender(self) -> str:
         """What we are called."""
-        return f"{_environment().app_name} backup"
+        return f"{current.settings().app_name} backup"
 
 
 def announce(now: datetime | None = None) -> None:
@@ -93,7 +93,7 @@ def put(notice: Notice) -> None:
     found = settings.row()
     told = any(getattr(found, switch) for switch in SWITCHES[notice.event])
     targets: list[tuple[str, str]] = []
-    if told and _environment().smtp_url:
+    if told and current.settings().smtp_url:
         targets += [("email", address) for address in found.recipients]
     if told:
         targets += [("channel", channel.id) for channel in settings.channels()]
@@ -111,7 +111,7 @@ def put(notice: Notice) -> None:
 
 def rendered(notice: Notice) -> tuple[str, str, str]:
     """Given a message, return its title, its text and its HTML, with every secret of the settings blotted out."""
-    environment = _environment()
+    environment = current.settings()
     title = " ".join(f"[{notice.sender}] {notice.title}".split())[:TITLE_LENGTH]
     text = render_template("mail/notice.txt", notice=notice)
     html = render_template("mail/notice.html", notice=notice)
@@ -131,7 +131,7 @@ def _backup_ended(backup: BackupHistory, now: datetime) -> None:
     if old or backup.status == "cancelled" or backup.kind not in ("manual", "scheduled"):
         return
     name = ", ".join(schedule.name for schedule in slots.schedules_of(backup.id)) or backup.kind
-    facts = [("Backup of", _environment().app_name), ("Schedule" if backup.schedule_id else "Kind", name)]
+    facts = [("Backup of", current.settings().app_name), ("Schedule" if backup.schedule_id else "Kind", name)]
     facts += [("Started", _time(backup.started_at)), ("Finished", _time(backup.finished_at))]
     path = f"/backups/{backup.id}"
     if backup.status == "failed":
@@ -164,7 +164,7 @@ def _restore_ended(restore: Restore, now: datetime) -> None:
     done = restore.status == "completed"
     headline = "Restore completed" if done else "Restore failed: the data is as it was before"
     facts = [
-        ("Restore of", _environment().app_name),
+        ("Restore of", current.settings().app_name),
         ("Scope", restore.scope),
         ("Asked for by", restore.requested_by or "-"),
     ]
@@ -190,8 +190,3 @@ def _first(lines: list[str]) -> list[str]:
 
 def _time(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "-"
-
-
-def _environment() -> Settings:
-    environment: Settings = current_app.config["SETTINGS"]
-    return environment

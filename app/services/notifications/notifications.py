@@ -9,11 +9,10 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import structlog
-from flask import current_app
 from redis.exceptions import RedisError
 from sqlalchemy import func, select, update
 
-from app.config import Settings
+from app import current
 from app.errors import InvalidInput
 from app.extensions import db
 from app.models import Notification, utcnow
@@ -112,7 +111,7 @@ def send_test(actor: Actor) -> list[TestResult]:
             _deliver(uuid4(), medium, target, *message)
             results.append(TestResult(medium, name, True, "Sent."))
         except Undelivered as error:
-            results.append(TestResult(medium, name, False, _environment().redact(str(error))))
+            results.append(TestResult(medium, name, False, current.settings().redact(str(error))))
     audit.record(actor, "notifications.tested", "settings", None, {"failed": sum(not result.ok for result in results)})
     db.session.commit()
     return results
@@ -129,7 +128,7 @@ def trouble() -> str | None:
 
 def _deliver(message_id: UUID, medium: str, target: str, title: str, text: str, html: str | None) -> None:
     if medium == "email":
-        delivery.email(_environment(), str(message_id), target, title, text, html)
+        delivery.email(current.settings(), str(message_id), target, title, text, html)
     elif medium == "channel":
         channel = next((channel for channel in settings.channels() if channel.id == target), None)
         if channel is None:
@@ -143,7 +142,7 @@ def _deliver(message_id: UUID, medium: str, target: str, title: str, text: str, 
 
 
 def _not_sent(row: Notification, error: Undelivered, now: datetime) -> None:
-    row.error = _environment().redact(str(error))
+    row.error = current.settings().redact(str(error))
     patience = PING_GIVE_UP_AFTER if row.medium == "heartbeat" else GIVE_UP_AFTER
     if error.final or now - row.created_at > patience:
         row.status = "failed"
@@ -156,8 +155,3 @@ def _not_sent(row: Notification, error: Undelivered, now: datetime) -> None:
         others = (Notification.status == "pending", Notification.medium == "email", Notification.next_attempt_at <= now)
         db.session.execute(update(Notification).where(*others).values(next_attempt_at=now + FIRST_RETRY))
     db.session.commit()
-
-
-def _environment() -> Settings:
-    environment: Settings = current_app.config["SETTINGS"]
-    return environment

@@ -10,8 +10,9 @@ import secrets
 from datetime import timedelta
 from uuid import UUID
 
-from flask import current_app
 from itsdangerous import BadData, URLSafeTimedSerializer
+
+from app import current
 
 LASTS = timedelta(days=180)
 LONGEST = 500
@@ -19,7 +20,7 @@ LONGEST = 500
 
 def cookie_name() -> str:
     """Return the name of the cookie that says "signed in from here before"."""
-    return "__Host-device" if current_app.config["SETTINGS"].https else "device"
+    return "__Host-device" if current.settings().https else "device"
 
 
 def issue(admin_id: UUID, present: str | None = None) -> str:
@@ -50,4 +51,4 @@ def _parts(cookie: str | None) -> tuple[str | None, str | None]:
 
 
 def _serializer() -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(current_app.config["SETTINGS"].secret_key, salt="device that signed in before")
+    return URLSafeTimedSerializer(current.settings().secret_key, salt="device that signed in before")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from flask import current_app, render_template
+from flask import render_template
 from sqlalchemy import ColumnElement, and_, delete, select
 from sqlalchemy.dialects.postgresql import insert
 
-from app.config import Settings
+from app import current
 from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db
 from app.models import Admin, AdminInvitation, utcnow
@@ -68,7 +68,7 @@ def invite(actor: Actor, email: str, password: str | None = None, base_url: str 
     audit.record(actor, "admin.invited", "invitation", values["id"], {"email": values["email"]})
     db.session.commit()
     row = db.session.get_one(AdminInvitation, values["id"], populate_existing=True)
-    base = _settings().public_url or base_url or ""
+    base = current.settings().public_url or base_url or ""
     link = f"{base.rstrip('/')}{PATH}{secret}"
     mailed, mail_problem = _mail(row, link)
     return Invited(row, link, mailed, mail_problem)
@@ -131,7 +131,7 @@ def _valid(secret: str) -> ColumnElement[bool]:
 
 
 def _mail(row: AdminInvitation, link: str) -> tuple[bool, str | None]:
-    settings = _settings()
+    settings = current.settings()
     if link.startswith("/"):
         return False, NO_ADDRESS
     if not settings.smtp_url:
@@ -148,8 +148,3 @@ def _mail(row: AdminInvitation, link: str) -> tuple[bool, str | None]:
 def _hash(secret: str) -> str:
     # The secret is 256 random bits: nothing to guess, so a fast hash is enough.
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _settings() -> Settings:
-    settings: Settings = current_app.config["SETTINGS"]
-    return settings

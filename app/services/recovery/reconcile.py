@@ -10,9 +10,9 @@ from pathlib import Path
 from uuid import UUID
 
 import structlog
-from flask import current_app
 from sqlalchemy import select
 
+from app import current
 from app.config import Settings
 from app.engine.archive.manifest import Manifest
 from app.engine.archive.reader import read_manifest
@@ -76,7 +76,7 @@ def recover(backup_id: UUID) -> None:
 def close_lost_run(backup_id: UUID, attempt: int) -> None:
     """Given a running backup whose worker is known to be gone, end what it left behind and close its row: completed if
     its archive had been published and is whole, cancelled if that was asked for, failed otherwise."""
-    settings = _settings()
+    settings = current.settings()
     kill_orphans(backup_id)
     row = db.session.get(BackupHistory, backup_id, populate_existing=True)
     if row is None or row.status != "in_progress" or row.attempt != attempt:
@@ -100,7 +100,7 @@ def close_lost_run(backup_id: UUID, attempt: int) -> None:
 
 def remove_stray_partials() -> None:
     """Remove the partial files of backups that are closed, and those of nobody that have stopped growing."""
-    storage = _settings().storage_dir
+    storage = current.settings().storage_dir
     if not storage.is_dir():
         return
     for partial in list_partials(storage):
@@ -198,8 +198,3 @@ def _idle_seconds(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _settings() -> Settings:
-    settings: Settings = current_app.config["SETTINGS"]
-    return settings

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from app import current
 from app.config import Settings
 from app.extensions import db
 from app.models import utcnow
@@ -86,7 +87,7 @@ def text(actor: Actor) -> str:
     """Given who asks, return the sheet, and note in the audit log that it was given out."""
     audit.record(actor, "recovery_sheet.downloaded", "settings")
     db.session.commit()
-    return render(restore_engine.settings())
+    return render(current.settings())
 
 
 def render(settings: Settings) -> str:

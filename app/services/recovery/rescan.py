@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID, uuid4
 
-from flask import current_app
 from sqlalchemy import select
 
+from app import current
 from app.config import Settings
 from app.engine.archive.manifest import Manifest
 from app.engine.archive.reader import read_manifest
@@ -63,7 +63,7 @@ def rescan(actor: Actor, progress: Callable[[str], None] | None = None) -> Resca
     as uploads. What is damaged is reported and not listed. `progress` is called with each file's
     name before it is read.
     """
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     report = RescanReport()
     archives = list_archives(settings.storage_dir) if settings.storage_dir.is_dir() else []
     known = {name for name in db.session.scalars(select(BackupHistory.filename)) if name}

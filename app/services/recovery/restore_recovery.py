@@ -11,6 +11,7 @@ import psycopg
 import structlog
 from sqlalchemy import select
 
+from app import current
 from app.engine.errors import EngineError
 from app.engine.restore import swap
 from app.engine.restore.places.journal import KEPT, Journal
@@ -83,7 +84,7 @@ def settle(lost: frozenset[UUID] = frozenset(), reason: str = LOST) -> None:
         logger.error("cut restore ended", restore_id=str(found.restore_id), outcome=found.outcome, detail=found.detail)
     survey = survey_journals(folder, target)
     for problem in survey.problems:
-        logger.error("a restore's journal can't be used", reason=restore_engine.settings().redact(problem))
+        logger.error("a restore's journal can't be used", reason=current.settings().redact(problem))
     journals = {journal.restore_id: journal for journal in survey.journals}
     # Of a swap that was finished the worker may yet say so itself, but nobody else knows what was found missing.
     noteworthy = {found.restore_id for found in ended.values() if found.loss or found.changes or found.outcome == "void"}
@@ -107,7 +108,7 @@ def drop_kept(restore_id: UUID) -> bool:
     try:
         left = swap.discard(restore_engine.state_dir(), restore_id, restore_engine.target())
     except (EngineError, psycopg.Error, OSError) as error:
-        reason = restore_engine.settings().redact(str(error))
+        reason = current.settings().redact(str(error))
         logger.error("the state before a restore could not be dropped", restore_id=str(restore_id), reason=reason)
         return False
     if left:
@@ -128,7 +129,7 @@ def _settle_or_log(lost: frozenset[UUID]) -> None:
         settle(lost)
     except (EngineError, psycopg.Error, OSError) as error:
         db.session.rollback()
-        reason = restore_engine.settings().redact(str(error))
+        reason = current.settings().redact(str(error))
         logger.error("a cut restore could not be ended yet", reason=reason)
 
 

@@ -6,40 +6,33 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
-from flask import current_app
 from psycopg import conninfo
 
-from app.config import Settings
+from app import current
 from app.engine.restore.places.journal import all_in
 from app.engine.restore.request import RestoreRequest
 from app.engine.restore.swap import survey_journals
 from app.engine.source.preflight import Source
 from app.models import BackupHistory
+from app.services.installation.source import source_of
 
 JOURNALS = ".restores"
 
 
-def settings() -> Settings:
-    """Return the app's settings."""
-    found: Settings = current_app.config["SETTINGS"]
-    return found
-
-
 def target() -> Source:
     """Return where a restore goes: what is backed up."""
-    ours = settings()
-    return Source(ours.source_url, ours.documents_dir, ours.app_name, ours.pg_bin_dir)
+    return source_of(current.settings())
 
 
 def state_dir() -> Path:
     """Return the folder of the restores' journals."""
-    return settings().storage_dir / JOURNALS
+    return current.settings().storage_dir / JOURNALS
 
 
 def database_name() -> str:
     """Return the name of the database that a restore replaces: what its confirmation has to say."""
     try:
-        return str(conninfo.conninfo_to_dict(settings().source_url).get("dbname") or "")
+        return str(conninfo.conninfo_to_dict(current.settings().source_url).get("dbname") or "")
     except psycopg.ProgrammingError:
         return ""
 
@@ -50,7 +43,7 @@ def request(backup: BackupHistory, path: Path, scope: str, restore_id: UUID | No
         archive=path,
         target=target(),
         state_dir=state_dir(),
-        signing_key=settings().signing_key,
+        signing_key=current.settings().signing_key,
         restore_id=restore_id or uuid4(),
         scope=scope,
         trusted=backup.trusted_at is not None,
@@ -65,4 +58,4 @@ def old_state_is_live(restore_id: UUID) -> bool:
 def journal_problems() -> list[str]:
     """Return a sentence for each journal of a restore that can't be used. Raise EngineError if the source's URL can't be
     read."""
-    return [settings().redact(problem) for problem in survey_journals(state_dir(), target()).problems]
+    return [current.settings().redact(problem) for problem in survey_journals(state_dir(), target()).problems]

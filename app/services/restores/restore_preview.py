@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from app import current
 from app.engine.errors import EngineError
 from app.engine.restore.preview import preview as previewing
 from app.engine.restore.preview.preview import Preview
@@ -63,8 +64,8 @@ def preview(backup_id: UUID, scope: str = "all", exact: bool = False) -> Restore
     except _TooLong:
         diff, warnings = _look(request, False), [TOO_LONG]
     except EngineError as error:
-        raise Conflict(restore_engine.settings().redact(str(error)), id=str(backup_id)) from error
-    redact = restore_engine.settings().redact
+        raise Conflict(current.settings().redact(str(error)), id=str(backup_id)) from error
+    redact = current.settings().redact
     return RestorePreview(
         backup=row,
         diff=diff,

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from app import current
 from app.config import ConfigError
 from app.engine.errors import EngineError
 from app.engine.restore import swap
@@ -95,10 +96,10 @@ def start(
     _check_typed(actor, confirm, scope, password)
     found = preview(backup_id, scope)
     if found.diff.blockers:
-        blockers = [restore_engine.settings().redact(text) for text in found.diff.blockers]
+        blockers = [current.settings().redact(text) for text in found.diff.blockers]
         raise Conflict(" ".join(blockers), blockers=blockers)
     try:
-        source_problem(restore_engine.settings())
+        source_problem(current.settings())
     except ConfigError as error:
         raise Conflict(str(error), blockers=error.problems) from error
     locks.in_transaction(locks.START)
@@ -204,7 +205,7 @@ def undo(actor: Actor, restore_id: UUID | None = None, password: str | None = No
         try:
             swap.undo(restore_engine.state_dir(), row_id, restore_engine.target())
         except EngineError as error:
-            raise Unavailable(restore_engine.settings().redact(str(error)), id=str(row_id)) from error
+            raise Unavailable(current.settings().redact(str(error)), id=str(row_id)) from error
         undone = restore_engine.old_state_is_live(row_id)
         ledger_restores.exchanged(row_id, undone, undo_until=undo_until())
         audit.record(actor, "restore.undone" if undone else "restore.redone", "restore", row_id)

@@ -8,10 +8,9 @@ from pathlib import Path
 from uuid import UUID
 
 import structlog
-from flask import current_app
 from sqlalchemy import delete, select
 
-from app.config import Settings
+from app import current
 from app.engine.storage.local import list_archives, remove_archive, remove_partials
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot, Notification, utcnow
@@ -123,7 +122,7 @@ def _delete_archive(actor: Actor, backup_id: UUID, used: bool, report: CleanupRe
             report.in_use.append(row.filename)
             db.session.rollback()
             return
-        path = _settings().storage_dir / Path(row.filename).name
+        path = current.settings().storage_dir / Path(row.filename).name
         try:
             remove_archive(path)
         except OSError as error:
@@ -153,7 +152,7 @@ def _delete_failed_rows(now: datetime, report: CleanupReport) -> None:
         BackupHistory.id.not_in(tried_again),
     )
     for backup_id in db.session.scalars(select(BackupHistory.id).where(*old)).all():
-        remove_partials(_settings().storage_dir, backup_id)
+        remove_partials(current.settings().storage_dir, backup_id)
         db.session.execute(delete(BackupHistory).where(BackupHistory.id == backup_id, *old))
         report.failed_rows += 1
     db.session.commit()
@@ -171,12 +170,12 @@ def _delete_old_records(now: datetime) -> None:
 
 def _find_orphans(report: CleanupReport) -> None:
     """Name the archives that the history does not list. They are never deleted: nobody has looked at them."""
-    folder = _settings().storage_dir
+    folder = current.settings().storage_dir
     if folder.is_dir():
         known = set(db.session.scalars(select(BackupHistory.filename)))
         live = select(BackupHistory.id).where(BackupHistory.status == "in_progress").limit(1)
         if db.session.scalar(live) is None:
-            found = list_archives(folder, _settings().app_name)
+            found = list_archives(folder, current.settings().app_name)
             report.orphans = [path.name for path in found if path.name not in known]
 
 
@@ -186,8 +185,3 @@ def _told(report: CleanupReport) -> dict[str, object]:
         told[f"{name}_count"] = len(told[name])
         told[name] = told[name][:NAMES_TOLD]
     return told
-
-
-def _settings() -> Settings:
-    settings: Settings = current_app.config["SETTINGS"]
-    return settings

@@ -1,12 +1,12 @@
 """Uploading an archive. Its body goes past Flask's form parser: app.services.backups.uploads streams it to the disk."""
 
-from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import login_required
 from flask_wtf.csrf import CSRFError, generate_csrf, validate_csrf
 from wtforms.validators import ValidationError
 
-from app.config import Settings
+from app import current
 from app.errors import Conflict, DomainError
 from app.extensions import csrf
 from app.http.errors import status_of
@@ -68,6 +68,6 @@ def show_form(error: DomainError | None = None, status: int = 200) -> ResponseRe
     """Given what was refused, return the page with the form and the reason."""
     first = error.extra.get("id") if isinstance(error, Conflict) else None
     action = url_for(".receive", **{TOKEN: generate_csrf(token_key=TOKEN)})
-    settings: Settings = current_app.config["SETTINGS"]
+    settings = current.settings()
     largest = settings.upload_max_bytes
     return render_template("uploads/form.html", action=action, error=error, first=first, largest=largest), status

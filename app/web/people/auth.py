@@ -3,11 +3,12 @@
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from flask import Blueprint, current_app, flash, make_response, redirect, render_template, request, session, url_for
+from flask import Blueprint, flash, make_response, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required, login_user, logout_user
 from werkzeug.wrappers import Response
 
+from app import current
 from app.errors import Conflict, InvalidCredentials, InvalidInput, NotFound, Throttled
 from app.http.errors import status_of
 from app.models import Admin
@@ -111,7 +112,7 @@ def open_session(admin: Admin) -> UUID:
 
 def remember_device(response: Response, admin_id: UUID) -> Response:
     """Let the browser keep that this admin has signed in from it."""
-    name, https = devices.cookie_name(), current_app.config["SETTINGS"].https
+    name, https = devices.cookie_name(), current.settings().https
     value, seconds = devices.issue(admin_id, request.cookies.get(name)), int(devices.LASTS.total_seconds())
     response.set_cookie(name, value, max_age=seconds, secure=https, httponly=True, samesite="Lax")
     return response

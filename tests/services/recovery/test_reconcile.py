@@ -23,6 +23,7 @@ from app.engine.backup.backup import BackupRequest, BackupResult, make_backup
 from app.models import BackupHistory, utcnow
 from app.runs import ledger, locks, queue
 from app.services.backups import backups
+from app.services.installation.source import source_of
 from app.services.recovery import reconcile
 from app.services.recovery.reconcile import HUNG, LOST, SILENT
 from tests.support.application import TESTER, Processes, finished, make_sparse, wait_for
@@ -125,7 +126,7 @@ def test_a_lost_run_that_was_to_be_cancelled_is_cancelled(app: APIFlask, make_ro
 def publish(settings: Settings) -> BackupResult:
     """Given the settings, publish an archive of a backup that no row knows."""
     request = BackupRequest(
-        source=backups.source(settings),
+        source=source_of(settings),
         storage_dir=settings.storage_dir,
         signing_key=settings.signing_key,
         backup_id=uuid.uuid4(),

@@ -19,6 +19,7 @@ from app.extensions import db
 from app.models import BackupHistory
 from app.services.audit import audit
 from app.services.backups import backups
+from app.services.installation.source import source_of
 from tests.services.recovery.test_reconcile import publish
 from tests.support.application import TESTER, finished
 from tests.support.foreign_archives import made_by_hand
@@ -95,7 +96,7 @@ def test_an_archive_becomes_ours_when_the_signing_key_is_back(app: APIFlask, set
 def publish_with(settings: Settings, key: bytes, backup_id: UUID) -> Path:
     """Make an archive signed with that key, and return it."""
     request = BackupRequest(
-        source=backups.source(settings), storage_dir=settings.storage_dir, signing_key=key, backup_id=backup_id
+        source=source_of(settings), storage_dir=settings.storage_dir, signing_key=key, backup_id=backup_id
     )
     made: Path = make_backup(request).path
     return made
