@@ -11,10 +11,9 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from app.engine.archive.archive_end import manifest_member
 from app.engine.archive.gzip_members import deflated_member, footer, stored_member
+from app.engine.archive.layout import front, manifest_member
 from app.engine.archive.tar_headers import header, padding
-from app.engine.backup.database_writer import front
 from tests.support.hostile import HEAD, TAIL, dump_member, dump_of, entry, folder, tar_bytes
 
 EMPTY_MEMBER = b"\x1f\x8b\x08" + bytes(7) + b"\x03" + bytes(9)

@@ -213,10 +213,6 @@ class Manifest:
             "raw_sha256": self.raw_sha256,
         }
 
-    def serialise(self, key: bytes) -> bytes:
-        """Given the signing key, return the manifest.json's bytes."""
-        return serialise(self.as_json(), key)
-
 
 def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -14,8 +14,8 @@ from uuid import UUID
 
 import psycopg
 
-from ..archive.archive_end import manifest_member
 from ..archive.gzip_members import footer
+from ..archive.layout import database_path, manifest_member
 from ..archive.manifest import DatabasePart, DocumentsPart, Manifest, serialise
 from ..archive.writer import ArchiveFile, MemberPipeline, disk_error, writing
 from ..errors import ArchiveError, DumpError
@@ -31,7 +31,7 @@ from ..system.memory import tune_malloc
 from ..system.threads import quick_handover, threads_of_machine
 from ..verify.verify import VerifyReport, verify_archive
 from . import dump
-from .database_writer import DatabaseWriter, WrittenDump, database_path
+from .database_writer import DatabaseWriter, WrittenDump
 from .documents_writer import DocumentsWriter
 from .packers import Packers, packers
 from .parallel_dump import parallel_dump

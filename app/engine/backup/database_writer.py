@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..archive import tar_headers
 from ..archive.gzip_members import Buffer, deflated_member, stored_member
+from ..archive.layout import front
 from ..archive.manifest import Segment
 from ..archive.writer import Built, MemberPipeline
 from ..dump.dump_splitter import END_LINE, CopyBegin, CopyEnd, Event, Rows, Sql
@@ -15,19 +16,6 @@ from ..progress import Meter
 PIECE_BYTES = 4 * 1024 * 1024
 LONGEST_PIECE = 8 * 1024 * 1024
 """A piece that found no end of a row by then, in bytes, ends inside one."""
-
-FOLDER_NAME = "database"
-
-
-def database_path(app_name: str) -> str:
-    """Given the app's name, return where the dump lies in the archive."""
-    return f"{FOLDER_NAME}/{app_name}.sql.gz"
-
-
-def front(app_name: str, size: int, mtime: int) -> list[Buffer]:
-    """Given the .sql.gz's size in bytes, return the archive's first member: the tar headers in front of the dump."""
-    folder = tar_headers.header(FOLDER_NAME, "folder", mode=0o700, mtime=mtime)
-    return stored_member(folder + tar_headers.header(database_path(app_name), "file", size=size, mtime=mtime))
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ..archive import tar_headers
 from ..archive.gzip_members import is_worth_deflating, member
+from ..archive.layout import INDEX_NAME
 from ..archive.manifest import DocumentsPart
 from ..archive.writer import Built, MemberPipeline, disk_error
 from ..progress import Meter
@@ -28,8 +29,6 @@ OPEN_FOLDERS = 384
 """A batch keeps the folders of its files open; all batches in progress together no more than this. A walk through 16,000
 levels has 320 more of them open, and many systems allow 1,024 descriptors."""
 INDEX_IN_MEMORY = 16 * 1024 * 1024
-INDEX_NAME = "documents.index.jsonl"
-
 
 INCOMPLETE = (
     "of the documents have extended attributes, ACLs, capabilities or flags of chattr, which backups do not keep; set them "

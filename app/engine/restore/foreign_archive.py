@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from ..archive.archive_end import MANIFEST_NAME
 from ..archive.budget import Budget
 from ..archive.gunzip import JOINED_BYTES, Gunzip, IsalError, joined
 from ..archive.gzip_members import FOOTER_SIZE, parse_footer
+from ..archive.layout import DATABASE_FOLDER, INDEX_NAME, MANIFEST_NAME
 from ..archive.tar_stream import Entry, TarStream
 from ..errors import RestoreError
 from ..source.documents import LONGEST_PATH, Document, shown
@@ -20,7 +20,8 @@ from ..system.links import leads_out
 from .places.staging_folder import check_path, link_refused
 
 READ_BYTES = 1024 * 1024
-_OURS = {MANIFEST_NAME, "documents.index.jsonl"}
+_OUR_FILES = {MANIFEST_NAME, INDEX_NAME}
+_OUR_FOLDERS = {"", DATABASE_FOLDER}
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,12 @@ class ForeignArchive:
             top, _, below = name.partition("/")
             if top == "documents" and (below or entry.kind == "folder"):
                 on_document(_as_document(entry, below), stream.content())
-            elif top == "database" and below and entry.kind == "file" and below.endswith((".sql.gz", ".sql")):
+            elif top == DATABASE_FOLDER and below and entry.kind == "file" and below.endswith((".sql.gz", ".sql")):
                 dumps += 1
                 if dumps > 1:
                     raise RestoreError("The archive holds more than one dump in database/; which one is meant?")
                 on_dump(below, self._dump_text(below, stream.content()))
-            elif not (name in _OURS and entry.kind == "file") and not (name in ("", "database") and entry.kind == "folder"):
+            elif not (entry.kind == "file" and name in _OUR_FILES) and not (entry.kind == "folder" and name in _OUR_FOLDERS):
                 raise RestoreError(
                     f"The archive holds {shown(name)[:200]!r}; a backup has only database/NAME.sql.gz and documents/."
                 )

@@ -12,13 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..archive import tar_headers
-from ..archive.archive_end import manifest_member
 from ..archive.budget import Budget, cpu_seconds_for
 from ..archive.gzip_members import stored_member
+from ..archive.layout import INDEX_NAME, front, manifest_member
 from ..archive.manifest import Manifest
 from ..archive.reader import ArchiveReader, IndexLine, parse_index_line
-from ..backup.database_writer import front
-from ..backup.documents_writer import INDEX_NAME
 from ..errors import ArchiveError
 from ..progress import Meter, Progress
 from ..system.memory import tune_malloc

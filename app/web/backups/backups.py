@@ -29,11 +29,6 @@ def admins_only() -> None:
     """Refuse everybody who is not logged in, for each route of this blueprint."""
 
 
-def to_index() -> ResponseReturnValue:
-    """The start page is the list of backups."""
-    return redirect(url_for("web.backups.index"))
-
-
 @bp.get("/")
 def index() -> ResponseReturnValue:
     """All backups, newest first."""

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.engine.archive.archive_end import manifest_member
 from app.engine.archive.gzip_members import footer
+from app.engine.archive.layout import manifest_member
 from app.engine.archive.reader import ArchiveReader, read_manifest
 from app.engine.errors import ArchiveError
 from app.engine.verify.verify import VerifyReport, verify_archive

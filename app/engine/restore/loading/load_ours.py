@@ -19,10 +19,10 @@ from ...dump.sql_scanner import StatementScanner
 from ...errors import RestoreError, SourceError
 from ...progress import Meter
 from ...source.names import as_dumped
-from ..places.load_role import NEEDS_SUPERUSER, ROUTINE, create_routine_for
 from .load_plan import Key, PostData, foreign_key, planner_statistics
 from .load_tables import TableLoader, analyze_statement
 from .sql_loader import DISPENSABLE, OWNER_TO, TABLESPACE, Connection, execute, failed, is_command, use_tablespace
+from .superuser import NEEDS_SUPERUSER, ROUTINE, create_routine_for
 
 SESSIONS_MORE = 1
 """So many more sessions than threads are used for: one of them often waits for the WAL to reach the disk. With one more a

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import pq
 
 from ...archive.gzip_members import Buffer
 from ...dump.dump_splitter import CopyBegin, CopyEnd, Event, Rows, Sql
@@ -205,8 +204,3 @@ def failed(statement: bytes, error: psycopg.Error) -> RestoreError:
     secret = _SECRETS.match(statement)
     shown_statement = excerpt(secret[0]) + " …" if secret is not None else excerpt(statement)
     return RestoreError(f"The server refused a statement of the dump: {one_line(error)} ({shown_statement})")
-
-
-def is_open(connection: Connection) -> bool:
-    """Return whether the connection is usable."""
-    return not connection.closed and connection.pgconn.status == pq.ConnStatus.OK
