@@ -5,7 +5,7 @@ import os
 import sys
 
 from app import create_app
-from app.cli import doctor, offline
+from app.cli import doctor, without_settings
 from app.config import ConfigError
 from app.processes.startup import check_start
 from app.services.installation import settings_watch
@@ -18,7 +18,7 @@ ON_COMMAND_LINE = os.environ.get("FLASK_RUN_FROM_CLI") == "true"
 
 try:
     # A restore from a file is for the day when the settings are gone, too.
-    app = offline.application() if ON_COMMAND_LINE and offline.wanted(sys.argv) else create_app()
+    app = without_settings.application() if ON_COMMAND_LINE and without_settings.wanted(sys.argv) else create_app()
     # The commands check for themselves: `flask doctor` and `flask db upgrade` have to run where this would stop.
     if not ON_COMMAND_LINE:
         check_start(app)

@@ -12,13 +12,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import api, cli, logs, web
+from app import logs
+from app.api import register as api
+from app.cli import register as cli
 from app.config import Settings, read_settings
 from app.extensions import csrf, db, login_manager, migrate
 from app.http import errors, limits
 from app.http.request import Request, read_small_body, redirect_to_this_host
 from app.runs import locks
 from app.services.people import sessions
+from app.web import register as web
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT_SECURITY_POLICY = {
@@ -86,9 +89,9 @@ def build(settings: Settings | None = None) -> APIFlask:
     app.after_request(redirect_to_this_host)
     limits.init_app(app, settings)
     errors.register(app)
-    api.init_app(app)
-    web.init_app(app)
-    cli.init_app(app)
+    api.register(app)
+    web.register(app)
+    cli.register(app)
     return app
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apiflask import APIBlueprint
 
-from app.api.schemas_people import ActivityFilters, ActivityOut, ActivityPage
+from app.api.schemas.activity import ActivityFilters, ActivityOut, ActivityPage
 from app.http.auth import protect, requires
 from app.services.audit import audit
 

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from apiflask import APIBlueprint
 
-from app.api.schemas import Paging
-from app.api.schemas_people import (
+from app.api.answers import NO_CONTENT, shown_once
+from app.api.schemas.common import Paging
+from app.api.schemas.people import (
     AdminOut,
     AdminPage,
     EndedOut,
@@ -19,7 +20,6 @@ from app.api.schemas_people import (
 )
 from app.http.auth import actor, protect, requires
 from app.http.request import pages_address
-from app.services.paging import part_of
 from app.services.people import admins, invitations
 
 bp = APIBlueprint("api_admins", __name__, url_prefix="/api/admin/admins", tag="Admins")
@@ -32,7 +32,7 @@ protect(bp)
 @bp.output(AdminPage)
 def list_admins(query_data: Paging) -> AdminPage:
     """List the admins, those who may sign in first."""
-    return AdminPage.of(part_of(admins.list_admins(), query_data.page, query_data.page_size), AdminOut.model_validate)
+    return AdminPage.part_of(admins.list_admins(), query_data, AdminOut.model_validate)
 
 
 @bp.get("/<uuid:admin_id>")
@@ -82,8 +82,7 @@ def remove_admin(admin_id: UUID, json_data: PasswordIn) -> EndedOut:
 @bp.output(InvitationPage)
 def list_invitations(query_data: Paging) -> InvitationPage:
     """List the invitations that can still be accepted, newest first."""
-    found = part_of(invitations.list_invitations(), query_data.page, query_data.page_size)
-    return InvitationPage.of(found, InvitationOut.model_validate)
+    return InvitationPage.part_of(invitations.list_invitations(), query_data, InvitationOut.model_validate)
 
 
 @bp.post("/invitations")
@@ -97,8 +96,7 @@ def invite_admin(json_data: InvitationIn) -> tuple[InvitationMade, int, dict[str
     """
     made = invitations.invite(actor(), json_data.email, json_data.password, pages_address())
     shown = InvitationOut.model_validate(made.invitation).model_dump()
-    answer = InvitationMade(**shown, link=made.link, mailed=made.mailed, mail_problem=made.mail_problem)
-    return answer, 201, {"Cache-Control": "no-store"}
+    return shown_once(InvitationMade(**shown, link=made.link, mailed=made.mailed, mail_problem=made.mail_problem))
 
 
 @bp.delete("/invitations/<uuid:invitation_id>")
@@ -107,4 +105,4 @@ def invite_admin(json_data: InvitationIn) -> tuple[InvitationMade, int, dict[str
 def withdraw_invitation(invitation_id: UUID) -> tuple[str, int]:
     """Make an invitation's link worth nothing."""
     invitations.withdraw(actor(), invitation_id)
-    return "", 204
+    return NO_CONTENT

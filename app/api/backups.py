@@ -5,10 +5,12 @@ from __future__ import annotations
 from uuid import UUID
 
 from apiflask import APIBlueprint, FileSchema
-from flask import Response, url_for
+from flask import Response
 
-from app.api.openapi_parts import BINARY, PROBLEM, PROBLEM_SCHEMA
-from app.api.schemas import BackupChange, BackupFilters, BackupOut, BackupPage, Located, NewBackup, Verification
+from app.api.answers import NO_CONTENT, queued_backup
+from app.api.openapi.prose import BINARY, PROBLEM, PROBLEM_SCHEMA
+from app.api.schemas.backups import BackupChange, BackupFilters, BackupOut, BackupPage, NewBackup, Verification
+from app.api.schemas.common import Located
 from app.http.archive_response import send_archive
 from app.http.auth import actor, protect, requires
 from app.services.backups import backups
@@ -42,7 +44,7 @@ def list_backups(query_data: BackupFilters) -> BackupPage:
 def create_backup(json_data: NewBackup) -> tuple[BackupOut, int, dict[str, str]]:
     """Start a manual backup. A worker makes it: follow `status` at the address in Location."""
     row = backups.start(actor(), note=json_data.note)
-    return BackupOut.of(row), 202, {"Location": url_for("api_backups.get_backup", backup_id=row.id)}
+    return queued_backup(row)
 
 
 @bp.get("/<uuid:backup_id>")
@@ -72,7 +74,7 @@ def change_backup(backup_id: UUID, json_data: BackupChange) -> BackupOut:
 def delete_backup(backup_id: UUID, json_data: Proof) -> tuple[str, int]:
     """Delete a backup and its archive. A browser's session gives the admin's password once more."""
     backups.delete(actor(), backup_id, json_data.password)
-    return "", 204
+    return NO_CONTENT
 
 
 @bp.get("/<uuid:backup_id>/download")

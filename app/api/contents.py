@@ -7,7 +7,7 @@ from uuid import UUID
 from apiflask import APIBlueprint, FileSchema
 from flask import Response, url_for
 
-from app.api.schemas_contents import ContentsOut, DocumentQuery, DocumentsOut, DocumentsQuery, EntryOut, readable
+from app.api.schemas.contents import ContentsOut, DocumentQuery, DocumentsOut, DocumentsQuery, EntryOut, readable
 from app.http.auth import actor, protect, requires
 from app.http.document_response import send_document
 from app.http.exact_path import path_from_query, url_with_path

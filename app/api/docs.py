@@ -13,7 +13,7 @@ from apiflask import APIBlueprint
 from flask import Response, abort, current_app, jsonify, redirect, render_template, request, send_from_directory, url_for
 from flask.typing import ResponseReturnValue
 
-from app.api import openapi
+from app.api.openapi.document import document
 from app.errors import Unauthenticated
 from app.http.auth import check, requires
 
@@ -41,7 +41,7 @@ def spec() -> Response:
     """The OpenAPI 3.1 document."""
     made = current_app.extensions.setdefault("openapi", {})
     if not made:
-        made |= openapi.document(current_app)
+        made |= document(current_app)
     # Without a prefix there is nothing to say: the server is where the document came from.
     return jsonify(made | ({"servers": [{"url": request.script_root}]} if request.script_root else {}))
 

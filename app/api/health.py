@@ -5,7 +5,7 @@ from __future__ import annotations
 from apiflask import APIBlueprint
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.api.schemas import CheckOut, HealthOut
+from app.api.schemas.health import CheckOut, HealthOut
 from app.http.auth import caller
 from app.services.monitoring import health
 

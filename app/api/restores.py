@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from apiflask import APIBlueprint, FileSchema
-from flask import Response, make_response, url_for
+from apiflask import APIBlueprint
+from flask import url_for
 
-from app.api.schemas import BackupOut, Located, Paging
-from app.api.schemas_restore import PreviewIn, PreviewOut, RestoreChoice, RestoreIn, RestoreOut, RestorePage, TrustIn, UndoIn
+from app.api.schemas.backups import BackupOut
+from app.api.schemas.common import Located, Paging
+from app.api.schemas.restores import (
+    PreviewIn,
+    PreviewOut,
+    RestoreChoice,
+    RestoreIn,
+    RestoreOut,
+    RestorePage,
+    TrustIn,
+    UndoIn,
+)
 from app.errors import NotFound
 from app.http.auth import actor, protect, requires
-from app.services.inputs import Proof
-from app.services.people import reauthentication
-from app.services.recovery import recovery_sheet
 from app.services.restores import restore_list, restores
 
 bp = APIBlueprint("api_restores", __name__, url_prefix="/api/admin/backups", tag="Restores")
@@ -98,31 +105,3 @@ def undo_restore(json_data: UndoIn) -> RestoreOut:
 def trust_backup(backup_id: UUID, json_data: TrustIn) -> BackupOut:
     """Vouch for an archive that this installation has not signed: its SQL is then executed as ours."""
     return BackupOut.of(restores.trust(actor(), backup_id, json_data.words, json_data.password))
-
-
-@bp.get("/recovery-sheet")
-@requires("admin")
-@bp.output(FileSchema(type="string"), content_type="text/plain", description="The sheet.")
-@bp.doc(responses=[422])
-def download_recovery_sheet() -> Response:
-    """Send the sheet for the day when this machine is gone, to a token. It holds the signing key: a browser's session asks
-    for it by POST, with the admin's password."""
-    return _recovery_sheet(None)
-
-
-@bp.post("/recovery-sheet")
-@requires("admin")
-@bp.input(Proof)
-@bp.output(FileSchema(type="string"), content_type="text/plain", description="The sheet.")
-def ask_for_recovery_sheet(json_data: Proof) -> Response:
-    """Send the same sheet. A browser's session gives the admin's password once more."""
-    return _recovery_sheet(json_data.password)
-
-
-def _recovery_sheet(password: str | None) -> Response:
-    reauthentication.require(actor(), password)
-    response = make_response(recovery_sheet.text(actor()))
-    response.mimetype = "text/plain"
-    response.headers["Content-Disposition"] = f"attachment; filename={recovery_sheet.FILENAME}"
-    response.headers["Cache-Control"] = "no-store"
-    return response

@@ -7,8 +7,10 @@ from uuid import UUID
 from apiflask import APIBlueprint
 from flask import url_for
 
-from app.api.schemas import BackupOut, Located, Paging
-from app.api.schemas_schedules import ScheduleOut, SchedulePage, SchedulePreviewOut
+from app.api.answers import NO_CONTENT, queued_backup
+from app.api.schemas.backups import BackupOut
+from app.api.schemas.common import Located, Paging
+from app.api.schemas.schedules import ScheduleOut, SchedulePage, SchedulePreviewOut
 from app.http.auth import actor, protect, requires
 from app.services.inputs import ScheduleChange, ScheduleInput, Toggle
 from app.services.schedules import schedules
@@ -70,7 +72,7 @@ def update_schedule(schedule_id: UUID, json_data: ScheduleChange) -> ScheduleOut
 def delete_schedule(schedule_id: UUID) -> tuple[str, int]:
     """Delete a schedule. Its backups stay under its last quotas."""
     schedules.delete(actor(), schedule_id)
-    return "", 204
+    return NO_CONTENT
 
 
 @bp.patch("/<uuid:schedule_id>/toggle")
@@ -89,4 +91,4 @@ def toggle_schedule(schedule_id: UUID, json_data: Toggle) -> ScheduleOut:
 def run_schedule(schedule_id: UUID) -> tuple[BackupOut, int, dict[str, str]]:
     """Start a backup that belongs to the schedule now. It fills no slot."""
     row = schedules.run(actor(), schedule_id)
-    return BackupOut.of(row), 202, {"Location": url_for("api_backups.get_backup", backup_id=row.id)}
+    return queued_backup(row)

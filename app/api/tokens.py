@@ -6,10 +6,10 @@ from uuid import UUID
 
 from apiflask import APIBlueprint
 
-from app.api.schemas import Paging
-from app.api.schemas_people import TokenIn, TokenMade, TokenOut, TokenPage
+from app.api.answers import NO_CONTENT, shown_once
+from app.api.schemas.common import Paging
+from app.api.schemas.people import TokenIn, TokenMade, TokenOut, TokenPage
 from app.http.auth import actor, protect, requires
-from app.services.paging import part_of
 from app.services.people import tokens
 
 bp = APIBlueprint("api_tokens", __name__, url_prefix="/api/admin/tokens", tag="Tokens")
@@ -22,7 +22,7 @@ protect(bp)
 @bp.output(TokenPage)
 def list_tokens(query_data: Paging) -> TokenPage:
     """List the tokens, newest first, revoked and expired ones included."""
-    return TokenPage.of(part_of(tokens.list_tokens(), query_data.page, query_data.page_size), TokenOut.model_validate)
+    return TokenPage.part_of(tokens.list_tokens(), query_data, TokenOut.model_validate)
 
 
 @bp.post("")
@@ -32,8 +32,7 @@ def list_tokens(query_data: Paging) -> TokenPage:
 def create_token(json_data: TokenIn) -> tuple[TokenMade, int, dict[str, str]]:
     """Make a token. A browser's session gives the admin's password once more."""
     row, secret = tokens.create(actor(), json_data.name, json_data.scopes, json_data.password, json_data.days)
-    made = TokenMade(**TokenOut.model_validate(row).model_dump(), secret=secret)
-    return made, 201, {"Cache-Control": "no-store"}
+    return shown_once(TokenMade(**TokenOut.model_validate(row).model_dump(), secret=secret))
 
 
 @bp.delete("/<uuid:token_id>")
@@ -42,4 +41,4 @@ def create_token(json_data: TokenIn) -> tuple[TokenMade, int, dict[str, str]]:
 def revoke_token(token_id: UUID) -> tuple[str, int]:
     """Revoke a token: it ends at once and for good, and stays in the list."""
     tokens.revoke(actor(), token_id)
-    return "", 204
+    return NO_CONTENT

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from apiflask import APIBlueprint
-from flask import request, url_for
+from flask import request
 
-from app.api.schemas import BackupOut, Located, UploadQuery
+from app.api.answers import queued_backup
+from app.api.schemas.backups import BackupOut, UploadQuery
+from app.api.schemas.common import Located
 from app.http.auth import actor, protect, requires
 from app.http.request import streams_its_body
 from app.services.backups import uploads
@@ -25,4 +27,4 @@ def upload_backup(query_data: UploadQuery) -> tuple[BackupOut, int, dict[str, st
     `status` at the address in Location, until it is `completed`, and pinned, or `failed` with the reason in `error`."""
     length = request.content_length
     row = uploads.receive(actor(), request.stream, request.content_type or "", length, query_data.note)
-    return BackupOut.of(row), 202, {"Location": url_for("api_backups.get_backup", backup_id=row.id)}
+    return queued_backup(row)

@@ -8,9 +8,9 @@ from uuid import UUID
 import click
 from flask.cli import AppGroup
 
+from app.cli.backup_text import describe, line, progress_line
 from app.cli.common import actor, checked, stop
 from app.cli.follow import follow
-from app.cli.text import describe, line, progress_line
 from app.models.backup_history import KINDS, LIVE, STATUSES
 from app.runs import queue
 from app.services.backups import backups

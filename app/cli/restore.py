@@ -8,11 +8,11 @@ from uuid import UUID
 
 import click
 
-from app.cli import restore_file
+from app.cli import restore_from_file
 from app.cli.backup import NO_WORKER, backup
 from app.cli.common import actor, checked, stop
 from app.cli.follow import follow
-from app.cli.text_restore import describe, preview_lines, progress_line
+from app.cli.restore_text import describe, preview_lines, progress_line
 from app.models.backup_history import LIVE
 from app.models.restores import SCOPES
 from app.runs import queue
@@ -49,7 +49,7 @@ def restore(
 ) -> None:
     """Restore the backup BACKUP_ID, or an archive file where everything else is gone."""
     if archive is not None:
-        restore_file.run(restore_file.Order(archive, url, documents, scope, trust, dry_run, yes))
+        restore_from_file.run(restore_from_file.Order(archive, url, documents, scope, trust, dry_run, yes))
     elif backup_id is None:
         raise click.UsageError("Give the id of a backup, or --file ARCHIVE --to URL --documents DIR.")
     elif url or documents or trust:
@@ -93,7 +93,7 @@ def undo(restore_id: UUID | None, url: str | None, documents: Path | None) -> No
     With --to and --documents it undoes a `restore --file`, and needs neither Redis nor the metadata database.
     """
     if documents is not None:
-        restore_file.undo(restore_id, url, documents)
+        restore_from_file.undo(restore_id, url, documents)
     elif url:
         raise click.UsageError("--to goes with --documents: both say what `restore --file` has restored.")
     else:
@@ -114,7 +114,7 @@ def _undo(restore_id: UUID | None) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def discard(restore_id: UUID | None, url: str | None, documents: Path, yes: bool) -> None:
     """Drop the state that a `restore --file` keeps for its undo. Needs neither Redis nor the metadata database."""
-    restore_file.discard(restore_id, url, documents, yes)
+    restore_from_file.discard(restore_id, url, documents, yes)
 
 
 @backup.command("recovery-sheet")

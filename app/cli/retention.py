@@ -6,7 +6,7 @@ import click
 from flask.cli import AppGroup
 
 from app.cli.common import actor, checked, stop
-from app.cli.text import moment, size
+from app.cli.formats import moment, size
 from app.services.inputs import PlanInput
 from app.services.inputs import checked as checked_input
 from app.services.retention import cleanup as cleaning

@@ -41,7 +41,7 @@ STRICTER = {
     "api_schedules.run_schedule": STARTS,
     "api_restores.start_restore": STARTS,
     "api_restores.undo_restore": STARTS,
-    "api_settings.run_cleanup": STARTS,
+    "api_retention.run_cleanup": STARTS,
     "web.backups.start": STARTS,
     "web.backups.verify": STARTS,
     "web.schedules.run": STARTS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,8 +14,9 @@ from flask.testing import FlaskClient
 from pydantic import BaseModel
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from app.api import openapi
-from app.api.examples import EXAMPLES
+from app.api.openapi.document import _operations
+from app.api.openapi.examples import _examples, example_of
+from tests.support import openapi_shape
 
 Token = Callable[..., dict[str, str]]
 
@@ -123,15 +126,36 @@ def test_uploads_take_a_file_and_downloads_send_one(document: dict[str, Any]) ->
 
 
 def test_every_example_is_what_its_model_says(app: APIFlask) -> None:
-    models: dict[str, type[BaseModel]] = {}
-    for operation in openapi._operations(app):
-        for model in (operation.body, operation.answer):
-            if model is not None:
-                models[model.__name__] = model
-    assert set(EXAMPLES) <= set(models)
-    for name, example in EXAMPLES.items():
-        checked = models[name].model_validate(example)
+    inputs: set[type[BaseModel]] = set()
+    outputs: set[type[BaseModel]] = set()
+    for operation in _operations(app):
+        inputs |= {operation.body} if operation.body else set()
+        outputs |= {operation.answer} if operation.answer else set()
+    assert set(_examples()) <= inputs | outputs
+    for model in _examples():
+        example = example_of(model)
+        checked = model.model_validate(example)
         assert set(example) <= set(checked.model_dump(mode="json", by_alias=True))
+        if model in outputs:
+            assert set(example) == set(checked.model_dump(mode="json", by_alias=True)), f"{model.__name__} shows every field"
+
+
+def test_programs_find_what_they_relied_on_before(document: dict[str, Any]) -> None:
+    before = json.loads(openapi_shape.FILE.read_text(encoding="utf-8"))
+    now = openapi_shape.shape(document)
+    assert now == before, "the API has changed: `python -m tests.support.openapi_shape` if that is meant"
+
+
+def test_the_shape_notices_a_field_and_a_status_but_no_other_words(document: dict[str, Any]) -> None:
+    changed = copy.deepcopy(document)
+    changed["info"]["description"] = "Other words."
+    changed["components"]["schemas"]["ScheduleOut"]["properties"]["description"]["description"] = "Other words."
+    assert openapi_shape.shape(changed) == openapi_shape.shape(document)
+    del changed["components"]["schemas"]["ScheduleOut"]["properties"]["description"]
+    assert openapi_shape.shape(changed) != openapi_shape.shape(document)
+    changed = copy.deepcopy(document)
+    del changed["paths"]["/api/admin/backups"]["post"]["responses"]["409"]
+    assert openapi_shape.shape(changed) != openapi_shape.shape(document)
 
 
 def test_the_document_is_for_those_who_may_read(app: APIFlask, browser: FlaskClient) -> None:

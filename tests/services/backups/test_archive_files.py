@@ -13,8 +13,8 @@ from uuid import UUID
 import pytest
 from apiflask import APIFlask
 
-from app.api.schemas import BackupOut
-from app.cli.text import line
+from app.api.schemas.backups import BackupOut
+from app.cli.backup_text import line
 from app.config import Settings
 from app.engine.planning import retention
 from app.errors import DomainError

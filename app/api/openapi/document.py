@@ -19,9 +19,9 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from werkzeug.routing import Rule, UUIDConverter
 
-from app.api import openapi_parts as parts
-from app.api.examples import example_of
-from app.api.schemas import ProblemOut
+from app.api.openapi import prose
+from app.api.openapi.examples import example_of
+from app.api.schemas.common import ProblemOut
 from app.http.auth import SAFE_METHODS
 
 Mode = Literal["validation", "serialization"]
@@ -90,13 +90,13 @@ def document(app: Flask) -> Document:
         paths.setdefault(_path(operation.rule), {})[operation.method.lower()] = _described(operation)
     return {
         "openapi": "3.1.0",
-        "info": parts.info(),
-        "tags": parts.tags(),
+        "info": prose.info(),
+        "tags": prose.tags(),
         "paths": paths,
         "components": {
             "schemas": _schemas(found),
-            "responses": parts.problem_responses(),
-            "securitySchemes": parts.security_schemes(app.config["SESSION_COOKIE_NAME"]),
+            "responses": prose.problem_responses(),
+            "securitySchemes": prose.security_schemes(app.config["SESSION_COOKIE_NAME"]),
         },
     }
 
@@ -182,8 +182,8 @@ def _query_parameter(name: str, schema: Document, field: FieldInfo) -> Document:
 
 def _request_body(operation: Operation) -> Document | None:
     if operation.streams:
-        form = {"type": "object", "properties": {"file": parts.BINARY}, "required": ["file"]}
-        content: Document = {"application/gzip": {"schema": parts.BINARY}, "multipart/form-data": {"schema": form}}
+        form = {"type": "object", "properties": {"file": prose.BINARY}, "required": ["file"]}
+        content: Document = {"application/gzip": {"schema": prose.BINARY}, "multipart/form-data": {"schema": form}}
         return {"required": True, "description": "The archive, or a form with it as its one file.", "content": content}
     model = operation.body
     if model is None:
@@ -198,7 +198,7 @@ def _request_body(operation: Operation) -> Document | None:
 def _responses(operation: Operation) -> Document:
     responses = dict([_success(operation)])
     for status in sorted(_problems(operation)):
-        responses[str(status)] = {"$ref": f"#/components/responses/{parts.problem_name(status)}"}
+        responses[str(status)] = {"$ref": f"#/components/responses/{prose.problem_name(status)}"}
     for status, response in operation.more.items():
         if isinstance(response, dict):
             responses[str(status)] = response
@@ -232,7 +232,7 @@ def _success(operation: Operation) -> tuple[str, Document]:
         response["content"] = {JSON: media | ({"example": example} if example is not None else {})}
     elif isinstance(noted.get("schema"), FileSchema):
         text = noted["content_type"].startswith("text/")
-        response["content"] = {noted["content_type"]: {"schema": {"type": "string"} if text else parts.BINARY}}
+        response["content"] = {noted["content_type"]: {"schema": {"type": "string"} if text else prose.BINARY}}
     headers = noted.get("headers")
     if headers is not None:
         properties = headers.model_json_schema(schema_generator=Schemas)["properties"]

@@ -1,4 +1,4 @@
-"""The JSON of restores, as pydantic models."""
+"""The JSON of restores and their previews."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas import Output, PageOut, ProgressOut, Status
+from app.api.schemas.common import Output, PageOut, ProgressOut, Status
 from app.services.inputs import Id, Input, Proof
 from app.services.restores import restores
 

@@ -21,8 +21,8 @@ import click
 import psycopg
 from psycopg import conninfo
 
-from app.cli.text import size
-from app.cli.text_restore import diff_lines, troubles
+from app.cli.formats import size
+from app.cli.restore_text import diff_lines, troubles
 from app.config import ConfigError, read_signing_key
 from app.engine.errors import EngineError, RestoreError
 from app.engine.restore import swap

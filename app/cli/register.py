@@ -1,0 +1,13 @@
+"""Connects the `flask` commands with the app."""
+
+from flask import Flask
+
+from app.cli import access, backup, doctor, processes, retention
+from app.cli import restore as restore  # adds its commands to `flask backup`
+
+
+def register(app: Flask) -> None:
+    """Register the commands."""
+    groups = (access.admin, access.token, access.audit, backup.backup, retention.retention)
+    for command in (*groups, doctor.doctor, processes.worker, processes.scheduler):
+        app.cli.add_command(command)
