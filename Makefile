@@ -9,12 +9,13 @@ LOCKS := requirements-build.lock requirements.lock
 PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-heavy lint bench lock
+.PHONY: help install demo test test-heavy lint bench coverage lock
 
 help:
 	@echo 'make demo        the whole system with sample data (DATA_DIR=data PORT=8000)'
 	@echo 'make test        the tests                 make test-heavy  faults, scale, whole stack'
 	@echo 'make lint        ruff and mypy             make bench       the benchmark table'
+	@echo 'make coverage    the branches that the tests take, by file, and as pages in build/coverage'
 	@echo 'make install     only the virtual environment in $(VENV)'
 	@echo 'make lock        renew requirements.lock (needs uv)'
 
@@ -50,6 +51,13 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@$(RUN) -m tests.bench
+
+# Killed processes, and helpers of the engine that get an environment of their own, leave no figures.
+coverage: $(STAMP)
+	@mkdir -p build
+	@rm -f build/.coverage build/.coverage.*
+	@status=0; $(RUN) -m coverage run -m pytest -n 2 -m 'not heavy' || status=$$?; \
+	  $(RUN) -m coverage combine --quiet && $(RUN) -m coverage report && $(RUN) -m coverage html --quiet; exit $$status
 
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \
