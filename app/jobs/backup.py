@@ -20,7 +20,7 @@ from app.jobs import aftermath
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
 from app.models import BackupHistory
-from app.runs import ledger, ledger_restores, locks, queue
+from app.runs import ledger, locks, queue
 from app.runs.schedule_locks import ScheduleLockLost, ScheduleLocks
 from app.services.backups import backups
 from app.services.backups.figures import figures
@@ -55,12 +55,12 @@ def run(backup_id: str) -> None:
             restores.settle_before_reading()
         except (EngineError, psycopg.Error, OSError) as error:
             settings = current.settings()
-            ledger.fail_queued(row_id, settings.redact(f"{UNSETTLED}{error}"))
+            ledger.backups.fail_queued(row_id, settings.redact(f"{UNSETTLED}{error}"))
             aftermath.of_backup(row_id)
             return
         held = _take_locks(row_id)
         # Asked twice, since they may have been released before our row said that it waits.
-        if not held and ledger.wait_in_line(row_id):
+        if not held and ledger.backups.wait_in_line(row_id):
             held = _take_locks(row_id)
         if not held:
             return
@@ -89,7 +89,7 @@ def _take_common_locks(row_id: UUID) -> list[Held]:
     writer = locks.acquire(locks.WRITER, owner=row_id)
     if writer is None:
         return []
-    restore = ledger_restores.live()
+    restore = ledger.restores.live()
     restoring = restore is not None and restore.status == "in_progress"
     source = locks.acquire(locks.SOURCE, shared=True, patience=0.0 if restoring else locks.BRIEFLY, owner=row_id)
     if source is None:
@@ -111,7 +111,7 @@ def claim_and_make(row_id: UUID, held: Sequence[Held], watch: Watch | None = Non
     Raise what nobody expected, after the row is closed.
     """
     job = get_current_job()
-    attempt = ledger.claim(row_id, (job.worker_name if job else None) or "worker")
+    attempt = ledger.backups.claim(row_id, (job.worker_name if job else None) or "worker")
     if attempt is None:
         return
     with logs.bound(backup_id=str(row_id), attempt=attempt):
@@ -126,15 +126,15 @@ def _make_claimed(row: BackupHistory, attempt: int, held: Sequence[Held], watch:
         source_problem(settings)
         _make(settings, row, attempt, held, watch)
     except ledger.Cancelled:
-        ledger.cancel_running(row_id, attempt)
+        ledger.backups.cancel_running(row_id, attempt)
         logger.info("backup cancelled")
     except ledger.Lost as error:
         logger.error("backup abandoned", reason=str(error))
     except (EngineError, ConfigError, locks.LockLost, ScheduleLockLost) as error:
         logger.error("backup failed", reason=str(error))
-        ledger.fail(row_id, attempt, settings.redact(str(error)))
+        ledger.backups.fail(row_id, attempt, settings.redact(str(error)))
     except Exception as error:
-        ledger.fail(row_id, attempt, settings.redact(f"{UNEXPECTED}{type(error).__name__}: {error}"))
+        ledger.backups.fail(row_id, attempt, settings.redact(f"{UNEXPECTED}{type(error).__name__}: {error}"))
         raise
 
 
@@ -145,7 +145,7 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[H
     def beat(phase: str, bytes_done: int, bytes_total: int | None) -> None:
         for lock in scheduled:
             lock.check()
-        ledger.progress(row_id, attempt, phase, bytes_done, bytes_total)
+        ledger.backups.progress(row_id, attempt, phase, bytes_done, bytes_total)
         if watch is not None:
             watch(bytes_done, bytes_total)
 
@@ -158,7 +158,7 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[H
         reason = outdated_source(settings)
         if reason:
             raise ConfigError([reason])
-        ledger.progress(row_id, attempt, "publish", *heartbeat.last[1:])
+        ledger.backups.progress(row_id, attempt, "publish", *heartbeat.last[1:])
 
     request = BackupRequest(
         source=source_of(settings),
@@ -176,7 +176,7 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[H
     result = make_backup(request, heartbeat, before_publish=lambda: patiently(fence))
     found = figures(result.path, result.manifest, result.sha256, result.size_bytes)
     found["warnings"] = list(result.warnings)
-    closed = patiently(lambda: ledger.complete(row_id, attempt, **found, verified_at=result.verified_at))
+    closed = patiently(lambda: ledger.backups.complete(row_id, attempt, **found, verified_at=result.verified_at))
     if not closed and backups.get(row_id).filename != result.filename:
         # Closed by somebody else between the fence and the rename: an archive without a row is nobody's.
         result.path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from app.jobs import aftermath
 from app.jobs.backup import UNEXPECTED
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
-from app.runs import ledger, locks
+from app.runs import ledger, locks, upload_steps
 from app.services.backups import backups, upload_check
 from app.services.retention import retention_plan
 
@@ -33,7 +33,7 @@ def run(upload_id: str) -> None:
             return
         try:
             job = get_current_job()
-            attempt = ledger.claim_check(row_id, (job.worker_name if job else None) or "worker")
+            attempt = upload_steps.claim_check(row_id, (job.worker_name if job else None) or "worker")
             if attempt is not None:
                 with logs.bound(attempt=attempt):
                     _check(row_id, attempt)
@@ -45,13 +45,15 @@ def run(upload_id: str) -> None:
 
 def _check(row_id: UUID, attempt: int) -> None:
     settings = current.settings()
-    heartbeat = Heartbeat(lambda _phase, done, total: ledger.progress(row_id, attempt, ledger.CHECK, done, total))
+    heartbeat = Heartbeat(
+        lambda _phase, done, total: ledger.backups.progress(row_id, attempt, upload_steps.PHASE, done, total)
+    )
     try:
         logger.info("check begins")
         filename = upload_check.check(backups.get(row_id), attempt, heartbeat)
         logger.info("upload taken in", filename=filename)
     except ledger.Cancelled:
-        if ledger.cancel_running(row_id, attempt):
+        if ledger.backups.cancel_running(row_id, attempt):
             backups.remove_partials(row_id)
         logger.info("check cancelled")
     except ledger.Lost as error:

@@ -27,7 +27,7 @@ from app.jobs.backup import UNEXPECTED, claim_and_make, patiently
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
 from app.models import Restore
-from app.runs import ledger, ledger_restores, locks
+from app.runs import ledger, locks, restore_steps
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import backups
@@ -60,13 +60,13 @@ def run(restore_id: str) -> None:
             return
         source = locks.acquire(locks.SOURCE, patience=locks.BRIEFLY)
         # Asked twice, since it may have been released before our row said that it waits.
-        if source is None and ledger_restores.wait_in_line(row_id):
+        if source is None and ledger.restores.wait_in_line(row_id):
             source = locks.acquire(locks.SOURCE)
         if source is None:
             return
         try:
             job = get_current_job()
-            attempt = ledger_restores.claim(row_id, (job.worker_name if job else None) or "worker")
+            attempt = ledger.restores.claim(row_id, (job.worker_name if job else None) or "worker")
             if attempt is not None:
                 _Run(restores.get(row_id), attempt, [alive, source]).run()
         finally:
@@ -93,10 +93,10 @@ class _Run:
         logger.info("restore begins", scope=self.scope, backup=str(self.backup_id))
         try:
             self._restore()
-        except ledger_restores.Cancelled:
-            ledger_restores.cancel_running(self.id, self.attempt)
+        except ledger.Cancelled:
+            ledger.restores.cancel_running(self.id, self.attempt)
             logger.info("restore cancelled")
-        except ledger_restores.Lost as error:
+        except ledger.Lost as error:
             logger.error("restore abandoned", reason=str(error))
         except (
             EngineError,
@@ -133,8 +133,8 @@ class _Run:
 
     def _write(self, phase: str, bytes_done: int, bytes_total: int | None) -> None:
         try:
-            ledger_restores.progress(self.id, self.attempt, phase, bytes_done, bytes_total)
-        except (ledger_restores.Lost, ledger_restores.Cancelled, OperationalError):
+            ledger.restores.progress(self.id, self.attempt, phase, bytes_done, bytes_total)
+        except (ledger.Lost, ledger.Cancelled, OperationalError):
             if not self.swapping:
                 raise
             logger.exception("progress not written during the swap")
@@ -142,13 +142,13 @@ class _Run:
     def _fence(self) -> None:
         for lock in self.held:
             lock.ensure()
-        ledger_restores.begin_swap(self.id, self.attempt)
+        restore_steps.begin_swap(self.id, self.attempt)
         self.swapping = True
 
     def _make_safety_backup(self, filename: str) -> None:
-        safety = ledger.open_backup("safety", JOB.name, note=f"Before the restore of {filename}")
+        safety = ledger.backups.open(JOB.name, kind="safety", note=f"Before the restore of {filename}")
         db.session.flush()
-        ledger_restores.link_safety_backup(self.id, self.attempt, safety.id)
+        restore_steps.link_safety_backup(self.id, self.attempt, safety.id)
         db.session.commit()
         safety_id = safety.id
         with locks.holding(locks.run_name(safety_id)) as alive:
@@ -159,14 +159,14 @@ class _Run:
             manifest = read_manifest(backups.archive_file(safety_id).path, self.settings.signing_key)
             self.counted = {(table.schema, table.name): table.rows for table in manifest.database.readable_tables}
             return
-        ledger_restores.progress(self.id, self.attempt, SAFETY, 0, None)
+        ledger.restores.progress(self.id, self.attempt, SAFETY, 0, None)
         reason = made.error or f"It is {made.status}."
         raise NotBegun(f"The safety backup was not made, so nothing was restored: {reason} {OVERRIDE}")
 
     def _watch_safety(self, bytes_done: int, bytes_total: int | None) -> None:
         try:
-            ledger_restores.progress(self.id, self.attempt, SAFETY, bytes_done, bytes_total)
-        except ledger_restores.Lost as error:
+            ledger.restores.progress(self.id, self.attempt, SAFETY, bytes_done, bytes_total)
+        except ledger.Lost as error:
             raise ledger.Cancelled(str(error)) from error
 
     def _check_trusted(self, path: Path, sha256: str) -> None:
@@ -186,7 +186,7 @@ class _Run:
             "finished_at": result.finished_at,
             "undo_until": restores.undo_until() if result.undo_possible else None,
         }
-        closed = patiently(lambda: ledger_restores.complete(self.id, self.attempt, **values))
+        closed = patiently(lambda: ledger.restores.complete(self.id, self.attempt, **values))
         if not closed:
             logger.error("the restore's row was closed while its swap was made")
             restores.settle()
@@ -202,7 +202,7 @@ class _Run:
         if self.swapping:
             self._ask_the_journal(reason)
         else:
-            ledger_restores.fail(self.id, self.attempt, reason)
+            ledger.restores.fail(self.id, self.attempt, reason)
         _note("restore.failed", self.id)
 
     def _ask_the_journal(self, reason: str) -> None:

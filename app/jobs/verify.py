@@ -21,7 +21,7 @@ from app.jobs.backup import UNEXPECTED
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
 from app.models import utcnow
-from app.runs import ledger, locks
+from app.runs import ledger, locks, verification_steps
 from app.services.backups import archive_files, archive_sweep, backups
 from app.services.restores import restore_engine
 from app.services.retention import retention_plan
@@ -62,19 +62,19 @@ def run(backup_id: str) -> None:
             if restoring and found.damage is None:
                 found = _restore_test(row_id, found)
         except (ledger.Lost, NotFound):
-            ledger.give_up_verifying(row_id)
+            verification_steps.abandon(row_id)
             return
         except OperationalError:
             raise  # our own database is away: the tick asks again when it is back
         except DomainError as error:
             # The storage can't be looked at just now, which says nothing of the archive.
-            ledger.verified(row_id, verified_at, current.settings().redact(error.detail))
+            verification_steps.finish(row_id, verified_at, current.settings().redact(error.detail))
             return
         except Exception as error:
             # Must not be tried again for ever, ahead of all other verifications.
             db.session.rollback()
             reason = current.settings().redact(f"{UNEXPECTED}{type(error).__name__}: {error}")
-            ledger.verified(row_id, verified_at, reason, **_seen(row_id))
+            verification_steps.finish(row_id, verified_at, reason, **_seen(row_id))
             raise
         problem = found.damage or found.trouble
         if problem:
@@ -82,7 +82,7 @@ def run(backup_id: str) -> None:
         if found.damage:
             archive_sweep.mark(row_id, found.damage)
             db.session.commit()
-        ledger.verified(row_id, read_at, problem, damaged=found.damage, **found.columns)
+        verification_steps.finish(row_id, read_at, problem, damaged=found.damage, **found.columns)
     if found.damage or was_damaged:
         aftermath.guarded("categories", retention_plan.refresh)
 
@@ -98,7 +98,7 @@ def _seen(row_id: UUID) -> dict[str, Any]:
 def _restore_test(row_id: UUID, read: _Found) -> _Found:
     """Load the archive into a scratch database of its own."""
     archive = backups.archive_file(row_id, damaged=True)
-    heartbeat = Heartbeat(lambda phase, done, total: ledger.verifying(row_id, f"test_{phase}", done, total))
+    heartbeat = Heartbeat(lambda phase, done, total: verification_steps.progress(row_id, f"test_{phase}", done, total))
     key = current.settings().signing_key
     try:
         # An id of its own: two tests of the same archive must not share a scratch database.
@@ -122,7 +122,7 @@ def _read_back(row_id: UUID, origin: str) -> _Found:
     facts = archive_files.look_at(archive.filename)
     # Of a damaged one too: it need not be read again until it changes.
     columns = {"file_mtime_ns": facts.mtime_ns if facts else None}
-    heartbeat = Heartbeat(lambda _phase, done, total: ledger.verifying(row_id, "verify", done, total))
+    heartbeat = Heartbeat(lambda _phase, done, total: verification_steps.progress(row_id, "verify", done, total))
     report = verify_archive(archive.path, settings.signing_key, heartbeat)
     # An archive from elsewhere has no manifest: it was checked when it came in, so being the same file is all.
     if not report.ok and not (origin == "foreign" and report.sha256 == archive.sha256):

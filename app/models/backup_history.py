@@ -23,7 +23,7 @@ def one_of(column: str, values: tuple[str, ...]) -> str:
 
 
 class BackupHistory(HasId, Base):
-    """A backup. `attempt` and `status` together fence it: see app.runs.ledger, the only writer of both.
+    """A backup. `attempt` and `status` together fence it: see app.runs.ledger, which writes both.
 
     `size_bytes`, `bytes_done` and `bytes_total` are bytes; `phase` is the engine's, or "waiting" while queued behind
     another backup. `summary` holds the manifest's figures: tables, rows, documents, documents_bytes, server_version.

@@ -16,7 +16,7 @@ SCOPES = ("all", "database", "documents")
 
 
 class Restore(HasId, Base):
-    """A restore. `attempt` and `status` together fence it: see app.runs.ledger_restores, the only writer of both.
+    """A restore. `attempt` and `status` together fence it: see app.runs.ledger, which writes both.
 
     `swap_at` is set when the swap begins: from then on it can't be cancelled. A completed restore keeps the state before
     it until `undo_until` (null: there is none to go back to), unless `discarded_at` says that it is gone; while `undone_at`

@@ -24,7 +24,7 @@ from rq.serializers import JSONSerializer
 
 from app import logs
 from app.extensions import db
-from app.runs import ledger, queue
+from app.runs import queue, verification_steps
 from app.services.backups import backups
 from app.services.installation.settings_watch import EXIT_SETTINGS_CHANGED, Watch
 from app.services.recovery.reconcile import recover
@@ -115,7 +115,7 @@ class BackupWorker(Worker):
                 elif job.func_name == queue.RESTORE_JOB:
                     restores.recover(UUID(job.args[0]))
                 elif job.func_name == queue.VERIFY_JOB:
-                    ledger.give_up_verifying(UUID(job.args[0]))
+                    verification_steps.abandon(UUID(job.args[0]))
             except Exception:
                 # The minute tick tries again; the worker must live on.
                 logger.exception("a killed job could not be closed at once")

@@ -1,151 +1,204 @@
-"""The life of a history row: open, claim, progress, close. Each step is one conditional UPDATE in a transaction of its
-own, and its row count decides: whoever lost the row learns it here. Nothing else writes `status` or `attempt`.
+"""The life of a run, as its history row records it: queued, claimed, in progress, closed. Backups and restores share it.
+
+Each step is one conditional UPDATE in a transaction of its own, and its row count decides: a worker that lost its row
+learns of it there. `status` and `attempt` of a run are written here only, and by the steps that one kind of run has
+besides: `upload_steps` and `restore_steps`. (`verification_steps` leave the status alone.)
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import uuid
-from datetime import datetime
-from typing import Any
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, case, update
+from sqlalchemy import ColumnElement, Update, case, func, select, true, update
 
 from app.extensions import db
-from app.models import BackupHistory, utcnow
-from app.runs.ledger_steps import WAITING, Cancelled, Lost, Steps, changed
+from app.models import BackupHistory, Restore, utcnow
+from app.models.backup_history import LIVE
 
-__all__ = ["WAITING", "Cancelled", "Lost"]
-
-Row = BackupHistory
-CHECK = "check"
-"""The phase of an upload that waits for its check, or is being checked."""
-_steps = Steps(BackupHistory, "backup", "preflight")
-
-job_id = _steps.job_id
-claim = _steps.claim
-wait_in_line = _steps.wait_in_line
-mark_enqueued = _steps.mark_enqueued
-progress = _steps.progress
-complete = _steps.complete
-fail = _steps.fail
-cancel_running = _steps.cancel_running
-cancel_queued = _steps.cancel_queued
-fail_queued = _steps.fail_queued
-request_cancel = _steps.request_cancel
-silent_since = _steps.silent_since
+WAITING = "waiting"
+"""The phase of a queued run that waits for another one to finish."""
+Row = TypeVar("Row", BackupHistory, Restore)
 
 
-def open_backup(kind: str, requested_by: str, note: str | None = None, **values: Any) -> BackupHistory:
-    """Given what was asked for, add a queued row to the session's transaction and return it. The caller commits."""
-    row_id = uuid.uuid4()
-    row = BackupHistory(
-        id=row_id, kind=kind, status="queued", requested_by=requested_by, note=note, job_id=job_id(row_id), **values
-    )
-    db.session.add(row)
-    return row
+class Lost(Exception):
+    """The row has moved on: another attempt has it, or it was closed."""
 
 
-def open_upload(upload_id: uuid.UUID, requested_by: str, note: str | None, size_bytes: int, sha256: str) -> None:
-    """Add the row of an upload that is on the disk and waits for its check to the session's transaction; the caller commits.
+class Cancelled(Exception):
+    """Somebody asked to stop."""
 
-    It is in progress from the start, and waits as long as no worker is named (see `upload_waits`).
+
+class RunLedger(Generic[Row]):
+    """The steps of the runs in one table.
+
+    `noun` names a run in sentences and job ids; a claimed run begins with `first_phase`; a running one can be asked to stop
+    as long as it meets the condition `cancellable`.
     """
-    row = BackupHistory(id=upload_id, kind="uploaded", status="in_progress", phase=CHECK, note=note, attempt=0, pinned=True)
-    row.requested_by, row.size_bytes, row.sha256 = requested_by, size_bytes, sha256
-    row.bytes_done, row.bytes_total, row.origin, row.job_id = 0, size_bytes, "foreign", check_job_id(upload_id)
-    row.created_at = row.notified_at = utcnow()
-    db.session.add(row)
+
+    def __init__(self, table: type[Row], noun: str, first_phase: str, cancellable: ColumnElement[bool]) -> None:
+        self.table: type[Row] = table
+        self.noun = noun
+        self.first_phase = first_phase
+        self.cancellable = cancellable
+
+    def open(self, requested_by: str, **columns: Any) -> Row:
+        """Add a queued row to the session's transaction. The caller commits, then enqueues the job."""
+        row_id = uuid4()
+        row = self.table(id=row_id, status="queued", requested_by=requested_by, job_id=self.job_id(row_id), **columns)
+        db.session.add(row)
+        return row
+
+    def reopen(self, row_id: UUID) -> bool:
+        """Queue a failed run again, in the session's transaction. Return whether it was failed.
+
+        The next attempt gets the next number, so a worker that still believes it has the last one is shut out.
+        """
+        values: dict[str, Any] = {"status": "queued", "phase": None, "error": None, "finished_at": None}
+        values |= {"bytes_done": 0, "bytes_total": None}
+        values |= {"enqueued_at": None, "cancel_requested_at": None, "notified_at": None}
+        failed = update(self.table).where(self.table.id == row_id, self.table.status == "failed")
+        return db.session.scalar(failed.values(**values).returning(self.table.id)) is not None
+
+    def job_id(self, row_id: UUID) -> str:
+        """Return the id of a run's job in the queue."""
+        return f"{self.noun}-{row_id}"
+
+    def mark_enqueued(self, row_id: UUID) -> None:
+        """Record when the job of a queued run was put into the queue."""
+        changed(self._queued(row_id).values(enqueued_at=utcnow()))
+
+    def wait_in_line(self, row_id: UUID) -> bool:
+        """Record that a queued run found another one running. Return whether it is still queued."""
+        return changed(self._queued(row_id).values(phase=WAITING))
+
+    def claim(self, row_id: UUID, worker: str) -> int | None:
+        """Take a queued run for this process. Return the new attempt, from 1, or None if it is not queued."""
+        now = utcnow()
+        values = {
+            "status": "in_progress",
+            "attempt": self.table.attempt + 1,
+            "phase": self.first_phase,
+            "bytes_done": 0,
+            "bytes_total": None,
+            "phase_started_at": now,
+            "started_at": now,
+            "heartbeat_at": now,
+            **this_process(worker),
+        }
+        statement = self._queued(row_id).values(**values).returning(self.table.attempt)
+        with db.engine.begin() as connection:
+            return connection.execute(statement).scalar_one_or_none()
+
+    def progress(self, row_id: UUID, attempt: int, phase: str, bytes_done: int, bytes_total: int | None) -> None:
+        """Write how far our attempt is, as a heartbeat. Raise Lost, or Cancelled if that was asked for."""
+        values = progress_columns(self.table, phase, bytes_done, bytes_total)
+        ours = update(self.table).where(*self.ours(row_id, attempt))
+        with db.engine.begin() as connection:
+            found = connection.execute(ours.values(**values).returning(self.table.cancel_requested_at)).first()
+        if found is None:
+            raise self.lost()
+        if found.cancel_requested_at is not None:
+            raise self.cancelled()
+
+    def complete(self, row_id: UUID, attempt: int, **columns: Any) -> bool:
+        """Close our attempt as completed, with the columns that describe its result.
+
+        Return False, having changed nothing, if the row is no longer ours.
+        """
+        return changed(self._closing(row_id, attempt, "completed", error=None, **columns))
+
+    def fail(self, row_id: UUID, attempt: int, reason: str) -> bool:
+        """Close our attempt as failed; the reason is a sentence. Return False if the row is no longer ours."""
+        return changed(self._closing(row_id, attempt, "failed", error=reason, finished_at=utcnow()))
+
+    def cancel_running(self, row_id: UUID, attempt: int) -> bool:
+        """Close our attempt, which stopped on request, as cancelled. Return False if the row is no longer ours."""
+        return changed(self._closing(row_id, attempt, "cancelled", finished_at=utcnow()))
+
+    def cancel_queued(self, row_id: UUID) -> bool:
+        """Close a run as cancelled if it is still queued. Return whether it was."""
+        now = utcnow()
+        values = {"status": "cancelled", "phase": None, "cancel_requested_at": now, "finished_at": now}
+        return changed(self._queued(row_id).values(**values))
+
+    def fail_queued(self, row_id: UUID, reason: str) -> bool:
+        """Close a run that can't begin as failed if it is still queued. Return whether it was."""
+        values = {"status": "failed", "phase": None, "error": storable(reason), "finished_at": utcnow()}
+        return changed(self._queued(row_id).values(**values))
+
+    def request_cancel(self, row_id: UUID) -> bool:
+        """Ask the worker of a running run to stop at its next heartbeat. Return whether it runs and can still be stopped."""
+        asked = func.coalesce(self.table.cancel_requested_at, utcnow())
+        running = (self.table.id == row_id, self.table.status == "in_progress", self.cancellable)
+        return changed(update(self.table).where(*running).values(cancel_requested_at=asked))
+
+    def live(self) -> Row | None:
+        """Return the oldest run that is queued or in progress, or None."""
+        statement = select(self.table).where(self.table.status.in_(LIVE)).order_by(self.table.created_at).limit(1)
+        return db.session.scalar(statement.execution_options(populate_existing=True))
+
+    def silent_since(self, longer_than: timedelta) -> list[Row]:
+        """Return the runs in progress whose last heartbeat is longer ago than that."""
+        last = func.coalesce(self.table.heartbeat_at, self.table.created_at)
+        statement = select(self.table).where(self.table.status == "in_progress", last < utcnow() - longer_than)
+        return list(db.session.scalars(statement.execution_options(populate_existing=True)))
+
+    def ours(self, row_id: UUID, attempt: int) -> tuple[ColumnElement[bool], ...]:
+        """Return the conditions under which a row is still our attempt's."""
+        return self.table.id == row_id, self.table.attempt == attempt, self.table.status == "in_progress"
+
+    def lost(self) -> Lost:
+        """Return the error of an attempt whose row is no longer its own."""
+        return Lost(f"The {self.noun}'s row was closed, or another worker has taken it over.")
+
+    def cancelled(self) -> Cancelled:
+        """Return the error of an attempt that was asked to stop."""
+        return Cancelled(f"The {self.noun} was cancelled.")
+
+    def _queued(self, row_id: UUID) -> Update:
+        return update(self.table).where(self.table.id == row_id, self.table.status == "queued")
+
+    def _closing(self, row_id: UUID, attempt: int, status: str, **values: Any) -> Update:
+        kept = {name: storable(value) for name, value in values.items()}
+        return update(self.table).where(*self.ours(row_id, attempt)).values(status=status, phase=None, **kept)
 
 
-def check_job_id(upload_id: uuid.UUID, attempts: int = 0) -> str:
-    """Return the id of the job that checks an upload after so many attempts: a lost one's job is not taken for the next."""
-    return f"check-{upload_id}-{attempts + 1}"
+backups = RunLedger(BackupHistory, noun="backup", first_phase="preflight", cancellable=true())
+restores = RunLedger(Restore, noun="restore", first_phase="prepare", cancellable=Restore.swap_at.is_(None))
 
 
-def upload_waits() -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions of an upload that waits for its check: no worker has it."""
-    return Row.kind == "uploaded", Row.status == "in_progress", Row.worker.is_(None)
+def this_process(worker: str) -> dict[str, str]:
+    """Return the columns that say which process has a run."""
+    return {"host": socket.gethostname(), "worker": f"{worker} (pid {os.getpid()})"}
 
 
-def claim_check(upload_id: uuid.UUID, worker: str) -> int | None:
-    """Take an upload that waits for its check, and return the new attempt, from 1; None if it does not wait."""
+def progress_columns(table: type[Row], phase: str, bytes_done: int, bytes_total: int | None) -> dict[str, Any]:
+    """Return the columns of a heartbeat; a phase's clock starts when the phase changes."""
     now = utcnow()
-    values = {"attempt": Row.attempt + 1, "heartbeat_at": now, "phase": CHECK, "phase_started_at": now, "bytes_done": 0}
-    values |= {"host": socket.gethostname(), "worker": f"{worker} (pid {os.getpid()})"}
-    statement = update(Row).where(Row.id == upload_id, *upload_waits()).values(**values).returning(Row.attempt)
+    return {
+        "phase": phase,
+        "bytes_done": bytes_done,
+        "bytes_total": bytes_total,
+        "heartbeat_at": now,
+        "phase_started_at": case((table.phase == phase, table.phase_started_at), else_=now),
+    }
+
+
+def storable(value: Any) -> Any:
+    """Replace the characters that PostgreSQL can't store, NULs and lone surrogates, in a text or a list of texts.
+
+    The reason for a failure may quote a dump or a file name, and must not be lost because of them.
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return [storable(item) for item in value] if isinstance(value, list) else value
+
+
+def changed(statement: Update) -> bool:
+    """Run an UPDATE of one row in a transaction of its own. Return whether it found the row."""
     with db.engine.begin() as connection:
-        return connection.execute(statement).scalar_one_or_none()
-
-
-def checked(upload_id: uuid.UUID, attempt: int, **columns: Any) -> bool:
-    """Write what the check of an upload found, before its file gets its name. Return False if the row is not ours."""
-    values = {"phase": "publish", "heartbeat_at": utcnow(), **columns}
-    return changed(update(Row).where(*_steps.ours(upload_id, attempt)).values(**values))
-
-
-def check_again(upload_id: uuid.UUID, attempt: int) -> bool:
-    """Let an upload whose worker was lost wait for another check. Return False if the row has moved on."""
-    values = {"worker": None, "phase": CHECK, "bytes_done": 0, "enqueued_at": None}
-    return changed(update(Row).where(*_steps.ours(upload_id, attempt)).values(**values))
-
-
-def mark_check_enqueued(upload_id: uuid.UUID) -> None:
-    """Note when the job of an upload's check was put into the queue."""
-    changed(update(Row).where(Row.id == upload_id, *upload_waits()).values(enqueued_at=utcnow()))
-
-
-def cancel_waiting_check(upload_id: uuid.UUID) -> bool:
-    """Close an upload as cancelled if no worker has begun to check it. Return whether it was so."""
-    now = utcnow()
-    values = {"status": "cancelled", "phase": None, "cancel_requested_at": now, "finished_at": now}
-    return changed(update(Row).where(Row.id == upload_id, *upload_waits()).values(**values))
-
-
-def reopen(backup_id: uuid.UUID) -> bool:
-    """Given a failed backup that is to be tried again, queue it in the session's transaction. Return whether it was failed.
-    Its next attempt has the next number, so that a lost worker of the last one is shut out."""
-    values: dict[str, Any] = {"status": "queued", "phase": None, "error": None, "finished_at": None, "enqueued_at": None}
-    values |= {"cancel_requested_at": None, "bytes_done": 0, "bytes_total": None, "notified_at": None}
-    statement = update(Row).where(Row.id == backup_id, Row.status == "failed").values(**values).returning(Row.id)
-    return db.session.scalar(statement) is not None
-
-
-def ask_to_verify(backup_id: uuid.UUID, restore: bool) -> bool:
-    """Note that the verification of a completed backup is asked for. Return False if it is already, or the row is gone."""
-    values = {"verify_requested_at": utcnow(), "verify_restoring": restore, "bytes_done": 0, "bytes_total": Row.size_bytes}
-    free = (Row.id == backup_id, Row.status == "completed", Row.verify_requested_at.is_(None))
-    return changed(update(Row).where(*free).values(**values))
-
-
-def verifying(backup_id: uuid.UUID, phase: str, bytes_done: int, bytes_total: int | None) -> None:
-    """Given how far the verification of a completed backup is, write it. Raise Lost if the row is gone."""
-    now = utcnow()
-    statement = (
-        update(Row)
-        .where(Row.id == backup_id, Row.status == "completed")
-        .values(
-            phase=phase,
-            bytes_done=bytes_done,
-            bytes_total=bytes_total,
-            heartbeat_at=now,
-            phase_started_at=case((Row.phase == phase, Row.phase_started_at), else_=now),
-        )
-    )
-    if not changed(statement):
-        raise Lost("The backup was deleted while its archive was being read.")
-
-
-def verified(backup_id: uuid.UUID, read_at: datetime | None, problem: str | None, **restore_test: Any) -> bool:
-    """Given a completed backup's verification, write when it matched, or what is wrong, and the columns of a test
-    restore if one was made. Return False if the row is gone."""
-    values = {"verified_at": read_at, "error": problem, "phase": None, "verify_requested_at": None, **restore_test}
-    values["verify_restoring"] = False
-    return changed(update(Row).where(Row.id == backup_id, Row.status == "completed").values(**values))
-
-
-def give_up_verifying(backup_id: uuid.UUID) -> None:
-    """Given a backup whose verification was cut short, forget that it was asked for."""
-    values = {"phase": None, "verify_requested_at": None, "verify_restoring": False}
-    changed(update(Row).where(Row.id == backup_id, Row.status == "completed").values(**values))
+        return connection.execute(statement).rowcount == 1

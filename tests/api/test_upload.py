@@ -337,7 +337,7 @@ def test_no_two_checks_run_at_once_and_none_holds_up_a_backup(app: APIFlask, cli
         check_all()
         assert client.get(answer.headers["Location"]).get_json()["status"] == "in_progress"
         backup = backups.start(TESTER)
-        assert ledger.wait_in_line(backup.id)
+        assert ledger.backups.wait_in_line(backup.id)
         backups.enqueue_waiting()
         assert queue.knows(queue.BACKUPS, f"backup-{backup.id}")
     assert result_of(client, answer)["status"] == "completed"

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from app.extensions import db
 from app.jobs import check
 from app.models import BackupHistory
-from app.runs import ledger
+from app.runs import upload_steps
 from app.services.backups import backups, uploads
 from tests.support.application import TESTER
 
@@ -49,7 +49,7 @@ def upload(content: bytes, kind: str = "application/gzip") -> BackupHistory:
 
 def check_all() -> None:
     """Do what a worker would: check all uploads that wait for it."""
-    waiting: list[UUID] = list(db.session.scalars(select(BackupHistory.id).where(*ledger.upload_waits())))
+    waiting: list[UUID] = list(db.session.scalars(select(BackupHistory.id).where(*upload_steps.waits_for_check())))
     for row_id in waiting:
         check.run(str(row_id))
     db.session.expire_all()

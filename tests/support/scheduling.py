@@ -49,7 +49,7 @@ def queued() -> list[UUID]:
 
 def stand_in(backup_id: UUID, at: datetime, status: str = "completed") -> bool:
     """Given a queued backup, let it end at a simulated time as a worker's would. Return whether it was queued."""
-    attempt = ledger.claim(backup_id, "stand-in")
+    attempt = ledger.backups.claim(backup_id, "stand-in")
     if attempt is None:
         return False
     storage: Path = current_app.config["SETTINGS"].storage_dir
@@ -60,11 +60,11 @@ def stand_in(backup_id: UUID, at: datetime, status: str = "completed") -> bool:
         moved = {"created_at": at, "started_at": at}
         connection.execute(update(BackupHistory).where(BackupHistory.id == backup_id).values(**moved))
     if status == "failed":
-        assert ledger.fail(backup_id, attempt, "The source was down.")
+        assert ledger.backups.fail(backup_id, attempt, "The source was down.")
     else:
         (storage / filename).write_bytes(bytes(1000))
         figures = {"filename": filename, "size_bytes": 1000, "sha256": "ab" * 32, "finished_at": at, "verified_at": at}
-        assert ledger.complete(backup_id, attempt, **figures)
+        assert ledger.backups.complete(backup_id, attempt, **figures)
     return True
 
 

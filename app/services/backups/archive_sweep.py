@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select, update
 
 from app.extensions import db
 from app.models import BackupHistory, utcnow
-from app.runs import locks, queue
+from app.runs import locks, queue, verification_steps
 from app.services.backups import archive_files
 from app.services.notifications import notices
 
@@ -119,4 +119,4 @@ def _verify_again(row_ids: list[UUID]) -> None:
     db.session.commit()
     if found is not None:
         logger.warning("archive has changed, so it is verified again", backup_id=str(row_ids[0]))
-        queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, row_ids[0], f"verify-{row_ids[0]}")
+        queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, row_ids[0], verification_steps.job_id(row_ids[0]))

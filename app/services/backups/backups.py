@@ -17,7 +17,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import KINDS, LIVE, STATUSES
-from app.runs import ledger, ledger_restores, locks, queue
+from app.runs import ledger, locks, queue, verification_steps
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import archive_files, figures, upload_check
@@ -132,15 +132,15 @@ def start(actor: Actor, note: str | None = None) -> BackupHistory:
         word = "queued" if running.status == "queued" else "running"
         db.session.rollback()
         raise Conflict(f"A manual backup is already {word}. Wait until it has finished, or cancel it.", id=str(running.id))
-    row = ledger.open_backup("manual", requested_by=actor.name, note=note)
+    row = ledger.backups.open(actor.name, kind="manual", note=note)
     audit.record(actor, "backup.started", "backup", row.id, {"note": note} if note else None)
     db.session.commit()
     try:
-        queue.enqueue(queue.BACKUPS, queue.BACKUP_JOB, row.id, ledger.job_id(row.id))
+        queue.enqueue(queue.BACKUPS, queue.BACKUP_JOB, row.id, ledger.backups.job_id(row.id))
     except queue.QueueUnavailable as error:
-        ledger.fail_queued(row.id, str(error))
+        ledger.backups.fail_queued(row.id, str(error))
         raise Unavailable(str(error), id=str(row.id)) from error
-    ledger.mark_enqueued(row.id)
+    ledger.backups.mark_enqueued(row.id)
     return get(row.id)
 
 
@@ -151,9 +151,9 @@ def cancel(actor: Actor, backup_id: UUID) -> BackupHistory:
     Raise NotFound or Conflict.
     """
     row = get(backup_id)
-    if ledger.cancel_queued(backup_id):
-        queue.forget(queue.BACKUPS, ledger.job_id(backup_id))
-    elif not upload_check.cancel_waiting(backup_id, row.attempt) and not ledger.request_cancel(backup_id):
+    if ledger.backups.cancel_queued(backup_id):
+        queue.forget(queue.BACKUPS, ledger.backups.job_id(backup_id))
+    elif not upload_check.cancel_waiting(backup_id, row.attempt) and not ledger.backups.request_cancel(backup_id):
         raise Conflict(f"This backup is {get(backup_id).status}: there is nothing to cancel.", id=str(row.id))
     audit.record(actor, "backup.cancelled", "backup", backup_id)
     db.session.commit()
@@ -208,7 +208,7 @@ def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
     # Its slots are filled, though it goes.
     slots.settle(utcnow())
     row = get(backup_id)
-    restore = ledger_restores.live()
+    restore = ledger.restores.live()
     if restore is not None and restore.backup_id == backup_id:
         raise Conflict("This backup is about to be restored. Wait until that has finished.", id=str(row.id))
     with locks.holding(locks.archive_name(backup_id)) as lock:
@@ -250,15 +250,15 @@ def verify(actor: Actor, backup_id: UUID, restore: bool = False) -> BackupHistor
             "This archive is not signed by this installation: its SQL is not executed for a test.", id=str(row.id)
         )
     archive_file(backup_id, damaged=True)
-    if not ledger.ask_to_verify(backup_id, restore):
+    if not verification_steps.request(backup_id, restore):
         get(backup_id)
         raise Conflict("This backup is being verified already.", id=str(backup_id))
     audit.record(actor, "backup.verify", "backup", backup_id, {"restore": True} if restore else None)
     db.session.commit()
     try:
-        queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, backup_id, f"verify-{backup_id}")
+        queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, backup_id, verification_steps.job_id(backup_id))
     except queue.QueueUnavailable as error:
-        ledger.give_up_verifying(backup_id)
+        verification_steps.abandon(backup_id)
         raise Unavailable(str(error)) from error
     return get(backup_id)
 

@@ -18,7 +18,7 @@ from app.engine.proof.check_archive import ArchiveCheck, check_archive
 from app.engine.storage.local import list_archives, partial_path, publish, remove_partials
 from app.extensions import db
 from app.models import BackupHistory, utcnow
-from app.runs import ledger, locks, queue
+from app.runs import ledger, locks, queue, upload_steps
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups.figures import of_upload
@@ -38,26 +38,26 @@ class Refused(Exception):
 
 def enqueue(upload_id: UUID, attempts: int = 0) -> None:
     """Put the check of an upload into the queue; `attempts` were made before. Raise QueueUnavailable."""
-    queue.enqueue(queue.CHECKS, queue.CHECK_JOB, upload_id, ledger.check_job_id(upload_id, attempts))
-    ledger.mark_check_enqueued(upload_id)
+    queue.enqueue(queue.CHECKS, queue.CHECK_JOB, upload_id, upload_steps.check_job_id(upload_id, attempts))
+    upload_steps.mark_check_enqueued(upload_id)
 
 
 def enqueue_forgotten(before: datetime) -> None:
     """Put the checks that wait since before that time, and that Redis does not know of, into the queue again. Raise
     redis.RedisError or QueueUnavailable."""
-    waiting = select(BackupHistory).where(*ledger.upload_waits()).order_by(BackupHistory.created_at)
+    waiting = select(BackupHistory).where(*upload_steps.waits_for_check()).order_by(BackupHistory.created_at)
     for row in db.session.scalars(waiting.execution_options(populate_existing=True)).all():
         recent = (row.enqueued_at or row.created_at) > before
-        if not recent and not queue.knows(queue.CHECKS, ledger.check_job_id(row.id, row.attempt)):
+        if not recent and not queue.knows(queue.CHECKS, upload_steps.check_job_id(row.id, row.attempt)):
             enqueue(row.id, row.attempt)
 
 
 def enqueue_next() -> None:
     """Let the upload that has waited longest be checked, if its job found another check under way. Raise redis.RedisError or
     QueueUnavailable."""
-    waiting = select(BackupHistory).where(*ledger.upload_waits()).order_by(BackupHistory.created_at).limit(1)
+    waiting = select(BackupHistory).where(*upload_steps.waits_for_check()).order_by(BackupHistory.created_at).limit(1)
     row = db.session.scalar(waiting.execution_options(populate_existing=True))
-    if row is not None and not queue.knows(queue.CHECKS, ledger.check_job_id(row.id, row.attempt)):
+    if row is not None and not queue.knows(queue.CHECKS, upload_steps.check_job_id(row.id, row.attempt)):
         enqueue(row.id, row.attempt)
 
 
@@ -86,13 +86,13 @@ def check(row: BackupHistory, attempt: int, progress: Progress) -> str:
         first = same_archive(found.sha256, but=row_id)
         if first is not None:
             raise Refused(f"{here_already(first)} Its id is {first.id}.")
-        if not ledger.checked(row_id, attempt, **columns):
+        if not upload_steps.record_check(row_id, attempt, **columns):
             raise ledger.Lost("The upload's row was closed while its archive was being checked.")
         try:
             path = publish(partial, current.settings().app_name, columns["started_at"])
         except EngineError as error:
             raise Refused(_useless(str(error), partial)) from error
-        if not ledger.complete(row_id, attempt, filename=path.name):
+        if not ledger.backups.complete(row_id, attempt, filename=path.name):
             path.unlink(missing_ok=True)
             raise ledger.Lost("The upload's row was closed while its archive got its name.")
     finally:
@@ -105,7 +105,7 @@ def check(row: BackupHistory, attempt: int, progress: Progress) -> str:
 
 def refuse(row_id: UUID, attempt: int, reason: str) -> None:
     """Close an upload as failed, and remove its file."""
-    if ledger.fail(row_id, attempt, reason):
+    if ledger.backups.fail(row_id, attempt, reason):
         _note("backup.upload_refused", row_id, {"reason": reason})
     remove_partials(current.settings().storage_dir, row_id)
 
@@ -116,13 +116,13 @@ def close_lost(row: BackupHistory) -> bool:
     row_id, attempt = row.id, row.attempt
     path = _published(row)
     if path is not None:
-        return bool(ledger.complete(row_id, attempt, filename=path.name))
+        return ledger.backups.complete(row_id, attempt, filename=path.name)
     if row.cancel_requested_at is not None:
-        closed = bool(ledger.cancel_running(row_id, attempt))
+        closed = ledger.backups.cancel_running(row_id, attempt)
     elif attempt < ATTEMPTS:
-        return ledger.check_again(row_id, attempt)
+        return upload_steps.check_again(row_id, attempt)
     else:
-        closed = bool(ledger.fail(row_id, attempt, LOST))
+        closed = ledger.backups.fail(row_id, attempt, LOST)
         if closed:
             _note("backup.upload_refused", row_id, {"reason": LOST})
     if closed:
@@ -132,9 +132,9 @@ def close_lost(row: BackupHistory) -> bool:
 
 def cancel_waiting(upload_id: UUID, attempts: int) -> bool:
     """Cancel an upload that no worker has, and remove its file. Return whether it was so."""
-    if not ledger.cancel_waiting_check(upload_id):
+    if not upload_steps.cancel_waiting(upload_id):
         return False
-    queue.forget(queue.CHECKS, ledger.check_job_id(upload_id, attempts))
+    queue.forget(queue.CHECKS, upload_steps.check_job_id(upload_id, attempts))
     remove_partials(current.settings().storage_dir, upload_id)
     return True
 

@@ -24,7 +24,7 @@ from app.engine.storage.local import partial_path
 from app.errors import Conflict, InvalidInput, NoRoom, Throttled, TooLarge
 from app.extensions import db
 from app.models import BackupHistory
-from app.runs import ledger, locks
+from app.runs import locks, upload_steps
 from app.runs.queue import QueueUnavailable
 from app.services.audit import audit
 from app.services.audit.actor import Actor
@@ -192,7 +192,7 @@ def _list(actor: Actor, upload_id: UUID, written: _Written, note: str | None) ->
     first = upload_check.same_archive(written.sha256)
     if first is not None:
         raise Conflict(upload_check.here_already(first), id=str(first.id))
-    ledger.open_upload(upload_id, actor.name, (note or "").strip()[:2000] or None, written.size, written.sha256)
+    upload_steps.open_upload(upload_id, actor.name, (note or "").strip()[:2000] or None, written.size, written.sha256)
     detail = {"sha256": written.sha256, "size_bytes": written.size}
     audit.record(actor, "backup.uploaded", "backup", upload_id, detail)
     db.session.commit()

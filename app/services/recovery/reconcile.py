@@ -23,7 +23,7 @@ from app.engine.verify.verify import verify_archive
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.models.backup_history import LIVE
-from app.runs import ledger, ledger_restores, locks, queue
+from app.runs import ledger, locks, queue, verification_steps
 from app.services.backups import upload_check
 from app.services.backups.figures import figures
 from app.services.retention import retention_plan
@@ -53,7 +53,7 @@ def reconcile() -> None:
 
 def close_lost_runs() -> None:
     """Close the running backups whose worker is gone."""
-    for row in ledger.silent_since(SILENT):
+    for row in ledger.backups.silent_since(SILENT):
         if _waits_for_check(row):
             continue
         silent_for = utcnow() - (row.heartbeat_at or row.created_at)
@@ -89,9 +89,9 @@ def close_lost_run(backup_id: UUID, attempt: int) -> None:
     if _complete_published(settings, row):
         closed = True
     elif row.cancel_requested_at is not None:
-        closed = ledger.cancel_running(backup_id, attempt)
+        closed = ledger.backups.cancel_running(backup_id, attempt)
     else:
-        closed = ledger.fail(backup_id, attempt, LOST)
+        closed = ledger.backups.fail(backup_id, attempt, LOST)
     if closed:
         logger.error("lost run closed", backup_id=str(backup_id), attempt=attempt)
         remove_partials(settings.storage_dir, backup_id)
@@ -116,14 +116,14 @@ def enqueue_forgotten() -> None:
     rows = db.session.scalars(select(BackupHistory).where(BackupHistory.status == "queued")).all()
     for row in rows:
         recent = (row.enqueued_at or row.created_at) > before
-        if not recent and row.phase != ledger.WAITING and not queue.knows(queue.BACKUPS, ledger.job_id(row.id)):
+        if not recent and row.phase != ledger.WAITING and not queue.knows(queue.BACKUPS, ledger.backups.job_id(row.id)):
             _enqueue_backup(row.id)
     enqueue_waiting()
     upload_check.enqueue_forgotten(before)
     asked = select(BackupHistory).where(BackupHistory.verify_requested_at < before, BackupHistory.status == "completed")
     for row in db.session.scalars(asked).all():
-        if not queue.knows(queue.BACKUPS, f"verify-{row.id}"):
-            queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, row.id, f"verify-{row.id}")
+        if not queue.knows(queue.BACKUPS, verification_steps.job_id(row.id)):
+            queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, row.id, verification_steps.job_id(row.id))
 
 
 def enqueue_waiting() -> None:
@@ -131,24 +131,24 @@ def enqueue_waiting() -> None:
     # The check of an upload holds up nobody.
     made_now = (BackupHistory.status == "in_progress", BackupHistory.kind != "uploaded")
     running = db.session.scalar(select(BackupHistory.id).where(*made_now).limit(1))
-    restore = ledger_restores.live()
+    restore = ledger.restores.live()
     if restore is not None and restore.status == "in_progress":
         return
     if restore is not None and restore.phase == ledger.WAITING and running is None:
-        job_id = ledger_restores.job_id(restore.id)
+        job_id = ledger.restores.job_id(restore.id)
         if not queue.knows(queue.BACKUPS, job_id):
             queue.enqueue(queue.BACKUPS, queue.RESTORE_JOB, restore.id, job_id, first=True)
-            ledger_restores.mark_enqueued(restore.id)
+            ledger.restores.mark_enqueued(restore.id)
         return
     waiting = select(BackupHistory).where(BackupHistory.status == "queued", BackupHistory.phase == ledger.WAITING)
     row = db.session.scalar(waiting.order_by(BackupHistory.created_at).limit(1))
-    if running is None and row is not None and not queue.knows(queue.BACKUPS, ledger.job_id(row.id)):
+    if running is None and row is not None and not queue.knows(queue.BACKUPS, ledger.backups.job_id(row.id)):
         _enqueue_backup(row.id)
 
 
 def _enqueue_backup(backup_id: UUID) -> None:
-    queue.enqueue(queue.BACKUPS, queue.BACKUP_JOB, backup_id, ledger.job_id(backup_id))
-    ledger.mark_enqueued(backup_id)
+    queue.enqueue(queue.BACKUPS, queue.BACKUP_JOB, backup_id, ledger.backups.job_id(backup_id))
+    ledger.backups.mark_enqueued(backup_id)
 
 
 def _complete_published(settings: Settings, row: BackupHistory) -> bool:
@@ -161,7 +161,7 @@ def _complete_published(settings: Settings, row: BackupHistory) -> bool:
         logger.error("published archive does not verify", path=path.name, problems=report.problems)
         return False
     found = figures(path, report.manifest, report.sha256, report.size_bytes)
-    return ledger.complete(row.id, row.attempt, **found, verified_at=utcnow())
+    return ledger.backups.complete(row.id, row.attempt, **found, verified_at=utcnow())
 
 
 def _published(settings: Settings, row: BackupHistory) -> Path | None:

@@ -18,7 +18,7 @@ from app.engine.restore.places.journal import KEPT, Journal
 from app.engine.restore.swap import Recovered, survey_journals
 from app.extensions import db
 from app.models import BackupHistory, Restore, utcnow
-from app.runs import ledger, ledger_restores, ledger_steps, locks, queue
+from app.runs import ledger, locks, queue, restore_steps
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.installation import settings
@@ -46,7 +46,7 @@ RECOVERY = Actor.system("recovery")
 def reconcile(thorough: bool = False) -> None:
     """Mend what can be mended; `thorough`: look at every journal, though none seems to need it. Raise redis.RedisError
     if Redis is down."""
-    lost = frozenset(row.id for row in ledger_restores.silent_since(backup_reconcile.SILENT) if _worker_is_gone(row.id))
+    lost = frozenset(row.id for row in ledger.restores.silent_since(backup_reconcile.SILENT) if _worker_is_gone(row.id))
     if lost or _swap_was_cut() or _expired() or _surplus() or (thorough and _journals_there()):
         with locks.holding(locks.SOURCE) as lock:
             if lock is not None:
@@ -113,7 +113,7 @@ def drop_kept(restore_id: UUID) -> bool:
         return False
     if left:
         logger.error("documents from before a restore have to be removed by hand", restore_id=str(restore_id), left=left)
-    ledger_restores.discarded(restore_id)
+    restore_steps.record_discarded(restore_id)
     audit.record(RECOVERY, "restore.discarded", "restore", restore_id, {"left": left} if left else None)
     db.session.commit()
     return True
@@ -142,11 +142,11 @@ def _close_lost(restore_id: UUID, journal: Journal | None, reason: str, ended: R
     if journal is not None and journal.wanted == "new":
         changes = [CHANGED_SINCE.format(ended.changes)] if ended is not None and ended.changes else []
         warnings = [*row.warnings, LOST_FINISHED, *changes]
-        ledger_restores.complete(row.id, row.attempt, warnings=warnings, finished_at=utcnow(), undo_until=undo_until())
+        ledger.restores.complete(row.id, row.attempt, warnings=warnings, finished_at=utcnow(), undo_until=undo_until())
     elif row.cancel_requested_at is not None:
-        ledger_restores.cancel_running(row.id, row.attempt)
+        ledger.restores.cancel_running(row.id, row.attempt)
     else:
-        ledger_restores.fail(row.id, row.attempt, _reason(ended) or reason)
+        ledger.restores.fail(row.id, row.attempt, _reason(ended) or reason)
     logger.error("lost restore closed", restore_id=str(restore_id))
 
 
@@ -159,7 +159,7 @@ def _reason(ended: Recovered | None) -> str:
 
 
 def _close_safety_backup(row: Restore) -> None:
-    if row.safety_backup_id is None or ledger.cancel_queued(row.safety_backup_id):
+    if row.safety_backup_id is None or ledger.backups.cancel_queued(row.safety_backup_id):
         return
     safety = db.session.get(BackupHistory, row.safety_backup_id, populate_existing=True)
     if safety is not None and safety.status == "in_progress":
@@ -174,13 +174,13 @@ def _follow(journal: Journal) -> None:
         _adopt(journal, undone)
     elif row.status == "completed":
         if (row.undone_at is not None) is not undone:
-            ledger_restores.exchanged(row.id, undone)
+            restore_steps.record_live_state(row.id, undone)
     elif row.status in ("failed", "cancelled"):
         if undone:
             drop_kept(row.id)
         else:
             warnings = [*row.warnings, LOST_FINISHED]
-            ledger_restores.was_completed(row.id, warnings=warnings, undo_until=undo_until())
+            restore_steps.complete_after_all(row.id, warnings=warnings, undo_until=undo_until())
 
 
 def _adopt(journal: Journal, undone: bool) -> None:
@@ -205,19 +205,19 @@ def _note_missing(kept: frozenset[UUID]) -> None:
     )
     for restore_id in db.session.scalars(listed).all():
         if restore_id not in kept:
-            ledger_restores.discarded(restore_id)
+            restore_steps.record_discarded(restore_id)
 
 
 def _enqueue_forgotten() -> None:
     """Put the queued restore that Redis does not know of into the queue again."""
-    row = ledger_restores.live()
-    if row is None or row.status != "queued" or row.phase == ledger_steps.WAITING:
+    row = ledger.restores.live()
+    if row is None or row.status != "queued" or row.phase == ledger.WAITING:
         return
-    job_id = ledger_restores.job_id(row.id)
+    job_id = ledger.restores.job_id(row.id)
     recent = (row.enqueued_at or row.created_at) > utcnow() - backup_reconcile.IN_TRANSIT
     if not recent and not queue.knows(queue.BACKUPS, job_id):
         queue.enqueue(queue.BACKUPS, queue.RESTORE_JOB, row.id, job_id, first=True)
-        ledger_restores.mark_enqueued(row.id)
+        ledger.restores.mark_enqueued(row.id)
 
 
 def _expired() -> list[UUID]:

@@ -17,7 +17,7 @@ from app.errors import Conflict, InvalidInput
 from app.extensions import db
 from app.models import BackupHistory, Restore
 from app.models.restores import SCOPES
-from app.runs import ledger_restores
+from app.runs import ledger
 from app.services.backups import backups
 from app.services.restores import restore_engine
 
@@ -80,7 +80,7 @@ def preview(backup_id: UUID, scope: str = "all", exact: bool = False) -> Restore
 def busy() -> list[str]:
     """Return what runs just now and keeps a restore from starting, as sentences."""
     found = []
-    if ledger_restores.live() is not None:
+    if ledger.restores.live() is not None:
         found.append("A restore is queued or running already. Wait until it has finished, or cancel it.")
     if running_backup() is not None:
         found.append("A backup is running. Wait until it has finished, or cancel it.")

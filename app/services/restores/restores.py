@@ -14,7 +14,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, Restore, utcnow
 from app.models.restores import SCOPES
-from app.runs import ledger_restores, locks, queue
+from app.runs import ledger, locks, queue, restore_steps
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import backups
@@ -76,7 +76,7 @@ def get(restore_id: UUID) -> Restore:
 def status() -> Restore | None:
     """Return the restore that is queued or running, else the last one, or None if there never was one."""
     newest = select(Restore).order_by(Restore.created_at.desc(), Restore.id.desc()).limit(1)
-    return ledger_restores.live() or db.session.scalar(newest.execution_options(populate_existing=True))
+    return ledger.restores.live() or db.session.scalar(newest.execution_options(populate_existing=True))
 
 
 def start(
@@ -104,18 +104,18 @@ def start(
         raise Conflict(str(error), blockers=error.problems) from error
     locks.in_transaction(locks.START)
     _check_nothing_runs()
-    row = ledger_restores.open_restore(actor.name, backup_id=backup_id, scope=scope, safety_backup=safety_backup)
+    row = ledger.restores.open(actor.name, backup_id=backup_id, scope=scope, safety_backup=safety_backup)
     detail = {"backup_id": str(backup_id), "filename": found.backup.filename, "scope": scope}
     audit.record(actor, "restore.started", "restore", row.id, detail)
     if not safety_backup:
         audit.record(actor, "restore.without_safety_backup", "restore", row.id, detail)
     db.session.commit()
     try:
-        queue.enqueue(queue.BACKUPS, queue.RESTORE_JOB, row.id, ledger_restores.job_id(row.id), first=True)
+        queue.enqueue(queue.BACKUPS, queue.RESTORE_JOB, row.id, ledger.restores.job_id(row.id), first=True)
     except queue.QueueUnavailable as error:
-        ledger_restores.fail_queued(row.id, str(error))
+        ledger.restores.fail_queued(row.id, str(error))
         raise Unavailable(str(error), id=str(row.id)) from error
-    ledger_restores.mark_enqueued(row.id)
+    ledger.restores.mark_enqueued(row.id)
     return get(row.id)
 
 
@@ -127,7 +127,7 @@ def _check_typed(actor: Actor, confirm: str, scope: str, password: str | None) -
 
 
 def _check_nothing_runs() -> None:
-    restore = ledger_restores.live()
+    restore = ledger.restores.live()
     backup = running_backup()
     if restore is not None:
         row_id, word = restore.id, "queued" if restore.status == "queued" else "running"
@@ -142,13 +142,13 @@ def _check_nothing_runs() -> None:
 def cancel(actor: Actor, restore_id: UUID | None = None) -> Restore:
     """Given a restore (None: the one that is queued or running), stop it: a running one at its next heartbeat. Return
     its row. Raise NotFound, or Conflict when it is over or its swap has begun."""
-    row = get(restore_id) if restore_id else ledger_restores.live()
+    row = get(restore_id) if restore_id else ledger.restores.live()
     if row is None:
         raise Conflict("No restore is queued or running: there is nothing to cancel.")
     row_id = row.id
-    if ledger_restores.cancel_queued(row_id):
-        queue.forget(queue.BACKUPS, ledger_restores.job_id(row_id))
-    elif not ledger_restores.request_cancel(row_id):
+    if ledger.restores.cancel_queued(row_id):
+        queue.forget(queue.BACKUPS, ledger.restores.job_id(row_id))
+    elif not ledger.restores.request_cancel(row_id):
         row = get(row_id)
         if row.status == "in_progress":
             raise Conflict("The swap has begun and can't be stopped any more. Undo it when it is over.", id=str(row_id))
@@ -195,7 +195,7 @@ def undo(actor: Actor, restore_id: UUID | None = None, password: str | None = No
     row_id = row.id
     with locks.holding(locks.SOURCE, patience=locks.BRIEFLY) as lock:
         if lock is None:
-            running = ledger_restores.live() or running_backup()
+            running = ledger.restores.live() or running_backup()
             raise Conflict(UNDO_RUNNING, **({"id": str(running.id)} if running else {}))
         row = get(row_id)
         problem = undo_problem(row)
@@ -207,7 +207,7 @@ def undo(actor: Actor, restore_id: UUID | None = None, password: str | None = No
         except EngineError as error:
             raise Unavailable(current.settings().redact(str(error)), id=str(row_id)) from error
         undone = restore_engine.old_state_is_live(row_id)
-        ledger_restores.exchanged(row_id, undone, undo_until=undo_until())
+        restore_steps.record_live_state(row_id, undone, undo_until=undo_until())
         audit.record(actor, "restore.undone" if undone else "restore.redone", "restore", row_id)
         db.session.commit()
     return get(row_id)

@@ -13,7 +13,7 @@ from app.engine.planning import retention
 from app.engine.planning.retention import Candidate, Plan, Quotas
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, BackupSlot, utcnow
-from app.runs import ledger_restores, locks
+from app.runs import ledger, locks
 from app.services.backups import archive_files
 from app.services.installation import settings
 from app.services.schedules.schedule_rules import QUOTA_COLUMNS
@@ -160,7 +160,7 @@ def in_use(backup_ids: list[UUID]) -> set[UUID]:
     used = {names[name] for name in locks.held(names)}
     asked = select(Row.id).where(Row.verify_requested_at.is_not(None), Row.id.in_(backup_ids))
     used |= set(db.session.scalars(asked))
-    restore = ledger_restores.live()
+    restore = ledger.restores.live()
     if restore is not None and restore.backup_id is not None:
         used.add(restore.backup_id)
     return used

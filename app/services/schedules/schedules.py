@@ -152,14 +152,15 @@ def run(actor: Actor, schedule_id: UUID) -> BackupHistory:
         running_id, word = str(running.id), "queued" if running.status == "queued" else "running"
         db.session.rollback()
         raise Conflict(f"A backup of this schedule is already {word}. Wait until it has finished.", id=running_id)
-    row = ledger.open_backup("manual", requested_by=actor.name, note=f"Run now: {schedule.name}", schedule_id=schedule.id)
+    note = f"Run now: {schedule.name}"
+    row = ledger.backups.open(actor.name, kind="manual", note=note, schedule_id=schedule.id)
     db.session.flush()
     audit.record(actor, "schedule.run", "schedule", schedule.id, {"backup": str(row.id)})
     db.session.commit()
     try:
         _enqueue(row.id)
     except queue.QueueUnavailable as error:
-        ledger.fail_queued(row.id, str(error))
+        ledger.backups.fail_queued(row.id, str(error))
         raise Unavailable(str(error), id=str(row.id)) from error
     return row
 
@@ -223,8 +224,8 @@ def _switch(actor: Actor, row: BackupSchedule, enabled: bool, now: datetime) -> 
 
 
 def _enqueue(backup_id: UUID) -> None:
-    queue.enqueue(queue.BACKUPS, queue.BACKUP_JOB, backup_id, ledger.job_id(backup_id))
-    ledger.mark_enqueued(backup_id)
+    queue.enqueue(queue.BACKUPS, queue.BACKUP_JOB, backup_id, ledger.backups.job_id(backup_id))
+    ledger.backups.mark_enqueued(backup_id)
 
 
 def _told(row: BackupSchedule) -> dict[str, object]:

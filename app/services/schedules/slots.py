@@ -167,15 +167,15 @@ def _queued() -> UUID | None:
 
 def _reopened(waiting: Iterable[BackupSlot]) -> UUID | None:
     for slot in waiting:
-        if slot.backup_id is not None and ledger.reopen(slot.backup_id):
+        if slot.backup_id is not None and ledger.backups.reopen(slot.backup_id):
             return slot.backup_id
     return None
 
 
 def _new(waiting: Iterable[BackupSlot]) -> UUID:
     first = next(iter(waiting))
-    row = ledger.open_backup(
-        "scheduled", requested_by=REQUESTED_BY, schedule_id=first.schedule_id, scheduled_for=first.scheduled_for
+    row = ledger.backups.open(
+        REQUESTED_BY, kind="scheduled", schedule_id=first.schedule_id, scheduled_for=first.scheduled_for
     )
     db.session.flush()
     return row.id

@@ -22,7 +22,7 @@ from app.extensions import db
 from app.jobs import backup as backup_job
 from app.jobs import verify as verify_job
 from app.models import BackupHistory, Notification, utcnow
-from app.runs import ledger, locks
+from app.runs import locks, verification_steps
 from app.services.backups import archive_sweep, backups
 from app.services.checkup import folders
 from app.services.inputs import SettingsInput
@@ -285,4 +285,4 @@ def test_a_backup_that_is_marked_is_not_the_last_good_one(app: APIFlask, make_ro
     last = attention.newest_good()
     assert last is not None
     assert last.id == good
-    assert ledger.ask_to_verify(bad, False)
+    assert verification_steps.request(bad, False)

@@ -82,7 +82,7 @@ def test_two_backups_of_different_kinds_are_made_one_after_the_other(
 ) -> None:
     processes.start("worker", "--queue", "backups")  # type: ignore[attr-defined]
     first = backups.start(TESTER)
-    second = ledger.open_backup("safety", requested_by="tests")
+    second = ledger.backups.open("tests", kind="safety")
     backups.db.session.commit()
     backups.queue.enqueue("backups", backups.queue.BACKUP_JOB, second.id, str(second.job_id))
     rows = [finished(first), finished(second)]

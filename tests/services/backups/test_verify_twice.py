@@ -17,7 +17,7 @@ from app.engine.proof.restore_test import verify_by_restoring
 from app.extensions import db
 from app.jobs import backup as backup_job
 from app.jobs import verify as verify_job
-from app.runs import ledger
+from app.runs import verification_steps
 from app.services.backups import archive_sweep, backups
 from app.services.restores import restore_engine
 from tests.support.application import TESTER
@@ -48,17 +48,17 @@ def test_two_verifications_with_restore_at_once_find_no_fault_in_a_good_archive(
     app: APIFlask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[str | None] = []
-    verified = ledger.verified
+    verified = verification_steps.finish
 
     def note(backup_id: UUID, read_at: datetime | None, problem: str | None, **columns: Any) -> bool:
         found.append(problem)
         return bool(verified(backup_id, read_at, problem, **columns))
 
-    monkeypatch.setattr(ledger, "verified", note)
+    monkeypatch.setattr(verification_steps, "finish", note)
     row_id = backups.start(TESTER).id
     backup_job.run(str(row_id))
     asked: list[bool] = []
-    at_once(app, *[lambda: asked.append(ledger.ask_to_verify(row_id, True))] * 4)
+    at_once(app, *[lambda: asked.append(verification_steps.request(row_id, True))] * 4)
     assert sorted(asked) == [False, False, False, True]
     # A job that was put into the queue several times, with as many workers.
     at_once(app, *[lambda: verify_job.run(str(row_id))] * 3)

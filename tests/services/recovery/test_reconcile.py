@@ -238,7 +238,7 @@ def test_a_run_closed_while_it_was_stopped_publishes_nothing(
     wait_for(lambda: backups.get(row.id).phase == "documents")
     (horse,) = [child for child in psutil.Process(worker.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
     horse.suspend()
-    assert ledger.fail(row.id, 1, LOST)
+    assert ledger.backups.fail(row.id, 1, LOST)
     horse.resume()
     wait_for(lambda: not horse.is_running() or horse.status() == psutil.STATUS_ZOMBIE)
     wait_for(lambda: list(storage_dir.iterdir()) == [])

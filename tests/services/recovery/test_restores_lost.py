@@ -22,7 +22,7 @@ from app.engine.restore.places.journal import KEPT, all_in
 from app.engine.storage.local import list_partials
 from app.extensions import db
 from app.models import Restore
-from app.runs import ledger_restores, queue
+from app.runs import ledger, queue
 from app.services.backups import backups
 from app.services.monitoring import health
 from app.services.recovery import reconcile as backup_reconcile
@@ -95,7 +95,7 @@ app = create_app()
 with app.app_context():
     restore.run(sys.argv[1])
 """
-    row = ledger_restores.open_restore("tests", backup_id=backup_id, scope="all", safety_backup=False)
+    row = ledger.restores.open("tests", backup_id=backup_id, scope="all", safety_backup=False)
     db.session.commit()
     backups.rest()
     done = subprocess.run([sys.executable, "-c", code, str(row.id)], cwd=ROOT, env=processes.environment, timeout=120)
@@ -171,13 +171,13 @@ def test_a_finished_restore_that_the_history_forgot_is_found_by_its_journal(
 
 
 def test_a_queued_restore_that_redis_forgot_is_enqueued_again(app: APIFlask, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = ledger_restores.open_restore("tests", scope="all")
+    row = ledger.restores.open("tests", scope="all")
     db.session.commit()
     restores.reconcile()
-    assert not queue.knows(queue.BACKUPS, ledger_restores.job_id(row.id)), "it may be on its way"
+    assert not queue.knows(queue.BACKUPS, ledger.restores.job_id(row.id)), "it may be on its way"
     monkeypatch.setattr(backup_reconcile, "IN_TRANSIT", timedelta(0))
     restores.reconcile()
-    assert queue.knows(queue.BACKUPS, ledger_restores.job_id(row.id))
+    assert queue.knows(queue.BACKUPS, ledger.restores.job_id(row.id))
 
 
 def ended_with_ticks(row: Restore) -> Restore:

@@ -14,7 +14,7 @@ from app.engine.storage.local import list_partials
 from app.errors import Conflict, InvalidInput, NotFound, Throttled
 from app.extensions import db
 from app.models import BackupHistory
-from app.runs import ledger_restores, locks, queue
+from app.runs import ledger, locks, queue, restore_steps
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import backups
@@ -178,11 +178,11 @@ def test_a_restore_is_cancelled_before_its_swap_and_never_after(
     assert live_names(documents_dir) == changed
     with pytest.raises(Conflict, match="nothing to cancel"):
         restores.cancel(TESTER, row.id)
-    swapping = ledger_restores.open_restore("tests", scope="all")
+    swapping = ledger.restores.open("tests", scope="all")
     db.session.commit()
-    attempt = ledger_restores.claim(swapping.id, "worker")
+    attempt = ledger.restores.claim(swapping.id, "worker")
     assert attempt == 1
-    ledger_restores.begin_swap(swapping.id, attempt)
+    restore_steps.begin_swap(swapping.id, attempt)
     with pytest.raises(Conflict, match="can't be stopped"):
         restores.cancel(TESTER, swapping.id)
 
@@ -190,7 +190,7 @@ def test_a_restore_is_cancelled_before_its_swap_and_never_after(
 def test_a_queued_restore_is_cancelled_at_once(
     app: APIFlask, worker: object, source_db: SourceDatabase, make_row: MakeRow
 ) -> None:
-    row = ledger_restores.open_restore("tests", scope="all")
+    row = ledger.restores.open("tests", scope="all")
     db.session.commit()
     assert restores.cancel(TESTER).status == "cancelled"
-    assert ledger_restores.claim(row.id, "worker") is None
+    assert ledger.restores.claim(row.id, "worker") is None

@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from app.extensions import db
 from app.models import AuditEntry, BackupHistory, BackupSlot, Restore, utcnow
-from app.runs import ledger, locks
+from app.runs import locks, verification_steps
 from app.services.backups import backups
 from app.services.inputs import PlanInput, ScheduleInput, SettingsInput
 from app.services.installation import settings
@@ -89,7 +89,7 @@ def test_what_is_in_use_is_left_for_the_next_cleanup(app: APIFlask, hourly: list
         hourly[3].verify_requested_at = utcnow()
         db.session.commit()
         report = cleaned()
-        ledger.verified(used, NOW, None)
+        verification_steps.finish(used, NOW, None)
     assert report.in_use == [name]
     assert used in ids(kept())
     assert cleaned().deleted == [name]

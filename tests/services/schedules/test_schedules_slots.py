@@ -117,7 +117,7 @@ def test_slots_that_come_while_a_backup_is_still_queued_are_filled_by_it(app: AP
 def test_a_slot_that_comes_while_a_backup_runs_gets_one_of_its_own(app: APIFlask) -> None:
     schedule("hourly", SUNDAY_THE_FIRST - 30 * MINUTE)
     (running,) = tick(SUNDAY_THE_FIRST, None)
-    assert slots.ledger.claim(running, "a slow worker") == 1
+    assert slots.ledger.backups.claim(running, "a slow worker") == 1
     (following,) = tick(SUNDAY_THE_FIRST + timedelta(hours=1), None)
     assert following != running
 
@@ -210,5 +210,5 @@ def test_overdue_is_a_schedule_whose_backup_is_not_there_an_hour_later(app: APIF
     (made,) = tick(SUNDAY_THE_FIRST + 62 * MINUTE, None)
     (late,) = schedules.overdue(SUNDAY_THE_FIRST + 63 * MINUTE)
     assert late.since == SUNDAY_THE_FIRST
-    slots.ledger.claim(made, "a slow worker")
+    slots.ledger.backups.claim(made, "a slow worker")
     assert schedules.overdue(SUNDAY_THE_FIRST + 64 * MINUTE) == []
