@@ -19,7 +19,7 @@ from app.config import Settings, read_settings
 from app.extensions import csrf, db, login_manager, migrate
 from app.http import errors, limits
 from app.http.request import Request, read_small_body, redirect_to_this_host
-from app.runs import locks
+from app.runs import transfer_locks
 from app.services.people import sessions
 from app.web import register as web
 
@@ -65,7 +65,7 @@ def build(settings: Settings | None = None) -> APIFlask:
     app.config.update(_flask_config(settings))
     # One more try finds a restarted server; more of them would only make a page without Redis slow.
     retry = Retry(NoBackoff(), 1)
-    app.extensions["transfer_locks"] = locks.Transfers(settings.metadata_dsn)
+    app.extensions["transfer_locks"] = transfer_locks.TransferLocks(settings.metadata_dsn)
     app.extensions["redis"] = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=5, retry=retry)
     if settings.trusted_proxy_hops:
         hops = settings.trusted_proxy_hops

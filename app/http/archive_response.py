@@ -8,7 +8,7 @@ from uuid import UUID
 from flask import Response, request, send_file
 
 from app.errors import Conflict, NotFound
-from app.runs import locks
+from app.runs import locks, transfer_locks
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import archive_files, backups
@@ -17,7 +17,7 @@ from app.services.backups import archive_files, backups
 def send_archive(actor: Actor, backup_id: UUID) -> Response:
     """Given who asks and a completed backup, return its archive as an answer that takes Range, If-Range and If-None-Match;
     the ETag is the SHA-256. Until it is sent, or the client has gone, no cleanup deletes it. Raise NotFound or Conflict."""
-    lock = locks.acquire_for_transfer(locks.archive_name(backup_id), shared=True)
+    lock = transfer_locks.acquire(locks.archive_name(backup_id), shared=True)
     if lock is None:
         raise Conflict("This archive is being deleted just now.", id=str(backup_id))
     try:

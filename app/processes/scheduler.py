@@ -59,7 +59,7 @@ class TickScheduler(Scheduler):  # type: ignore[misc]
 
     def get_queue_for_job(self, job: Job) -> Queue:
         """Return the queue of the ticks."""
-        return queue.line(queue.TICKS, self.connection)
+        return queue.named(queue.TICKS, self.connection)
 
     def get_jobs_to_queue(self, with_times: bool = False) -> list[Job]:
         """Return what is due of our entries."""

@@ -141,7 +141,7 @@ def serve(app: Flask, queue_names: Sequence[str], burst: bool = False) -> None:
     # Its own client: a worker blocks on Redis for longer than the web's timeouts allow.
     redis = Redis.from_url(settings.redis_url, socket_keepalive=True, health_check_interval=30)
     worker = BackupWorker(
-        [queue.line(name, redis) for name in queue_names],
+        [queue.named(name, redis) for name in queue_names],
         connection=redis,
         job_class=queue.QueuedJob,
         serializer=JSONSerializer,

@@ -1,20 +1,20 @@
-"""PostgreSQL advisory locks on connections to the metadata database: when the process that holds one dies, the server sees
-its connection end and frees it.
+"""Advisory locks in the metadata database. When a process that holds one dies, the server sees its connection end and frees
+the lock.
 
-A job's locks have a connection each. The uploads and downloads of a web process share one.
+Each lock here has a connection of its own. `transfer_locks` has those of a web process's uploads and downloads, which share
+one, and `schedule_locks` the leases of schedules, which are in Redis.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 from uuid import UUID
 
 import psycopg
-from flask import current_app
 from sqlalchemy import text
 
 from app import current
@@ -22,11 +22,11 @@ from app.extensions import db
 
 # Held while an archive is written: one backup at a time.
 WRITER = "backup:writer"
-# What is backed up and restored: shared by whoever reads it, exclusive for whoever changes it.
+# The database and documents that are backed up: shared by those who read them, exclusive for whoever replaces them.
 SOURCE = "source"
 # Held while lost runs are closed: one container at a time.
 RECONCILE = "backup:reconcile"
-# Taken for the moment between looking for a running manual backup and inserting one.
+# Taken for the moment between checking that no backup or restore is running and inserting one.
 START = "backup:start"
 # Taken while it is decided which schedules are due: one container at a time.
 SCHEDULES = "backup:schedules"
@@ -34,54 +34,53 @@ SCHEDULES = "backup:schedules"
 CLEANUP = "backup:cleanup"
 # Held while an uploaded archive is checked: one at a time.
 CHECKER = "upload:checker"
-# Taken for the moment between looking for the same archive and listing an uploaded one.
+# Taken for the moment between checking that an archive is not listed yet and listing it.
 UPLOAD = "backup:upload"
-# Taken for the moment between looking for an admin and making the first one.
+# Taken for the moment between checking that there is no admin and creating the first one.
 FIRST_ADMIN = "admins:first"
-# Taken for the moment between looking for who remains and disabling or removing an admin.
+# Taken for the moment between checking that another admin remains and disabling or removing one.
 ADMINS = "admins:change"
-
 # Taken while entries of the audit log are sealed or cut: one container at a time.
 AUDIT = "audit:chain"
 
-# Cleaning up takes the source's lock for a moment: who finds it taken asks again for so many seconds.
+# Cleanup holds the lock SOURCE for a moment, so whoever finds it taken keeps asking for this many seconds.
 BRIEFLY = 5.0
 POLL_SECONDS = 0.1
 
-KEEPALIVE = {"keepalives": 1, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+KEEPALIVE: dict[str, Any] = {"keepalives": 1, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 def run_name(backup_id: UUID) -> str:
-    """Given a backup, return the name of the lock that its worker holds while it lives."""
+    """Return the name of the lock that the worker of a backup holds while it lives."""
     return f"backup:run:{backup_id}"
 
 
 def restore_name(restore_id: UUID) -> str:
-    """Given a restore, return the name of the lock that its worker holds while it lives."""
+    """Return the name of the lock that the worker of a restore holds while it lives."""
     return f"restore:run:{restore_id}"
 
 
 def verify_name(backup_id: UUID) -> str:
-    """Return the name of the lock that the worker holds which verifies a backup."""
+    """Return the name of the lock that a worker holds while it verifies a backup."""
     return f"backup:verify:{backup_id}"
 
 
 def archive_name(backup_id: UUID) -> str:
-    """Given a backup, return the name of its archive's lock: shared by readers, exclusive for deleting."""
+    """Return the name of the lock on a backup's archive: shared by readers, exclusive for deletion."""
     return f"backup:archive:{backup_id}"
 
 
 def key(name: str) -> int:
-    """Given a lock's name, return the signed 64-bit number that PostgreSQL knows it by."""
+    """Return the signed 64-bit number by which PostgreSQL knows a lock."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 class LockLost(Exception):
-    """The connection that held the lock broke, and another process has the lock now."""
+    """The connection that held the lock broke, and another process has taken the lock since."""
 
 
 class Lock:
-    """An advisory lock that is held, until `release` or the end of the process."""
+    """An advisory lock, held until `release` or the end of the process."""
 
     def __init__(self, name: str, connection: psycopg.Connection, shared: bool, owner: UUID | None = None) -> None:
         self.name = name
@@ -90,8 +89,10 @@ class Lock:
         self._shared = shared
 
     def ensure(self) -> None:
-        """Make sure that the lock is still held, taking it again if its connection broke. Raise LockLost if another
-        process has it by now, or psycopg.Error if the server can't be reached."""
+        """Check that the lock is still held, and take it again if its connection broke.
+
+        Raise LockLost if another process has taken it since, or psycopg.Error if the server can't be reached.
+        """
         try:
             self._connection.execute("SELECT 1")
         except psycopg.Error:
@@ -102,9 +103,10 @@ class Lock:
             self._connection = again._connection
 
     def release(self) -> None:
-        """Give the lock back. Its connection is closed.
+        """Release the lock and close its connection.
 
-        Unlocked by name first: the server notices a closed connection a moment later, and whoever asks next is refused.
+        The lock is released explicitly first: the server notices a closed connection a moment later, and would refuse
+        whoever asks in between.
         """
         with suppress(psycopg.Error):
             self._connection.execute("SELECT pg_advisory_unlock_all()")
@@ -113,16 +115,16 @@ class Lock:
 
 
 def acquire(name: str, shared: bool = False, patience: float = 0.0, owner: UUID | None = None) -> Lock | None:
-    """Given a lock's name, take it and return it, or None if another still has it after `patience` seconds. `owner`: the
-    backup for whose sake, so that `evict` finds it.
+    """Take a lock. Return None if another process still has it after `patience` seconds.
 
-    Raise psycopg.OperationalError if the metadata database can't be reached.
+    `owner` is the backup that needs the lock, so that `evict` can find it. Raise psycopg.OperationalError if the metadata
+    database can't be reached.
     """
-    settings = current.settings()
-    connection = _connect(settings.metadata_dsn, f"lock {name} {owner}" if owner else f"lock {name}")
+    label = f"lock {name} {owner}" if owner else f"lock {name}"
+    connection = connect(current.settings().metadata_dsn, label)
     try:
         until = time.monotonic() + patience
-        while not (taken := _try_lock(connection, name, shared)) and time.monotonic() < until:
+        while not (taken := try_lock(connection, name, shared)) and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
     except BaseException:
         connection.close()
@@ -133,105 +135,20 @@ def acquire(name: str, shared: bool = False, patience: float = 0.0, owner: UUID 
     return None
 
 
-def _connect(dsn: str, label: str) -> psycopg.Connection:
+def connect(dsn: str, label: str) -> psycopg.Connection:
+    """Open a connection for locks. The server shows it under its label, cut to 63 characters."""
     return psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name=label[:63], **KEEPALIVE)
 
 
-def _try_lock(connection: psycopg.Connection, name: str, shared: bool) -> bool:
+def try_lock(connection: psycopg.Connection, name: str, shared: bool) -> bool:
+    """Take a lock on a connection if it is free. Return whether it was."""
     function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
     return connection.execute(f"SELECT {function}(%s)", [key(name)]).fetchone() == (True,)
 
 
-class Transfers:
-    """The locks of one process's uploads and downloads: all on one connection, which is open only while one is held."""
-
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._guard = threading.Lock()
-        self._connection: psycopg.Connection | None = None
-        self._held = 0
-
-    def acquire(self, name: str, shared: bool) -> TransferLock | None:
-        """Take a lock, or return None if another connection has it. Raise psycopg.OperationalError if the metadata
-        database can't be reached."""
-        with self._guard:
-            had_one = self._connection is not None
-            try:
-                taken = self._try(name, shared)
-            except psycopg.OperationalError:
-                self._drop()
-                if not had_one:
-                    raise
-                # The server restarted since the last one, and the locks went with it.
-                taken = self._try(name, shared)
-            if taken:
-                self._held += 1
-                assert self._connection is not None
-                return TransferLock(self, self._connection, name, shared)
-            if self._held == 0:
-                self._drop()
-            return None
-
-    def release(self, connection: psycopg.Connection, name: str, shared: bool) -> None:
-        """Give back a lock that was taken on this connection."""
-        with self._guard:
-            if connection is not self._connection:
-                return
-            self._held -= 1
-            function = "pg_advisory_unlock_shared" if shared else "pg_advisory_unlock"
-            try:
-                connection.execute(f"SELECT {function}(%s)", [key(name)])
-            except psycopg.Error:
-                self._drop()
-            if self._held == 0:
-                self._drop()
-
-    def _try(self, name: str, shared: bool) -> bool:
-        if self._connection is None:
-            self._connection = _connect(self._dsn, "lock transfers")
-        return _try_lock(self._connection, name, shared)
-
-    def _drop(self) -> None:
-        connection, self._connection, self._held = self._connection, None, 0
-        if connection is not None:
-            connection.close()
-
-
-class TransferLock:
-    """A lock of an upload or a download, until `release` or the end of the process."""
-
-    def __init__(self, transfers: Transfers, connection: psycopg.Connection, name: str, shared: bool) -> None:
-        self._transfers, self._connection, self._name, self._shared = transfers, connection, name, shared
-
-    def release(self) -> None:
-        """Give the lock back, once."""
-        self._transfers.release(self._connection, self._name, self._shared)
-
-
-def acquire_for_transfer(name: str, shared: bool = False) -> TransferLock | None:
-    """Take a lock for as long as a client sends or receives, or return None if another has it. All of a process's
-    transfers share one connection: slow clients must not take up all that the server has.
-
-    Raise psycopg.OperationalError if the metadata database can't be reached.
-    """
-    transfers: Transfers = current_app.extensions["transfer_locks"]
-    return transfers.acquire(name, shared)
-
-
-@contextmanager
-def transferring(name: str) -> Iterator[None]:
-    """Hold a lock that nobody else wants for as long as a client sends what it protects."""
-    lock = acquire_for_transfer(name)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
-
-
 @contextmanager
 def holding(name: str, shared: bool = False, patience: float = 0.0) -> Iterator[Lock | None]:
-    """Given a lock's name, hold it for the block; the block gets None if another still has it after `patience` seconds."""
+    """Hold a lock for the block, which gets None if another process still has it after `patience` seconds."""
     lock = acquire(name, shared, patience)
     try:
         yield lock
@@ -240,13 +157,18 @@ def holding(name: str, shared: bool = False, patience: float = 0.0) -> Iterator[
             lock.release()
 
 
+def in_transaction(name: str) -> None:
+    """Wait for a lock, and keep it until the session's transaction ends."""
+    db.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key(name)})
+
+
 def try_in_transaction(name: str) -> bool:
-    """Given a lock's name, take it until the session's transaction ends. Return whether it was free."""
+    """Take a lock until the session's transaction ends. Return whether it was free."""
     return bool(db.session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key(name)}))
 
 
 def held(names: Iterable[str]) -> set[str]:
-    """Given names of locks, return those that somebody holds, shared or not."""
+    """Return those of the locks that somebody holds, shared or exclusively."""
     query = text(
         "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted"
         " AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -256,15 +178,12 @@ def held(names: Iterable[str]) -> set[str]:
 
 
 def evict(backup_id: UUID) -> None:
-    """Given a run that was given up while its process still lives, end its locks: it publishes nothing any more, and must
-    not keep the next one waiting."""
+    """End the locks of a run that was given up although its process still lives.
+
+    Without them it can't publish anything, and it no longer keeps the next run waiting.
+    """
     query = text(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name LIKE :ending AND pid <> pg_backend_pid()"
     )
     db.session.execute(query, {"ending": f"lock %{backup_id}"})
-
-
-def in_transaction(name: str) -> None:
-    """Given a lock's name, wait for it and keep it until the session's transaction ends."""
-    db.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key(name)})

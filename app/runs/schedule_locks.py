@@ -1,7 +1,9 @@
-"""The Redis locks `backup:schedule:{schedule_id}`: while one container makes a schedule's backup, the others skip it.
+"""The locks of schedules, in Redis under `backup:schedule:{schedule_id}`: while one container makes a schedule's backup, the
+others skip it.
 
-They only help: that a slot is filled once is decided in PostgreSQL. A lock that is lost is taken again if it is free, since
-a restarted Redis must not cost a long backup; only when another holds it, the run is over.
+They only save work; PostgreSQL decides that a slot is filled once. They are leases, which a thread renews. A lease that was
+lost is taken again if it is free, so that a restart of Redis does not cost a long backup. The run ends only if another
+container has it.
 """
 
 from __future__ import annotations
@@ -18,24 +20,24 @@ from redis.lock import Lock
 logger = structlog.get_logger(__name__)
 
 TTL_SECONDS = 300.0
-# Renewed so often that several renewals may fail before the lock runs out.
+# Several renewals may fail before the lock expires.
 RENEWALS_PER_TTL = 10
 
 
 class ScheduleLockLost(Exception):
-    """Another container holds a schedule's lock by now: it makes the backup."""
+    """Another container has taken a schedule's lock, and makes the backup."""
 
 
 def name_of(schedule_id: uuid.UUID) -> str:
-    """Given a schedule, return the name of its lock."""
+    """Return the name of a schedule's lock."""
     return f"backup:schedule:{schedule_id}"
 
 
 class ScheduleLocks:
-    """The locks of a run's schedules, kept alive by a thread until `release`.
+    """The locks of a run's schedules, renewed by a thread until `release`. `ttl` is in seconds.
 
-    They bear the name of the backup that they are for. The caller must be the only run of it that lives (it holds the
-    run's lock in PostgreSQL): one that is found with that name was left by a run that died, and is taken over at once.
+    They carry the id of their backup. The caller holds the backup's run lock in PostgreSQL, so no other run of it is alive:
+    a lock with the same id was left behind by a run that died, and is taken over at once.
     """
 
     def __init__(self, redis: Redis, ttl: float | None = None, backup_id: uuid.UUID | None = None) -> None:
@@ -50,9 +52,9 @@ class ScheduleLocks:
         self._lost = ""
 
     def take(self, schedule_ids: Iterable[uuid.UUID]) -> bool:
-        """Given schedules, take their locks and keep them. Return False, holding none, if another holds one of them.
+        """Take the locks of these schedules. Return False, holding none, if another container has one of them.
 
-        Where Redis can't be reached the locks count as lost, and are taken when it is back.
+        If Redis can't be reached, the locks count as lost, and are taken when it is back.
         """
         for schedule_id in schedule_ids:
             lock = Lock(self._redis, name_of(schedule_id), timeout=self._ttl, thread_local=False)
@@ -68,22 +70,22 @@ class ScheduleLocks:
             with self._guard:
                 self._locks[schedule_id] = lock
         if self._locks and self._thread is None:
-            self._thread = threading.Thread(target=self._keep, name="schedule locks", daemon=True)
+            self._thread = threading.Thread(target=self._renew_until_released, name="schedule locks", daemon=True)
             self._thread.start()
         return True
 
     def check(self) -> None:
-        """Raise ScheduleLockLost if another container was seen to hold one of the locks."""
+        """Raise ScheduleLockLost if a renewal found one of the locks taken by another container."""
         if self._lost:
             raise ScheduleLockLost(self._lost)
 
     def ensure(self) -> None:
-        """Renew the locks now, before publishing. Raise ScheduleLockLost if another holds one of them."""
+        """Renew the locks now, before publishing. Raise ScheduleLockLost if another container has one of them."""
         self._renew()
         self.check()
 
     def release(self) -> None:
-        """Give the locks back that are still ours, and end the thread."""
+        """Release the locks that are still ours, and end the thread."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
@@ -98,10 +100,10 @@ class ScheduleLocks:
         self._stopped.clear()
 
     def _take_over(self, lock: Lock) -> bool:
-        """Take the lock if a run of this backup left it; whoever changes it meanwhile keeps it."""
+        """Take the lock if a dead run of this backup left it, unless somebody changes it meanwhile."""
         with self._redis.pipeline() as pipe:
             try:
-                pipe.watch(lock.name)
+                pipe.watch(lock.name)  # type: ignore[no-untyped-call]
                 left = pipe.get(lock.name) or b""
                 if not (left if isinstance(left, bytes) else left.encode()).startswith(self._name.encode()):
                     return False
@@ -114,7 +116,7 @@ class ScheduleLocks:
         lock.local.token = self._token.encode()
         return True
 
-    def _keep(self) -> None:
+    def _renew_until_released(self) -> None:
         while not self._stopped.wait(self._ttl / RENEWALS_PER_TTL):
             self._renew()
 
@@ -125,7 +127,7 @@ class ScheduleLocks:
                     if not self._still_ours(lock):
                         self._lost = (
                             f"Another container has taken over this schedule's lock ({name_of(schedule_id)}) and makes the "
-                            "backup: this run publishes nothing."
+                            "backup, so this run publishes nothing."
                         )
                         return
                 except RedisError as error:
@@ -137,7 +139,7 @@ class ScheduleLocks:
             lock.extend(self._ttl, replace_ttl=True)
         except LockError:
             if lock.acquire(blocking=False, token=self._token):
-                logger.warning("schedule lock was lost and taken again", name=str(lock.name))
+                logger.warning("schedule lock lost and taken again", name=str(lock.name))
             elif not lock.owned():
                 return False
         return True

@@ -110,4 +110,4 @@ def test_the_entries_of_an_older_scheduler_are_replaced(app: APIFlask) -> None:
     for entry in ENTRIES:
         assert queue.QueuedJob.fetch(entry.id, connection=queue.connection()).args == [entry.name]
     scheduler.enqueue_jobs()
-    assert queue.line(queue.TICKS).job_ids == ["tick-check"]
+    assert queue.named(queue.TICKS).job_ids == ["tick-check"]

@@ -9,7 +9,7 @@ from apiflask import APIFlask
 from sqlalchemy import text
 
 from app.extensions import db
-from app.runs import locks
+from app.runs import locks, transfer_locks
 
 OURS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lock transfers'"
 
@@ -22,7 +22,7 @@ def connections() -> int:
 
 def test_many_downloads_take_one_connection_and_none_when_they_are_over(app: APIFlask) -> None:
     names = [locks.archive_name(uuid4()) for _ in range(20)]
-    taken = [locks.acquire_for_transfer(name, shared=True) for name in [*names, names[0]]]
+    taken = [transfer_locks.acquire(name, shared=True) for name in [*names, names[0]]]
     assert None not in taken
     assert connections() == 1
     assert locks.held(names) == set(names)
@@ -41,19 +41,19 @@ def test_many_downloads_take_one_connection_and_none_when_they_are_over(app: API
 def test_what_somebody_else_holds_is_refused_and_no_connection_stays(app: APIFlask) -> None:
     name = locks.archive_name(uuid4())
     with locks.holding(name):
-        assert locks.acquire_for_transfer(name, shared=True) is None
+        assert transfer_locks.acquire(name, shared=True) is None
         assert connections() == 0
 
 
 def test_after_a_restart_of_the_server_the_next_transfer_gets_its_lock(app: APIFlask) -> None:
     first, second = locks.archive_name(uuid4()), locks.archive_name(uuid4())
     with ExitStack() as stack:
-        before = locks.acquire_for_transfer(first, shared=True)
+        before = transfer_locks.acquire(first, shared=True)
         assert before is not None
         stack.callback(before.release)
         db.session.execute(text(f"SELECT pg_terminate_backend(pid, 5000) {OURS}"))
         db.session.rollback()
-        after = locks.acquire_for_transfer(second, shared=True)
+        after = transfer_locks.acquire(second, shared=True)
         assert after is not None
         stack.callback(after.release)
         assert locks.held([first, second]) == {second}

@@ -65,7 +65,7 @@ def main() -> None:
     app = create_app()
     with app.app_context():
         worker = SimpleWorker(
-            [queue.line(queue.BACKUPS)],
+            [queue.named(queue.BACKUPS)],
             connection=queue.connection(),
             job_class=queue.QueuedJob,
             serializer=JSONSerializer,

@@ -24,7 +24,7 @@ from app.engine.storage.local import partial_path
 from app.errors import Conflict, InvalidInput, NoRoom, Throttled, TooLarge
 from app.extensions import db
 from app.models import BackupHistory
-from app.runs import locks, upload_steps
+from app.runs import locks, transfer_locks, upload_steps
 from app.runs.queue import QueueUnavailable
 from app.services.audit import audit
 from app.services.audit.actor import Actor
@@ -93,7 +93,7 @@ def _receive(actor: Actor, upload_id: UUID, parts: Iterator[bytes], length: int 
     storage.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = partial_path(storage, upload_id, 1)
     # The tick removes partial files that nobody writes: this lock says that somebody does.
-    with locks.transferring(locks.run_name(upload_id)):
+    with transfer_locks.holding(locks.run_name(upload_id)):
         written = None
         try:
             written = _admit(partial, length)

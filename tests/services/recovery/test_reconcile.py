@@ -193,7 +193,7 @@ def test_a_job_taken_by_a_worker_that_died_before_it_said_so_is_enqueued_again(
     app: APIFlask, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = backups.start(TESTER)
-    taken = Queue.dequeue_any([queue.line(queue.BACKUPS)], None, queue.connection(), queue.QueuedJob)
+    taken = Queue.dequeue_any([queue.named(queue.BACKUPS)], None, queue.connection(), queue.QueuedJob)
     assert taken is not None
     assert waiting_jobs() == []
     backups.reconcile()
