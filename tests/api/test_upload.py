@@ -15,6 +15,7 @@ import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
+from app import current
 from app.engine.archive.reader import read_manifest
 from app.engine.backup.backup import BackupRequest, make_backup
 from app.engine.proof.check_archive import ArchiveCheck, check_archive
@@ -52,7 +53,7 @@ def foreign() -> bytes:
 
 def own_archive(app: APIFlask, signing_key: bytes | None = None) -> bytes:
     """Return the bytes of an archive that the engine made, and forget it."""
-    settings = restore_engine.settings()
+    settings = current.settings()
     request = BackupRequest(
         restore_engine.target(), settings.storage_dir, signing_key or settings.signing_key, restore_engine.uuid4()
     )

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 from apiflask import APIFlask
 
+from app import current
 from app.engine.proof.restore_test import verify_by_restoring
 from app.extensions import db
 from app.jobs import backup as backup_job
@@ -71,7 +72,7 @@ def test_two_verifications_with_restore_at_once_find_no_fault_in_a_good_archive(
     verify_job.run(str(row_id))
     assert backups.get(row_id).restore_tested_at == tested_at, "nobody asked for another one"
 
-    path, key, reports = backups.archive_file(row_id).path, restore_engine.settings().signing_key, []
+    path, key, reports = backups.archive_file(row_id).path, current.settings().signing_key, []
     target = restore_engine.target()
     at_once(app, *[lambda: reports.append(verify_by_restoring(path, target, key, uuid4()))] * 3)
     assert [report.problems for report in reports] == [[], [], []]

@@ -13,10 +13,11 @@ import pytest
 from apiflask import APIFlask
 from psycopg import sql
 
+from app import current
 from app.errors import Conflict
 from app.services.audit import audit
 from app.services.backups import backups
-from app.services.restores import restore_engine, restores
+from app.services.restores import restores
 from tests.support.application import TESTER
 from tests.support.databases import SourceDatabase
 from tests.support.foreign_archives import upload
@@ -136,7 +137,7 @@ def test_a_fresh_machine_with_another_key_sees_the_archive_as_signed_elsewhere(
     before = live_state(source_db, documents_dir)
     content = (storage_dir / str(backup.filename)).read_bytes()
     backups.delete(TESTER, backup.id)
-    settings = restore_engine.settings()
+    settings = current.settings()
     own_key = settings.signing_key_text
     object.__setattr__(settings, "signing_key_text", "the key of another installation")
     row = upload(content)
