@@ -10,7 +10,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from apiflask import APIFlask
+from setuptools.config.pyprojecttoml import read_configuration
 
+from app.api.openapi.document import document
+from app.engine.version import VERSION
 from app.extensions import db
 from app.models import Base
 from app.models.api_tokens import SCOPES
@@ -94,6 +97,14 @@ def test_the_engine_loads_without_flask_sqlalchemy_or_redis() -> None:
     code = "import sys, app.engine; print([m for m in ('flask', 'sqlalchemy', 'redis', 'rq') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_package_api_and_manifest_have_one_version_number(app: APIFlask) -> None:
+    package = read_configuration(ROOT / "pyproject.toml")["project"]["version"]
+    assert {package, document(app)["info"]["version"]} == {VERSION}
+    writers = [path for path in source_files() if "tool_version=" in path.read_text()]
+    assert writers, "no manifest is written anywhere?"
+    assert all("tool_version=VERSION," in path.read_text() for path in writers)
 
 
 def test_every_route_of_the_api_names_its_scope(app: APIFlask) -> None:

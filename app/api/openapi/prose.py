@@ -5,8 +5,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from app.engine.version import VERSION
+
 TITLE = "MotoVaultPro Backup"
-VERSION = "1.0.0"
 PROBLEM = "application/problem+json"
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/ProblemOut"}
 BINARY = {"type": "string", "format": "binary"}

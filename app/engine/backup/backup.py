@@ -7,7 +7,6 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -30,6 +29,7 @@ from ..storage import local as storage
 from ..system.memory import tune_malloc
 from ..system.threads import quick_handover, threads_of_machine
 from ..verify.verify import VerifyReport, verify_archive
+from ..version import VERSION
 from . import dump
 from .database_writer import DatabaseWriter, WrittenDump
 from .documents_writer import DocumentsWriter
@@ -255,7 +255,7 @@ def _write_end(
         attempt=request.attempt,
         started_at=started_at,
         finished_at=datetime.now(UTC),
-        tool_version=tool_version(),
+        tool_version=VERSION,
         labels=request.labels,
         database=database,
         documents=documents,
@@ -266,11 +266,3 @@ def _write_end(
     text = serialise(manifest.as_json(), request.signing_key)
     offset, length = file.write(manifest_member(text, int(started_at.timestamp())), hashed=False)
     file.write([footer(offset, length)], hashed=False)
-
-
-def tool_version() -> str:
-    """Return this program's version."""
-    try:
-        return metadata.version("motovaultpro-backup")
-    except metadata.PackageNotFoundError:
-        return "0.1.0"
