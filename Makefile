@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 help:
 	@echo 'make demo        the whole system with sample data (DATA_DIR=data PORT=8000)'
 	@echo 'make test        the tests                 make test-heavy  faults, scale, whole stack'
-	@echo 'make lint        ruff and mypy             make bench       the benchmark table'
+	@echo 'make lint        ruff, imports, mypy       make bench       the benchmark table'
 	@echo 'make coverage    the branches that the tests take, by file, and as pages in build/coverage'
 	@echo 'make install     only the virtual environment in $(VENV)'
 	@echo 'make lock        renew requirements.lock (needs uv)'
@@ -47,6 +47,7 @@ test-heavy: $(STAMP)
 
 lint: $(STAMP)
 	@$(RUN) -m ruff check .
+	@$(VENV)/bin/lint-imports --no-logo
 	@$(RUN) -m mypy --strict app/engine app/services
 
 bench: $(STAMP)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
@@ -24,40 +27,6 @@ from tests.support.application import app, environment, settings
 __all__ = ["app", "environment", "settings"]
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = {
-    "web": "door", "api": "door", "cli": "door", "processes": "door", "factory": "door", "container": "door",
-    "http": "http", "jobs": "jobs", "services": "services", "engine": "engine", "runs": "runs", "models": "models",
-    "extensions": "ground", "config": "ground", "errors": "ground", "logs": "ground", "turns": "ground",
-    "current": "ground",
-}  # fmt: skip
-MAY_IMPORT = {
-    "door": {"door", "http", "services", "engine", "runs", "models", "ground"},
-    "http": {"http", "services", "engine", "runs", "models", "ground"},
-    "jobs": {"jobs", "services", "runs", "engine", "models", "ground"},
-    "services": {"services", "engine", "runs", "models", "ground"},
-    "runs": {"runs", "models", "ground"},
-    "models": {"models"},
-    "ground": {"ground", "models"},
-    "engine": {"engine"},
-}
-
-
-def layer_of(path: Path) -> str:
-    """Given a file below app/, return its room's kind."""
-    name = path.relative_to(ROOT / "app").parts[0].removesuffix(".py")
-    return LAYERS[name]
-
-
-def imported(path: Path) -> Iterator[str]:
-    """Given a file, yield the rooms of app that it imports anything from."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            first, *rest = node.module.split(".")
-            if first == "app":
-                yield from rest[:1] or [alias.name for alias in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-            yield from (parts[1] for parts in names if parts[0] == "app" and len(parts) > 1)
 
 
 def source_files() -> list[Path]:
@@ -66,34 +35,41 @@ def source_files() -> list[Path]:
     return [path for path in files if path.parts[len(ROOT.parts) + 1] not in ("demo", "demo.py", "__init__.py")]
 
 
-def test_every_file_imports_only_from_the_rooms_it_may() -> None:
-    wrong = [
-        f"{path.relative_to(ROOT)} imports app.{name}"
-        for path in source_files()
-        for name in imported(path)
-        if LAYERS.get(name) not in MAY_IMPORT[layer_of(path)]
-    ]
-    assert not wrong
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Check the contracts of pyproject.toml over the app in a folder."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--no-logo"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
 
 
-def test_the_rule_would_notice_a_service_that_imports_a_job(tmp_path: Path) -> None:
-    module = tmp_path / "bad.py"
-    module.write_text("from app.jobs import backup\nimport app.web.people.auth\nfrom app import ledger\n")
-    assert list(imported(module)) == ["jobs", "web", "ledger"]
-    assert "jobs" not in MAY_IMPORT["services"]
+def test_every_file_imports_only_from_the_layers_it_may() -> None:
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout
 
 
-def test_the_configuration_is_read_by_one_function() -> None:
-    asking = [path for path in source_files() if '.config["SETTINGS"]' in path.read_text()]
-    names = [str(path.relative_to(ROOT / "app")) for path in asking]
-    # A starting worker, and whoever checks a start, has the app in its hand.
-    assert names == ["current.py", "processes/startup.py", "processes/worker.py"]
+def test_an_import_up_the_layers_breaks_a_contract(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "app", tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    planted = {
+        "services/paging.py": "app.jobs.notify",
+        "web/icons.py": "app.api.settings",
+        "engine/system/threads.py": "app.engine.storage.local",
+        "engine/restore/loading/load_plan.py": "app.engine.restore.places.journal",
+        "engine/errors.py": "flask",
+        "models/ticks.py": "redis",
+        "runs/queue.py": "flask_login",
+    }
+    for name, module in planted.items():
+        with (tmp_path / "app" / name).open("a", encoding="utf-8") as file:
+            file.write(f"\n\ndef _planted() -> None:\n    import {module}\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "0 kept" in done.stdout, done.stdout
+    for name, module in planted.items():
+        importer = "app." + name.removesuffix(".py").replace("/", ".")
+        assert f"{importer} -> {module} (l." in done.stdout, done.stdout
 
 
 def test_the_engine_loads_without_flask_sqlalchemy_or_redis() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, app.engine; print([m for m in ('flask', 'sqlalchemy', 'redis', 'rq') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
