@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -22,11 +23,9 @@ from app.models import Base
 from app.models.api_tokens import SCOPES
 from app.processes import scheduler
 from app.runs import queue
-from tests.support.application import app, environment, settings
-
-__all__ = ["app", "environment", "settings"]
 
 ROOT = Path(__file__).resolve().parents[1]
+TEST_MODULES = {"conftest", *(path.stem for path in (ROOT / "tests").rglob("test_*.py"))}
 
 
 def source_files() -> list[Path]:
@@ -81,6 +80,41 @@ def test_package_api_and_manifest_have_one_version_number(app: APIFlask) -> None
     writers = [path for path in source_files() if "tool_version=" in path.read_text()]
     assert writers, "no manifest is written anywhere?"
     assert all("tool_version=VERSION," in path.read_text() for path in writers)
+
+
+def imported_test_modules(text: str) -> list[str]:
+    """Return the test modules and conftests that a module's text imports, in whatever way it does."""
+    names = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            names += [f"{node.module or ''}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return [name for name in names if TEST_MODULES & set(name.split("."))]
+
+
+def test_no_test_module_is_imported_by_another() -> None:
+    """What tests share is in tests/support: two test modules that import each other can't be moved, read or run alone."""
+    found = {str(path.relative_to(ROOT)): imported_test_modules(path.read_text()) for path in (ROOT / "tests").rglob("*.py")}
+    assert {name: modules for name, modules in found.items() if modules} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from tests.api.test_upload import Web",
+        "from tests.web.conftest import EMAIL",
+        "from tests.web import conftest",
+        "from tests.api import test_upload as uploads",
+        "import tests.api.test_upload",
+        "from .test_upload import Web",
+        "from . import conftest",
+        "def late():\n    from tests.api.test_upload import Web",
+    ],
+)
+def test_the_rule_would_notice_a_test_module_that_is_imported(line: str) -> None:
+    assert imported_test_modules(line)
+    assert imported_test_modules("from tests.support.archives import KEY\nfrom app.services import mail") == []
 
 
 def test_every_route_of_the_api_names_its_scope(app: APIFlask) -> None:

@@ -15,11 +15,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.models.api_tokens import SCOPES
-from app.services.people import admins
-from tests.support.api_session import csrf_header, csrf_token, sign_in
-from tests.support.application import EMAIL, PASSWORD, TESTER, app, environment, settings, token
+from tests.support.api_session import browser, csrf_header, csrf_token, sign_in
+from tests.support.application import EMAIL, PASSWORD
 
-__all__ = ["app", "environment", "settings", "token"]
+__all__ = ["browser"]
 
 Route = tuple[str, str]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -208,13 +207,6 @@ def is_shut_out(answer: TestResponse) -> bool:
 def may(who: str, scope: str) -> bool:
     """Given who gets in at a route and a token's scope, return whether the token does."""
     return who == "public" or (who in SCOPES and (who in (scope, "read") or scope == "admin"))
-
-
-@pytest.fixture
-def browser(app: APIFlask) -> FlaskClient:
-    """An admin's session."""
-    admins.create(TESTER, EMAIL, PASSWORD)
-    return sign_in(app, EMAIL, PASSWORD)
 
 
 def test_every_route_is_entered_in_the_table_and_nothing_else_is(app: APIFlask) -> None:

@@ -1,20 +1,8 @@
-"""The fixtures of the house, and a browser."""
+"""A browser's session, a machine that may do everything, and a real web process."""
 
 from __future__ import annotations
 
-import pytest
-from apiflask import APIFlask
-from flask.testing import FlaskClient
+from tests.support.api_session import browser, client
+from tests.support.web_server import web
 
-from app.services.people import admins
-from tests.support.api_session import sign_in
-from tests.support.application import EMAIL, PASSWORD, TESTER, app, environment, make_row, processes, settings, token, worker
-
-__all__ = ["app", "environment", "make_row", "processes", "settings", "token", "worker"]
-
-
-@pytest.fixture
-def browser(app: APIFlask) -> FlaskClient:
-    """An admin's session."""
-    admins.create(TESTER, EMAIL, PASSWORD)
-    return sign_in(app, EMAIL, PASSWORD)
+__all__ = ["browser", "client", "web"]

@@ -9,36 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apiflask import APIFlask
 from flask.testing import FlaskClient
 
 from app.models import BackupHistory
 from app.runs import queue
 from app.services.audit import audit
 from app.services.backups import backups
+from tests.support.api_session import problem
 
 URL = "/api/admin/backups"
 MakeRow = Callable[..., BackupHistory]
 Token = Callable[..., dict[str, str]]
-
-
-@pytest.fixture
-def client(app: APIFlask, token: Token) -> FlaskClient:
-    """A machine with a token for everything."""
-    client = app.test_client()
-    client.environ_base["HTTP_AUTHORIZATION"] = token("admin")["Authorization"]
-    return client
-
-
-def problem(answer: Any, status: int) -> dict[str, Any]:
-    """Given an answer, check that it is a problem of that status, and return it."""
-    assert answer.status_code == status
-    assert answer.mimetype == "application/problem+json"
-    body: dict[str, Any] = answer.get_json()
-    assert body["status"] == status
-    assert body["title"]
-    assert len(body["detail"]) > 10
-    return body
 
 
 def test_a_new_backup_is_queued_and_answered_with_its_address(client: FlaskClient) -> None:

@@ -15,8 +15,8 @@ from app.models import BackupHistory
 from app.services.backups import backups
 from app.services.inputs import ScheduleInput
 from app.services.schedules import schedules
-from tests.api.test_upload_served import Web
 from tests.support.application import ROOT, TESTER, Processes, finished
+from tests.support.web_server import Web
 
 Token = Callable[..., dict[str, str]]
 

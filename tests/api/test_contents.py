@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from app.models import BackupHistory
 from app.runs import locks
 from app.services.audit import audit
+from tests.support.api_session import machine
 from tests.support.restore_pages import own_backup
 
 URL = "/api/admin/backups"
@@ -26,9 +27,7 @@ LARGE = os.urandom(9 * 1024 * 1024 + 17)
 @pytest.fixture
 def client(app: APIFlask, token: Token) -> FlaskClient:
     """A machine with a token that may back up."""
-    client = app.test_client()
-    client.environ_base["HTTP_AUTHORIZATION"] = token("backup")["Authorization"]
-    return client
+    return machine(app, token("backup"))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from app.engine.errors import ArchiveError
 from app.http.document_response import disposition, safe_name
 from app.models import BackupHistory
 from app.services.backups import archive_index, contents
+from tests.support.api_session import machine
 from tests.support.foreign_archives import upload
 from tests.support.restore_pages import foreign_archive, own_backup
 
@@ -29,9 +30,7 @@ LARGE = os.urandom(3 * 1024 * 1024)
 @pytest.fixture
 def client(app: APIFlask, token: Token) -> FlaskClient:
     """A machine with a token that may back up."""
-    client = app.test_client()
-    client.environ_base["HTTP_AUTHORIZATION"] = token("backup")["Authorization"]
-    return client
+    return machine(app, token("backup"))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -16,14 +15,6 @@ from tests.support.application import EMAIL, PASSWORD, TESTER
 
 TOKENS, ADMINS, ACTIVITY = "/api/admin/tokens", "/api/admin/admins", "/api/admin/activity"
 OTHER, OTHERS_PASSWORD = "other@example.com", "another long password"
-
-
-@pytest.fixture
-def client(app: APIFlask, token: Callable[..., dict[str, str]]) -> FlaskClient:
-    """A client that sends an admin's token."""
-    made = app.test_client()
-    made.environ_base["HTTP_AUTHORIZATION"] = token("admin")["Authorization"]
-    return made
 
 
 def test_a_token_is_made_shown_once_used_and_revoked(app: APIFlask, client: FlaskClient) -> None:

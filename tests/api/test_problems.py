@@ -20,14 +20,6 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 JSON = "application/json"
 
 
-@pytest.fixture
-def client(app: APIFlask, token: Callable[..., dict[str, str]]) -> FlaskClient:
-    """A client that sends an admin's token."""
-    made = app.test_client()
-    made.environ_base["HTTP_AUTHORIZATION"] = token("admin")["Authorization"]
-    return made
-
-
 def detail_of(answer: TestResponse, status: int) -> str:
     """Given an answer, check that it is a whole problem of the status, and return its sentence."""
     assert answer.status_code == status, answer.get_data(as_text=True)

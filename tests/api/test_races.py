@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,12 @@ from app.http import archive_response
 from app.models import BackupHistory
 from app.services.audit import audit
 from app.services.backups import backups
-from tests.api.test_upload_served import Web
-from tests.support.application import Processes
+from tests.support.web_server import Web
 
 URL = "/api/admin/backups"
 Token = Callable[..., dict[str, str]]
 MakeRow = Callable[..., BackupHistory]
 CLIENTS, ROWS = 50, 100
-
-
-@pytest.fixture
-def client(app: APIFlask, token: Token) -> FlaskClient:
-    client = app.test_client()
-    client.environ_base["HTTP_AUTHORIZATION"] = token("admin")["Authorization"]
-    return client
 
 
 def delete_behind_our_back(settings: Settings, row_id: object) -> None:
@@ -100,13 +92,6 @@ def test_what_is_overtaken_is_409(client: FlaskClient, monkeypatch: pytest.Monke
 def test_only_one_of_two_verifications_is_taken(client: FlaskClient, make_row: MakeRow) -> None:
     address = f"{URL}/{make_row().id}/verify"
     assert [client.post(address, json={}).status_code for _ in range(2)] == [202, 409]
-
-
-@pytest.fixture
-def web(app: APIFlask, processes: Processes) -> Iterator[Web]:
-    served = Web(processes)
-    yield served
-    served.stop()
 
 
 @pytest.mark.heavy

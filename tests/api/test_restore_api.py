@@ -19,7 +19,7 @@ from app.models import BackupHistory
 from app.services.audit import audit
 from app.services.backups import backups
 from app.services.restores import restores
-from tests.api.test_backups import problem
+from tests.support.api_session import machine, problem
 from tests.support.application import EMAIL, PASSWORD, finished, wait_for
 from tests.support.databases import SourceDatabase
 from tests.support.live_state import change_everything, live_state, made_backup
@@ -32,9 +32,7 @@ Token = Callable[..., dict[str, str]]
 @pytest.fixture
 def client(app: APIFlask, token: Token) -> FlaskClient:
     """A machine with a token that may restore."""
-    client = app.test_client()
-    client.environ_base["HTTP_AUTHORIZATION"] = token("restore")["Authorization"]
-    return client
+    return machine(app, token("restore"))
 
 
 def closed(client: FlaskClient) -> dict[str, Any]:

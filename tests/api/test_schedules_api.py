@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from apiflask import APIFlask
@@ -14,27 +13,11 @@ from flask.testing import FlaskClient
 from app.models import BackupHistory, utcnow
 from app.runs import queue
 from app.services.audit import audit
+from tests.support.api_session import field_errors
 
 URL = "/api/admin/backups/schedules"
 MakeRow = Callable[..., BackupHistory]
 Token = Callable[..., dict[str, str]]
-
-
-@pytest.fixture
-def client(app: APIFlask, token: Token) -> FlaskClient:
-    """A machine with a token for everything."""
-    client = app.test_client()
-    client.environ_base["HTTP_AUTHORIZATION"] = token("admin")["Authorization"]
-    return client
-
-
-def problems(answer: Any) -> dict[str, str]:
-    """Given an answer that refuses input, return its message for each field."""
-    assert (answer.status_code, answer.mimetype) == (422, "application/problem+json")
-    body = answer.get_json()
-    assert body["detail"]
-    errors: dict[str, str] = body["errors"]
-    return errors
 
 
 def test_a_schedule_is_made_listed_changed_switched_and_deleted(client: FlaskClient) -> None:
@@ -89,14 +72,14 @@ def test_a_schedule_is_made_listed_changed_switched_and_deleted(client: FlaskCli
 )
 def test_a_bad_value_is_refused_at_its_field(client: FlaskClient, field: str, values: dict[str, object]) -> None:
     good = {"name": "Nightly", "frequency": "daily"}
-    assert set(problems(client.post(URL, json=good | values))) == {field}
+    assert set(field_errors(client.post(URL, json=good | values))) == {field}
     address = client.post(URL, json=good).headers["Location"]
     if values != {"frequency": None}:
-        assert set(problems(client.put(address, json=values))) == {field}
+        assert set(field_errors(client.put(address, json=values))) == {field}
 
 
 def test_a_schedule_without_a_name_is_refused(client: FlaskClient) -> None:
-    assert problems(client.post(URL, json={"frequency": "daily"})) == {"name": "Give it a name."}
+    assert field_errors(client.post(URL, json={"frequency": "daily"})) == {"name": "Give it a name."}
 
 
 def test_the_default_of_each_frequency_is_its_default_cron(client: FlaskClient) -> None:
@@ -112,7 +95,7 @@ def test_a_preview_while_typing_needs_no_name_and_says_what_is_wrong(
     seen = app.test_client().post(f"{URL}/preview", json=good, headers=token("read")).get_json()
     assert seen["words"].startswith("Every 15 minutes")
     bad = {"frequency": "custom", "cron_expression": "*/15 * *", "timezone": "x"}
-    assert set(problems(client.post(f"{URL}/preview", json=bad))) == {"cron_expression", "timezone"}
+    assert set(field_errors(client.post(f"{URL}/preview", json=bad))) == {"cron_expression", "timezone"}
 
 
 def test_run_now_starts_a_backup_of_the_schedule(client: FlaskClient) -> None:
@@ -163,5 +146,5 @@ def test_a_policy_of_a_schedule_is_tried_dry(client: FlaskClient, make_row: Make
     found = client.post("/api/admin/backups/retention/plan", json={"schedules": [tried]}).get_json()
     assert (found["kept"], found["deleted"]) == (1, 4)
     unknown = client.post("/api/admin/backups/retention/plan", json={"schedules": [{"id": str(uuid.uuid4())}]})
-    assert set(problems(unknown)) == {"schedules.0.id"}
-    assert set(problems(client.post("/api/admin/backups/retention/plan", json={"keep_daily": -1}))) == {"keep_daily"}
+    assert set(field_errors(unknown)) == {"schedules.0.id"}
+    assert set(field_errors(client.post("/api/admin/backups/retention/plan", json={"keep_daily": -1}))) == {"keep_daily"}

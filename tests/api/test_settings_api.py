@@ -17,11 +17,9 @@ from app.models import BackupHistory, Notification, utcnow
 from app.services.audit import audit
 from app.services.monitoring import health
 from app.services.people import tokens
-from tests.api.test_schedules_api import client, problems
+from tests.support.api_session import field_errors
 from tests.support.application import TESTER
 from tests.support.scheduling import schedule
-
-__all__ = ["client"]
 
 URL = "/api/admin/backups/settings"
 SECRET = "very-secret-token"
@@ -92,7 +90,7 @@ def test_a_bad_value_is_refused_at_its_field_and_nothing_is_changed(
     client: FlaskClient, field: str, values: dict[str, object]
 ) -> None:
     before = client.get(URL).get_json()
-    found = problems(client.put(URL, json={"keep_daily": 1} | values))
+    found = field_errors(client.put(URL, json={"keep_daily": 1} | values))
     assert set(found) == {field}
     assert len(found[field]) > 10
     assert client.get(URL).get_json() == before
@@ -103,7 +101,7 @@ def test_settings_are_changed_by_admins_only(app: APIFlask, token: Token) -> Non
 
 
 def test_a_test_message_without_anybody_to_send_it_to_is_refused(client: FlaskClient) -> None:
-    assert set(problems(client.post(f"{URL}/test"))) == {"recipients"}
+    assert set(field_errors(client.post(f"{URL}/test"))) == {"recipients"}
 
 
 def checks(app: APIFlask) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from app.services.backups import backups, upload_check, uploads
 from app.services.backups.uploads import READ_BYTES
 from app.services.recovery import reconcile
 from app.services.restores import restore_engine
+from tests.support.api_session import machine
 from tests.support.application import TESTER, unreachable_redis
 from tests.support.foreign_archives import check_all, made_by_hand, tarball
 
@@ -40,9 +41,7 @@ Token = Callable[..., dict[str, str]]
 @pytest.fixture
 def client(app: APIFlask, token: Token) -> FlaskClient:
     """A machine with a token that may upload."""
-    client = app.test_client()
-    client.environ_base["HTTP_AUTHORIZATION"] = token("backup")["Authorization"]
-    return client
+    return machine(app, token("backup"))
 
 
 @pytest.fixture

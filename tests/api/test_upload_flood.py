@@ -13,24 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from apiflask import APIFlask
 
 from app.engine.storage.local import list_partials
 from app.services.backups import backups
-from tests.api.test_upload_served import URL, Web
 from tests.support import hostile
 from tests.support.application import TESTER, Processes, finished, wait_for
+from tests.support.web_server import Web
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1200)]
+URL = "/api/admin/backups/upload"
 HOSTILE = 20
 Token = Callable[..., dict[str, str]]
-
-
-@pytest.fixture
-def web(app: APIFlask, processes: Processes) -> Iterator[Web]:
-    served = Web(processes)
-    yield served
-    served.stop()
 
 
 def bodies() -> Iterator[bytes]:

@@ -5,78 +5,21 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from apiflask import APIFlask
 
 from app.engine.storage.local import list_partials
 from app.services.backups import backups
-from tests.support.application import ROOT, Processes, wait_for
+from tests.support.application import wait_for
 from tests.support.foreign_archives import check_all
+from tests.support.web_server import Web
 
 URL = "/api/admin/backups/upload"
 Token = Callable[..., dict[str, str]]
 MEMORY_BYTES = 60_000_000
-
-
-class Web:
-    """A gunicorn of its own on a free port."""
-
-    def __init__(self, processes: Processes) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{self.port}"]
-        command += ["--workers", "1", "--threads", "4", "--no-control-socket"]
-        command += ["--limit-request-line", "0"]  # what is too long, the app says itself
-        self.process = subprocess.Popen(command, cwd=ROOT, env=processes.environment, start_new_session=True)
-        wait_for(self._answers, 30)
-
-    def _answers(self) -> bool:
-        try:
-            connection = self.connection()
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-
-    def connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-
-    def family(self) -> list[psutil.Process]:
-        leader = psutil.Process(self.process.pid)
-        return [*leader.children(recursive=True), leader]
-
-    def memory(self) -> int:
-        return max(process.memory_info().rss for process in self.family())
-
-    def kill(self) -> None:
-        family = self.family()
-        for process in family:
-            process.kill()
-        self.process.wait(10)
-        psutil.wait_procs(family, timeout=10)
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(20)
-
-
-@pytest.fixture
-def web(app: APIFlask, processes: Processes) -> Iterator[Web]:
-    """A real web process on the test's servers."""
-    served = Web(processes)
-    yield served
-    served.stop()
 
 
 def begin(web: Web, headers: dict[str, str], length: int, first: bytes) -> http.client.HTTPConnection:

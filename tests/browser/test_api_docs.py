@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open
 from tests.browser.story import Story
 from tests.support.accessible import THEMES, WIDTHS, faults
+from tests.support.chromium import Open
 from tests.support.small_stack import SmallStack
 
 DOCS = "/api/docs"

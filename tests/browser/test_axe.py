@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.conftest import Open
 from tests.browser.story import Story
 from tests.support.accessible import THEMES, WIDTHS, faults, look
+from tests.support.chromium import Open
 from tests.support.pages import NOT_FOUND, PAGES, PUBLIC_PAGES, paths
 from tests.support.small_stack import SmallStack
 from tests.support.things import Things

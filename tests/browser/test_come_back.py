@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Open
 from tests.browser.story import Story
+from tests.support.chromium import Open
 from tests.support.small_stack import SmallStack
 
 COME_BACK = "() => document.dispatchEvent(new Event('visibilitychange'))"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import DESKTOP, PHONE, Open
 from tests.browser.story import Story
+from tests.support.chromium import DESKTOP, PHONE, Open
 from tests.support.small_stack import SmallStack
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Open
 from tests.browser.story import Story
+from tests.support.chromium import Open
 from tests.support.restore_pages import foreign_archive
 from tests.support.small_stack import SmallStack
 

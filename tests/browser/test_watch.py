@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser import conftest
+from tests.support import chromium as browser_support
 from tests.support.small_stack import SmallStack
 from tests.support.watch import Watch
 
@@ -32,10 +32,10 @@ def test_faults_of_a_page_are_noticed(chromium: Browser, stack: SmallStack) -> N
 
 
 def test_without_a_browser_tests_are_skipped_but_never_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conftest.shutil, "which", lambda name: None)
-    monkeypatch.delenv(conftest.REQUIRED, raising=False)
+    monkeypatch.setattr(browser_support.shutil, "which", lambda name: None)
+    monkeypatch.delenv(browser_support.REQUIRED, raising=False)
     with pytest.raises(pytest.skip.Exception, match="install one"):
-        conftest.chromium_path()
-    monkeypatch.setenv(conftest.REQUIRED, "1")
+        browser_support.chromium_path()
+    monkeypatch.setenv(browser_support.REQUIRED, "1")
     with pytest.raises(pytest.fail.Exception, match="no chromium"):
-        conftest.chromium_path()
+        browser_support.chromium_path()

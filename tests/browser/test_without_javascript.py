@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.browser.conftest import Open
 from tests.browser.story import Story
+from tests.support.chromium import Open
 from tests.support.small_stack import SmallStack
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -16,7 +13,7 @@ from app.engine.backup.backup import BackupRequest, make_backup
 from app.engine.source.preflight import Source
 from app.services.audit import audit
 from app.services.backups import backups
-from tests.support.application import ROOT, Processes
+from tests.support.application import Processes, alone
 from tests.support.databases import SourceDatabase, drop_database, fresh_source
 from tests.support.live_state import change_everything, live_state, made_backup
 
@@ -85,19 +82,6 @@ def test_the_recovery_sheet_has_the_key_and_no_password(
     assert source_db.password not in done.stdout
     assert settings.secret_key not in done.stdout
     assert audit.list_entries(action="recovery_sheet.downloaded").total == 1
-
-
-def alone(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a `flask` command on a machine that has no settings but these."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "MVP_TEST_SESSION") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-m", "flask", *arguments],
-        cwd=ROOT,
-        env={**kept, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from app.config import Settings
 from app.engine.backup.backup import BackupRequest, make_backup
 from app.engine.source.preflight import Source
-from tests.cli.test_restore_commands import alone
+from tests.support.application import alone
 from tests.support.databases import SourceDatabase
 from tests.support.foreign_archives import made_by_hand
 from tests.support.live_state import change_everything, leftovers, live_state

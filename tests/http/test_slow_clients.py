@@ -2,62 +2,40 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
-import psutil
 import pytest
 from apiflask import APIFlask
 
 from app.models import BackupHistory
 from app.services.people import admins
-from tests.support.application import EMAIL, PASSWORD, ROOT, TESTER, Processes, make_row, make_sparse, token, wait_for
+from tests.support.application import EMAIL, PASSWORD, TESTER, Processes, make_sparse
 from tests.support.compose import image_command
-
-__all__ = ["make_row", "token"]
+from tests.support.web_server import Web
 
 CROWD = 64
 FORM = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 Send = Callable[[socket.socket], None]
 
 
-class Web:
+class ImageWeb(Web):
     """The image's own command on a free port of this machine."""
 
     def __init__(self, processes: Processes) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        command = [f"127.0.0.1:{self.port}" if word == "0.0.0.0:8000" else word for word in image_command()]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=ROOT, env=processes.environment, start_new_session=True
-        )
-        wait_for(lambda: self.healthz() is not None, 60)
-
-    def connection(self, timeout: float = 30) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        super().__init__(processes, image_command())
 
     def healthz(self) -> float | None:
         """Return how many seconds /healthz took, or None if it did not answer."""
         began = time.monotonic()
-        try:
-            connection = self.connection(5)
-            connection.request("GET", "/healthz")
-            if connection.getresponse().status != 200:
-                return None
-        except OSError:
-            return None
-        return time.monotonic() - began
+        return time.monotonic() - began if self.answers() else None
 
     def sign_in(self, email: str = EMAIL, password: str = PASSWORD) -> int:
         """Sign in as a browser does; return the status."""
@@ -74,24 +52,24 @@ class Web:
 
     def memory(self) -> int:
         """Return the bytes that the whole family holds."""
-        family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        return sum(process.memory_full_info().uss for process in family)
+        return sum(process.memory_full_info().uss for process in self.family())
 
     def stop(self) -> None:
+        """End it at once: its clients are slow to leave."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
 
 
 @pytest.fixture
-def web(app: APIFlask, processes: Processes) -> Iterator[Web]:
+def web(app: APIFlask, processes: Processes) -> Iterator[ImageWeb]:
     """A real web process on the test's servers, with an admin."""
     admins.create(TESTER, EMAIL, PASSWORD)
-    served = Web(processes)
+    served = ImageWeb(processes)
     yield served
     served.stop()
 
 
-def crowd(web: Web, send: Send, number: int = CROWD) -> list[socket.socket]:
+def crowd(web: ImageWeb, send: Send, number: int = CROWD) -> list[socket.socket]:
     """Open so many connections that send something and then are silent, with a small window to receive in."""
     made = []
     for _ in range(number):
@@ -121,7 +99,7 @@ def static(client: socket.socket) -> None:
 
 @pytest.mark.heavy
 def test_the_web_answers_while_crowds_of_slow_clients_hang_on(
-    web: Web, make_row: Callable[..., BackupHistory], token: Callable[..., dict[str, str]], storage_dir: Path
+    web: ImageWeb, make_row: Callable[..., BackupHistory], token: Callable[..., dict[str, str]], storage_dir: Path
 ) -> None:
     row = make_row(size_bytes=200_000_000)
     make_sparse(storage_dir / str(row.filename), 200_000_000)
@@ -150,7 +128,7 @@ def test_the_web_answers_while_crowds_of_slow_clients_hang_on(
 
 
 @pytest.mark.heavy
-def test_a_small_body_that_does_not_arrive_is_answered_and_a_head_is_cut_off(web: Web) -> None:
+def test_a_small_body_that_does_not_arrive_is_answered_and_a_head_is_cut_off(web: ImageWeb) -> None:
     [body], [head] = crowd(web, bodies, 1), crowd(web, heads, 1)
     body.settimeout(90)
     head.settimeout(90)
@@ -159,7 +137,7 @@ def test_a_small_body_that_does_not_arrive_is_answered_and_a_head_is_cut_off(web
 
 
 @pytest.mark.heavy
-def test_many_at_once_at_the_login_page_take_little_memory(web: Web) -> None:
+def test_many_at_once_at_the_login_page_take_little_memory(web: ImageWeb) -> None:
     statuses: list[int] = []
     before, most = web.memory(), 0
     people = [threading.Thread(target=lambda: statuses.append(web.sign_in(password="wrong"))) for _ in range(24)]

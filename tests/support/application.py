@@ -179,6 +179,19 @@ class Processes:
                 process.wait(10)
 
 
+def alone(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a `flask` command without any settings but these."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "MVP_TEST_SESSION") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "flask", *arguments],
+        cwd=ROOT,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
 @pytest.fixture
 def processes(environment: dict[str, str], app: APIFlask) -> Iterator[Processes]:
     """`flask` processes beside the migrated app."""

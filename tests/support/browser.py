@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 HTML = "{http://www.w3.org/1999/xhtml}"
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Page:
@@ -97,6 +98,11 @@ def _value(field: Element) -> str:
 
 def _text(element: Element) -> str:
     return " ".join("".join(element.itertext()).split())
+
+
+def drawn(page: Page, name: str) -> list[Element]:
+    """Return the SVG pictures of that class on a page."""
+    return [element for element in page.root.iter(SVG + "svg") if element.get("class") == name]
 
 
 @dataclass

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import psycopg
 
+from app.config import Settings
+from app.engine.backup.backup import BackupRequest, BackupResult, make_backup
 from app.models import BackupHistory, Restore
 from app.services.backups import backups
+from app.services.installation.source import source_of
 from app.services.restores import restores
 from tests.support.application import TESTER, finished, wait_for
 from tests.support.databases import SourceDatabase
@@ -19,6 +23,17 @@ def made_backup() -> BackupHistory:
     row = finished(backups.start(TESTER))
     assert row.status == "completed", row.error
     return row
+
+
+def publish(settings: Settings, key: bytes | None = None, backup_id: UUID | None = None) -> BackupResult:
+    """Publish an archive that no row knows, signed with the installation's key or another one."""
+    request = BackupRequest(
+        source=source_of(settings),
+        storage_dir=settings.storage_dir,
+        signing_key=key or settings.signing_key,
+        backup_id=backup_id or uuid4(),
+    )
+    return make_backup(request)
 
 
 def restored(backup: BackupHistory, source: SourceDatabase, **options: object) -> Restore:

@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-PACKAGES = {
-    "local": "storage", "stage": "restore", "swap": "restore", "in_place": "restore", "load_tables": "restore.loading",
-    "journal": "restore.places", "staging_database": "restore.places", "exchange": "restore.places",
-}  # fmt: skip
+ROOT = Path(__file__).resolve().parents[2]
 JOURNAL_WRITES = 8
 """How often a restore of both halves writes its journal: begun, folder, its inode, database, its oid, pairs, exchanging,
 kept."""
@@ -41,14 +38,18 @@ def _at(point: str) -> None:
 
 
 def _instrument(point: str) -> None:
-    """Given "module.function number before|torn|after", stop at that call of it."""
+    """Stop at a point, "module.function number before|torn|after": before, during or after that call of the function.
+
+    The module is named without its packages: the engine has one of that name.
+    """
     import importlib
 
     place, number, when = point.split()
     module_name, name = place.split(".")
     if place == "staging_database.apply_settings":
         module_name = "stage"
-    module = importlib.import_module(f"app.engine.{PACKAGES[module_name]}.{module_name}")
+    [file] = (ROOT / "app" / "engine").rglob(f"{module_name}.py")
+    module = importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
     original: Callable[..., Any] = getattr(module, name)
     calls = 0
 
@@ -133,7 +134,7 @@ def child(
         text=True,
         bufsize=1,
         env=os.environ | {"RESTORE_AT_POINT": at},
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert process.stdin is not None
     assert process.stdout is not None

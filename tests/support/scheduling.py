@@ -28,6 +28,19 @@ def schedule(frequency: str = "hourly", now: datetime | None = None, **values: A
     return schedules.create(TESTER, ScheduleInput(name=values.pop("name", frequency), frequency=frequency, **values), now)  # type: ignore[arg-type]
 
 
+def make_schedule(name: str = "Nightly", **values: object) -> BackupSchedule:
+    """Make a schedule from form values: daily at 03:00 UTC unless they say something else."""
+    return schedules.create(TESTER, ScheduleInput.model_validate({"name": name, "frequency": "daily"} | values))
+
+
+def fill_slot(schedule: BackupSchedule, backup: BackupHistory, status: str = "completed") -> None:
+    """Make a backup the one of a schedule's last slot."""
+    moment = backup.created_at
+    db.session.add(BackupSlot(schedule_id=schedule.id, scheduled_for=moment, status=status, backup_id=backup.id))
+    schedule.last_run_at, schedule.last_status = moment, status
+    db.session.commit()
+
+
 def four_schedules(now: datetime) -> list[BackupSchedule]:
     """Return the four default schedules, side by side."""
     return [schedule(frequency, now) for frequency in ("hourly", "daily", "weekly", "monthly")]

@@ -18,7 +18,7 @@ from app.services.installation import settings
 from app.services.schedules import ticks
 from tests.support.application import TESTER
 from tests.support.browser import Browser, Page
-from tests.web.schedules.test_schedule_pages import make_schedule
+from tests.support.scheduling import make_schedule
 
 Make = Callable[..., BackupHistory]
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
-from xml.etree.ElementTree import Element
 
 import pytest
 from sqlalchemy import event
@@ -19,11 +18,10 @@ from app.services.inputs import SettingsInput
 from app.services.installation import settings
 from app.services.retention import retention
 from tests.support.application import TESTER
-from tests.support.browser import Browser, Page
-from tests.web.schedules.test_schedule_pages import make_schedule
+from tests.support.browser import Browser, drawn
+from tests.support.scheduling import make_schedule
 
 PAGES = ("/", "/retention/")
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 def fill(storage: Path, number: int) -> None:
@@ -61,11 +59,6 @@ def counted() -> Iterator[list[str]]:
         yield seen
     finally:
         event.remove(db.engine, "before_cursor_execute", note)
-
-
-def drawn(page: Page, name: str) -> list[Element]:
-    """Given a page and a picture's class, return its elements: SVG has a namespace of its own."""
-    return [element for element in page.root.iter(SVG + "svg") if element.get("class") == name]
 
 
 def number_of_queries(admin: Browser, path: str) -> int:

@@ -12,8 +12,8 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine.archive.reader import ArchiveReader
-from tests.engine.backup.test_documents_many import ROOT, backup_in_a_process
 from tests.support.archives import APP, KEY, backup
+from tests.support.backup_process import ROOT, backup_in_a_process
 from tests.support.databases import SourceDatabase, fresh_source
 
 MOST = 250 * 10**6

@@ -16,11 +16,11 @@ from app.engine.restore.restore import restore
 from app.engine.restore.swap import discard, recover
 from app.engine.storage.local import list_archives, list_partials
 from app.engine.verify.verify import verify_archive
-from tests.engine.restore.test_restore_killed import SCRIPT, change, check_whole
 from tests.support.archives import KEY
 from tests.support.powercut import Machine, needs_loop_devices
 from tests.support.restoring import Live, Pristine, State, pristine
 from tests.support.restoring_child import POINTS, child
+from tests.support.small_pair import SMALL_SCHEMA, change, check_whole
 
 pytestmark = [needs_loop_devices(), pytest.mark.timeout(900)]
 
@@ -49,7 +49,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with Machine(folder) as machine:
         place = machine.disk.place / "apps"
         place.mkdir()
-        with pristine(machine.server, place, SCRIPT) as small:
+        with pristine(machine.server, place, SMALL_SCHEMA) as small:
             (place / "live").mkdir()
             with small.live(place / "live") as live:
                 new = live.state()

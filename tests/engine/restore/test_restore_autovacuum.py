@@ -15,10 +15,10 @@ from app.demo.servers import EmbeddedPostgres
 from app.engine.restore.places import exchange, staging_database
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import discard
-from tests.engine.restore.test_restore_killed import SCRIPT
 from tests.support.databases import SourceDatabase, admin_connection
 from tests.support.processes import wait_until
 from tests.support.restoring import pristine
+from tests.support.small_pair import SMALL_SCHEMA
 
 SLOW_TO_VACUUM = """
 CREATE TABLE slow (n int) WITH (autovacuum_vacuum_insert_threshold = 0, autovacuum_vacuum_threshold = 0,
@@ -75,7 +75,7 @@ def test_its_owner_ends_the_sessions_of_a_database_that_autovacuum_is_at(source_
 def test_a_restore_replaces_a_database_that_autovacuum_is_at(pg: EmbeddedPostgres, tmp_path: Path) -> None:
     (tmp_path / "pristine").mkdir()
     (tmp_path / "live").mkdir()
-    with pristine(pg, tmp_path / "pristine", SCRIPT) as made, made.live(tmp_path / "live") as live:
+    with pristine(pg, tmp_path / "pristine", SMALL_SCHEMA) as made, made.live(tmp_path / "live") as live:
         before = live.state()
         with autovacuum_at(pg, live.name, live.url):
             request = live.request(made.archive)

@@ -5,18 +5,15 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from app.demo.servers import EmbeddedPostgres
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import undo
-from tests.engine.restore.test_restore_killed import SCRIPT
 from tests.support.archives import backup
-from tests.support.restoring import Live, Pristine, pristine
+from tests.support.restoring import Live, Pristine
 
 CLIENTS = 8
 LONGEST_GAP = 3.0
@@ -55,12 +52,6 @@ class Client(threading.Thread):
         """Return the longest time without an answer, in seconds."""
         times = [moment for moment, _, _ in self.seen]
         return max(after - before for before, after in itertools.pairwise(times))
-
-
-@pytest.fixture(scope="module")
-def small(pg18: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
-    with pristine(pg18, tmp_path_factory.mktemp("pristine"), SCRIPT) as made:
-        yield made
 
 
 def test_clients_see_one_state_and_then_the_other(

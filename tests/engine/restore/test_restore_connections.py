@@ -12,16 +12,16 @@ from app.engine.errors import EngineError
 from app.engine.proof.restore_test import verify_by_restoring
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import undo
-from tests.engine.restore.test_restore_killed import SCRIPT, change
 from tests.support.archives import KEY
 from tests.support.databases import admin_connection
 from tests.support.restoring import pristine
+from tests.support.small_pair import SMALL_SCHEMA, change
 
 
 @pytest.mark.parametrize("limit", [2, 3])
 def test_a_restore_needs_two_connections(pg18: EmbeddedPostgres, tmp_path: Path, limit: int) -> None:
     (tmp_path / "live").mkdir()
-    with pristine(pg18, tmp_path, SCRIPT) as made, made.live(tmp_path / "live") as live:
+    with pristine(pg18, tmp_path, SMALL_SCHEMA) as made, made.live(tmp_path / "live") as live:
         before = live.state()
         change(live)
         changed = live.state()
@@ -40,7 +40,7 @@ def test_a_restore_needs_two_connections(pg18: EmbeddedPostgres, tmp_path: Path,
 
 def test_with_a_single_connection_it_is_refused_and_nothing_changes(pg18: EmbeddedPostgres, tmp_path: Path) -> None:
     (tmp_path / "live").mkdir()
-    with pristine(pg18, tmp_path, SCRIPT) as made, made.live(tmp_path / "live") as live:
+    with pristine(pg18, tmp_path, SMALL_SCHEMA) as made, made.live(tmp_path / "live") as live:
         before = live.state()
         with admin_connection(pg18) as admin:
             admin.execute(f"ALTER ROLE {made.owner} CONNECTION LIMIT 1")

@@ -12,7 +12,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.demo.servers import EmbeddedPostgres
 from app.engine.errors import RestoreBlocked, RestoreError
 from app.engine.restore import swap
 from app.engine.restore.places import exchange as exchange_module
@@ -20,10 +19,10 @@ from app.engine.restore.places.journal import Journal
 from app.engine.restore.places.staging_folder import StagingFolder, Trust
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import undo
-from tests.engine.restore.test_restore_killed import SCRIPT, change
 from tests.support.databases import admin_connection
 from tests.support.file_limit import files_of_at_most
-from tests.support.restoring import Live, Pristine, pristine
+from tests.support.restoring import Live, Pristine
+from tests.support.small_pair import change
 
 PHASES = ["prepare", "check", "database", "indexes", "documents", "verify", "swap", "health"]
 
@@ -32,17 +31,11 @@ class Stop(Exception):
     """Raised by a test's hook."""
 
 
-@pytest.fixture(scope="module")
-def small(pg18: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
-    with pristine(pg18, tmp_path_factory.mktemp("pristine"), SCRIPT) as made:
-        yield made
-
-
 @pytest.fixture
-def live(small: Pristine, tmp_path: Path) -> Iterator[Live]:
-    with small.live(tmp_path) as live:
-        change(live)
-        yield live
+def live(live: Live) -> Live:
+    """A live pair that has changed since the archive was made."""
+    change(live)
+    return live
 
 
 @contextmanager

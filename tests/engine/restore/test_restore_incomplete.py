@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -19,12 +18,12 @@ from app.engine.restore.places.journal import Journal, read
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import Recovered, recover
 from app.engine.source.names import as_dumped
-from tests.engine.restore.test_restore_killed import SCRIPT, change
 from tests.support.archives import KEY
 from tests.support.databases import SourceDatabase, admin_connection, psql
 from tests.support.hard_schema import HARD_SCHEMA
-from tests.support.restoring import Live, Pristine, pristine
+from tests.support.restoring import Live, Pristine
 from tests.support.restoring_child import child
+from tests.support.small_pair import change
 
 LOSSES = [
     ("DROP INDEX hen_name", "indexes instead of"),
@@ -123,18 +122,6 @@ def test_the_id_of_a_transaction_in_place_is_never_given_to_another_after_a_cras
             for number in range(20):
                 connection.execute(f"CREATE TABLE by_the_app_{number} ()")
         assert swap.settle(journal, tmp_path / "state", server.url()) == "old"
-
-
-@pytest.fixture(scope="module")
-def small(pg18: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
-    with pristine(pg18, tmp_path_factory.mktemp("pristine"), SCRIPT) as made:
-        yield made
-
-
-@pytest.fixture
-def live(small: Pristine, tmp_path: Path) -> Iterator[Live]:
-    with small.live(tmp_path) as live:
-        yield live
 
 
 def killed_in_the_swap(small: Pristine, live: Live, point: str) -> UUID:

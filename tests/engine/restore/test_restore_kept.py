@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from app.demo.servers import EmbeddedPostgres
 from app.engine.restore.places.journal import all_in as list_journals
 from app.engine.restore.preview.preview import preview
 from app.engine.restore.restore import restore_from_file
 from app.engine.restore.swap import MOST_KEPT, undo
-from tests.engine.restore.test_restore_killed import SCRIPT, change
 from tests.support.archives import KEY
-from tests.support.restoring import Pristine, pristine
-
-
-@pytest.fixture(scope="module")
-def small(pg18: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
-    with pristine(pg18, tmp_path_factory.mktemp("pristine"), SCRIPT) as made:
-        yield made
+from tests.support.restoring import Pristine
+from tests.support.small_pair import change
 
 
 def test_the_oldest_state_is_dropped_when_there_are_too_many_as_the_preview_says(small: Pristine, tmp_path: Path) -> None:

@@ -11,23 +11,14 @@ from uuid import uuid4
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.restore.places.journal import KEPT
-from app.engine.restore.places.journal import all_in as list_journals
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import recover, undo
 from tests.support.archives import KEY
-from tests.support.databases import admin_connection, psql
-from tests.support.restoring import Live, Pristine, State, change_documents, change_everything, pristine
+from tests.support.databases import admin_connection
+from tests.support.restoring import Live, Pristine, change_everything, pristine
 from tests.support.restoring_child import POINTS, child
+from tests.support.small_pair import change, check_whole
 
-SCRIPT = b"""
-CREATE TABLE vehicles (id integer PRIMARY KEY, name text NOT NULL);
-INSERT INTO vehicles SELECT n, 'vehicle ' || n FROM generate_series(1, 2000) n;
-CREATE INDEX ON vehicles (name);
-CREATE TABLE version (n integer);
-INSERT INTO version VALUES (1);
-SELECT lo_from_bytea(70001, 'large');
-"""
 QUICK = {
     "journal.write 4 after",
     "staging_database.create 1 after",
@@ -37,45 +28,6 @@ QUICK = {
     "journal.write 8 before",
 }
 every_point = [pytest.param(point, marks=() if point in QUICK else pytest.mark.heavy) for point in POINTS]
-
-
-@pytest.fixture(scope="module")
-def small(pg18: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
-    with pristine(pg18, tmp_path_factory.mktemp("pristine"), SCRIPT) as made:
-        yield made
-
-
-@pytest.fixture
-def live(small: Pristine, tmp_path: Path) -> Iterator[Live]:
-    with small.live(tmp_path) as live:
-        yield live
-
-
-def change(live: Live) -> None:
-    durable = "SET synchronous_commit = on; "
-    changes = "UPDATE version SET n = 2; DROP INDEX vehicles_name_idx; DELETE FROM vehicles"
-    psql(live.server.bin_dir, live.url, durable + changes)
-    change_documents(live.documents)
-
-
-def check_whole(live: Live, old: State, new: State, restore_id: object) -> str:
-    """Given what was before and what was to be, recover, and return which of both is wholly live: "old" or "new"."""
-    recovered = recover(live.state_dir, live.source())
-    state = live.state()
-    assert state in (old, new), (
-        f"a mixture: the database is {'new' if state.dump == new.dump else 'old'}, "
-        f"the documents are {'new' if state.documents == new.documents else 'old'}; {recovered}"
-    )
-    outcome = "new" if state == new else "old"
-    journals = list_journals(live.state_dir)
-    assert all(journal.step == KEPT for journal in journals)
-    assert live.remains() == (live.kept(journals[0].restore_id) if journals else [])
-    if recovered:
-        assert [(entry.restore_id, entry.outcome) for entry in recovered] == [
-            (restore_id, "completed" if outcome == "new" else "undone")
-        ]
-    assert recover(live.state_dir, live.source()) == []
-    return outcome
 
 
 @pytest.mark.parametrize("point", every_point)

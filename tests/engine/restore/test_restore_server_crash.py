@@ -12,11 +12,11 @@ from app.demo.servers import EmbeddedPostgres
 from app.engine.errors import RestoreError
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import recover, undo
-from tests.engine.restore.test_restore_killed import SCRIPT, change, check_whole
 from tests.support.archives import KEY
 from tests.support.databases import admin_connection
 from tests.support.restoring import Live, Pristine, pristine
 from tests.support.restoring_child import POINTS, child
+from tests.support.small_pair import SMALL_SCHEMA, change, check_whole
 
 QUICK = {"staging_database.create 1 after", "exchange._rename 2 after", "swap.exchange_databases 1 after"}
 SERVER_POINTS = [point for point in POINTS if "torn" not in point]
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgre
 
 @pytest.fixture(scope="module")
 def small(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
-    with pristine(server, tmp_path_factory.mktemp("pristine"), SCRIPT) as made:
+    with pristine(server, tmp_path_factory.mktemp("pristine"), SMALL_SCHEMA) as made:
         yield made
 
 

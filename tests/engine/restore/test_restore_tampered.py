@@ -15,10 +15,10 @@ from app.engine.archive.gzip_members import stored_member
 from app.engine.archive.reader import ArchiveReader, inflate
 from app.engine.errors import RestoreBlocked
 from app.engine.restore.restore import restore
-from tests.engine.restore.test_restore_killed import SCRIPT
 from tests.support.archives import KEY
 from tests.support.databases import admin_connection
 from tests.support.restoring import pristine
+from tests.support.small_pair import SMALL_SCHEMA
 
 
 def packed(content: bytes, length: int) -> bytes:
@@ -62,7 +62,7 @@ def with_other_name(archive: Path, name: bytes, other: bytes) -> None:
 def test_no_statement_of_a_changed_dump_is_executed(pg18: EmbeddedPostgres, tmp_path: Path, rights: str, scope: str) -> None:
     (tmp_path / "live").mkdir()
     role = f"tampered_{secrets.token_hex(4)}"
-    with pristine(pg18, tmp_path, SCRIPT, rights) as made, made.live(tmp_path / "live") as live:
+    with pristine(pg18, tmp_path, SMALL_SCHEMA, rights) as made, made.live(tmp_path / "live") as live:
         before = live.state()
         with_statement(made.archive, f"CREATE ROLE {role};".encode())
 
@@ -80,7 +80,7 @@ def test_no_document_of_a_changed_index_is_written(
 ) -> None:
     (tmp_path / "live").mkdir()
     monkeypatch.setattr("app.engine.restore.stage.StagingFolder", None)
-    with pristine(pg18, tmp_path, SCRIPT) as made, made.live(tmp_path / "live") as live:
+    with pristine(pg18, tmp_path, SMALL_SCHEMA) as made, made.live(tmp_path / "live") as live:
         before = live.state()
         with_other_name(made.archive, b"old.txt", b"new.txt")
 

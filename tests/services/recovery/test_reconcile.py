@@ -19,14 +19,13 @@ from rq import Queue
 from rq.job import JobStatus
 
 from app.config import Settings
-from app.engine.backup.backup import BackupRequest, BackupResult, make_backup
 from app.models import BackupHistory, utcnow
 from app.runs import ledger, locks, queue
 from app.services.backups import backups
-from app.services.installation.source import source_of
 from app.services.recovery import reconcile
 from app.services.recovery.reconcile import HUNG, LOST, SILENT
 from tests.support.application import TESTER, Processes, finished, make_sparse, wait_for
+from tests.support.live_state import publish
 
 MakeRow = Callable[..., BackupHistory]
 Worker = subprocess.Popen[bytes]
@@ -121,17 +120,6 @@ def test_a_lost_run_that_was_to_be_cancelled_is_cancelled(app: APIFlask, make_ro
     row = silent(make_row, SILENT * 2, cancel_requested_at=utcnow())
     backups.reconcile()
     assert backups.get(row.id).status == "cancelled"
-
-
-def publish(settings: Settings) -> BackupResult:
-    """Given the settings, publish an archive of a backup that no row knows."""
-    request = BackupRequest(
-        source=source_of(settings),
-        storage_dir=settings.storage_dir,
-        signing_key=settings.signing_key,
-        backup_id=uuid.uuid4(),
-    )
-    return make_backup(request)
 
 
 def test_a_run_lost_after_publication_is_completed(app: APIFlask, settings: Settings, make_row: MakeRow) -> None:

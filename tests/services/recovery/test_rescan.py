@@ -6,7 +6,6 @@ import os
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID, uuid4
 
 from apiflask import APIFlask
 from sqlalchemy import delete
@@ -14,15 +13,13 @@ from sqlalchemy import delete
 from app.config import Settings
 from app.engine.archive.gzip_members import FOOTER_SIZE
 from app.engine.archive.reader import read_manifest
-from app.engine.backup.backup import BackupRequest, make_backup
 from app.extensions import db
 from app.models import BackupHistory
 from app.services.audit import audit
 from app.services.backups import backups
-from app.services.installation.source import source_of
-from tests.services.recovery.test_reconcile import publish
 from tests.support.application import TESTER, finished
 from tests.support.foreign_archives import made_by_hand
+from tests.support.live_state import publish
 
 FIGURES = tuple(
     "filename size_bytes sha256 kind started_at finished_at warnings summary note bytes_done bytes_total status".split()  # noqa: SIM905
@@ -67,7 +64,7 @@ def test_what_is_damaged_is_reported_by_name_and_not_listed(app: APIFlask, setti
 
 def test_uploads_from_elsewhere_are_listed_again_as_such(app: APIFlask, settings: Settings, storage_dir: Path) -> None:
     good = publish(settings).path
-    other_key = publish_with(settings, b"the key of another installation", read_manifest(good).backup_id)
+    other_key = publish(settings, b"the key of another installation", read_manifest(good).backup_id).path
     foreign = storage_dir / "motovaultpro_backup_20200101_000000.tar.gz"
     foreign.write_bytes(made_by_hand())
     os.utime(foreign, (1_600_000_000, 1_600_000_000))
@@ -86,20 +83,11 @@ def test_uploads_from_elsewhere_are_listed_again_as_such(app: APIFlask, settings
 
 
 def test_an_archive_becomes_ours_when_the_signing_key_is_back(app: APIFlask, settings: Settings) -> None:
-    path = publish_with(settings, b"the old machine's key", uuid4())
+    path = publish(settings, b"the old machine's key").path
     backups.rescan(TESTER)
     object.__setattr__(settings, "signing_key_text", "the old machine's key")
     assert [(f.outcome, "fits" in f.detail) for f in backups.rescan(TESTER).findings] == [("known", True)]
     assert [(row.filename, row.origin) for row in backups.list_backups().items] == [(path.name, "own")]
-
-
-def publish_with(settings: Settings, key: bytes, backup_id: UUID) -> Path:
-    """Make an archive signed with that key, and return it."""
-    request = BackupRequest(
-        source=source_of(settings), storage_dir=settings.storage_dir, signing_key=key, backup_id=backup_id
-    )
-    made: Path = make_backup(request).path
-    return made
 
 
 def test_a_second_copy_and_a_missing_file_are_reported(app: APIFlask, settings: Settings, storage_dir: Path) -> None:

@@ -17,8 +17,8 @@ from app.services.audit.actor import Actor
 from app.services.backups import backups
 from app.services.people import admins
 from app.web.activity import activity_words
+from tests.support.application import EMAIL, PASSWORD
 from tests.support.browser import Browser, Page
-from tests.web.conftest import EMAIL, PASSWORD
 
 APP = Path(__file__).resolve().parents[3] / "app"
 SCRIPT = Actor("token", "5f6b1c1e-0000-4000-8000-000000000001", "nightly script", "198.51.100.7")

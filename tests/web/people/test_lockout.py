@@ -12,8 +12,8 @@ from app.runs import queue
 from app.services.audit.actor import Actor
 from app.services.people import admins
 from tests.support.api_session import csrf_header, csrf_token
+from tests.support.application import EMAIL, PASSWORD
 from tests.support.browser import Browser
-from tests.web.conftest import EMAIL, PASSWORD
 
 STRANGER, NEIGHBOUR = "203.0.113.7", "127.0.0.1"
 AGAIN = "/api/admin/tokens"

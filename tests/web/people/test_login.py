@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from apiflask import APIFlask
 
+from tests.support.application import EMAIL, PASSWORD
 from tests.support.browser import Browser, Page
-from tests.web.conftest import EMAIL, PASSWORD
 
 
 def test_the_right_password_opens_the_start_page(visitor: Browser) -> None:

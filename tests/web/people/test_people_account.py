@@ -11,8 +11,8 @@ from app.extensions import db
 from app.models import AdminSession
 from app.services.audit import audit
 from app.web.people.account import browser_words
+from tests.support.application import EMAIL, PASSWORD
 from tests.support.browser import Browser, Page
-from tests.web.conftest import EMAIL, PASSWORD
 
 NEW = "another fine password"
 CHROME_ON_WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/142.0 Safari/537.36"

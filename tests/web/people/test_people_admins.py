@@ -12,9 +12,8 @@ from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.people import admins, tokens
 from app.services.people.invitations import LASTS
-from tests.support.application import TESTER
+from tests.support.application import EMAIL, PASSWORD, TESTER
 from tests.support.browser import Browser, Page
-from tests.web.conftest import EMAIL, PASSWORD
 
 OTHER = "other@example.com"
 NEW = "another fine password"

@@ -7,9 +7,8 @@ from apiflask import APIFlask
 from app.extensions import db
 from app.models import ApiToken
 from app.services.people import tokens
-from tests.support.application import TESTER
+from tests.support.application import EMAIL, PASSWORD, TESTER
 from tests.support.browser import Browser, Page
-from tests.web.conftest import EMAIL, PASSWORD
 
 
 def make(admin: Browser, name: str = "nightly", *scopes: str) -> tuple[ApiToken, str]:

@@ -7,13 +7,11 @@ from pathlib import Path
 from apiflask import APIFlask
 
 from app.services.restores import restores
-from tests.support.application import PASSWORD, processes, worker
+from tests.support.application import PASSWORD
 from tests.support.browser import Browser
 from tests.support.databases import SourceDatabase
 from tests.support.live_state import change_everything, ended, live_state
 from tests.support.restore_pages import own_backup
-
-__all__ = ["processes", "worker"]
 
 
 def test_an_admin_previews_confirms_watches_and_undoes(

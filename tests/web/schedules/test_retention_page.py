@@ -11,9 +11,8 @@ from app.services.inputs import SettingsInput
 from app.services.installation import settings
 from app.services.retention import retention
 from tests.support.application import TESTER
-from tests.support.browser import Browser
-from tests.web.schedules.test_schedule_pages import make_schedule
-from tests.web.test_overview_many import drawn
+from tests.support.browser import Browser, drawn
+from tests.support.scheduling import make_schedule
 
 Make = Callable[..., BackupHistory]
 

@@ -12,7 +12,7 @@ from app.models import BackupHistory, utcnow
 from app.services.schedules import schedules
 from tests.support.application import PASSWORD
 from tests.support.browser import HTML, Browser, Page
-from tests.web.schedules.test_schedule_pages import fill_slot, make_schedule
+from tests.support.scheduling import fill_slot, make_schedule
 
 Make = Callable[..., BackupHistory]
 DAILY = {"name": "Nightly", "frequency": "daily", "day_of_week": "0", "day_of_month": "1", "hour": "3", "minute": "30"}

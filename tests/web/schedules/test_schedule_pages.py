@@ -10,28 +10,15 @@ import pytest
 from apiflask import APIFlask
 
 from app.extensions import db
-from app.models import BackupHistory, BackupSchedule, BackupSlot, utcnow
+from app.models import BackupHistory, utcnow
 from app.services.audit import audit
 from app.services.backups import backups
-from app.services.inputs import ScheduleInput
 from app.services.schedules import schedules
 from tests.support.application import TESTER
 from tests.support.browser import Browser, Page
+from tests.support.scheduling import fill_slot, make_schedule
 
 Make = Callable[..., BackupHistory]
-
-
-def make_schedule(name: str = "Nightly", **values: object) -> BackupSchedule:
-    """Given columns, return a schedule; daily at 03:00 UTC unless they say something else."""
-    return schedules.create(TESTER, ScheduleInput.model_validate({"name": name, "frequency": "daily"} | values))
-
-
-def fill_slot(schedule: BackupSchedule, backup: BackupHistory, status: str = "completed") -> None:
-    """Given a schedule and a backup, let the backup be the one of the schedule's last slot."""
-    moment = backup.created_at
-    db.session.add(BackupSlot(schedule_id=schedule.id, scheduled_for=moment, status=status, backup_id=backup.id))
-    schedule.last_run_at, schedule.last_status = moment, status
-    db.session.commit()
 
 
 def test_without_schedules_the_page_says_what_that_means(admin: Browser) -> None:

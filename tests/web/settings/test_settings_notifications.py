@@ -9,10 +9,9 @@ import pytest
 from app.models import BackupHistory
 from app.services.inputs import SettingsInput
 from app.services.installation import settings
-from tests.support.application import TESTER
+from tests.support.application import PASSWORD, TESTER
 from tests.support.browser import Browser, Page
 from tests.support.mail import MailServer
-from tests.web.conftest import PASSWORD
 
 Make = Callable[..., BackupHistory]
 PATH = "/settings/notifications"

@@ -10,8 +10,8 @@ from app.models import BackupHistory, utcnow
 from app.services.audit import audit
 from app.services.backups import backups
 from app.services.installation import settings
+from tests.support.application import PASSWORD
 from tests.support.browser import Browser, Page
-from tests.web.conftest import PASSWORD
 
 Make = Callable[..., BackupHistory]
 ONLY_TWO = {"keep_hourly": "2", "keep_daily": "0", "keep_weekly": "0", "keep_monthly": "0"}

@@ -17,25 +17,19 @@ from app.engine.errors import RestoreError
 from app.engine.restore.places import journal as journals
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import discard, recover, survey_journals, undo
-from tests.engine.restore.test_restore_killed import SCRIPT, change
 from tests.support.databases import admin_connection, create_database, drop_database
-from tests.support.restoring import Live, Pristine, pristine
+from tests.support.restoring import Live, Pristine
+from tests.support.small_pair import change
 
 Plant = Callable[[Path, dict[str, Any]], None]
 
 
-@pytest.fixture(scope="module")
-def small(pg18: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
-    with pristine(pg18, tmp_path_factory.mktemp("pristine"), SCRIPT) as made:
-        yield made
-
-
 @pytest.fixture
-def live(small: Pristine, tmp_path: Path) -> Iterator[Live]:
-    with small.live(tmp_path) as live:
-        change(live)
-        live.state_dir.mkdir(mode=0o700)
-        yield live
+def live(live: Live) -> Live:
+    """A live pair that has changed since the archive was made, with a folder for journals."""
+    change(live)
+    live.state_dir.mkdir(mode=0o700)
+    return live
 
 
 @pytest.fixture

@@ -10,20 +10,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.demo.servers import EmbeddedPostgres
 from app.engine.errors import ArchiveError
 from app.engine.restore.preview.preview import preview
-from tests.engine.restore.test_restore_killed import SCRIPT
 from tests.support.archives import KEY
 from tests.support.dumping import dumped
 from tests.support.hostile import plain_tar
-from tests.support.restoring import Live, Pristine, pristine
-
-
-@pytest.fixture(scope="module")
-def small(pg18: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
-    with pristine(pg18, tmp_path_factory.mktemp("pristine"), SCRIPT) as made:
-        yield made
+from tests.support.restoring import Live, Pristine
 
 
 @pytest.fixture
