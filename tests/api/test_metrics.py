@@ -136,7 +136,7 @@ def test_the_guide_lists_every_figure_and_no_other(
     ticks.ran(ticks.CHECK)
     there = {name for name, _ in figures(app, token) if name.startswith("backup_")}
     guide = (ROOT / "docs" / "operators-guide.md").read_text()
-    table = guide.partition("### Figures")[2].partition("\n### ")[0]
+    table = guide.partition("### Metrics")[2].partition("\n### ")[0]
     assert set(re.findall(r"`(backup_\w+)", table)) == there
     rules = guide.partition("### Alerts")[2].partition("\n## ")[0]
     used = set(re.findall(r"\b(backup_\w+)", "\n".join(line for line in rules.splitlines() if "expr:" in line)))
