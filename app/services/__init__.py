@@ -1,1 +1,1 @@
-"""The rules: check, change rows, commit, enqueue. Web, api, cli and ticks meet here and nowhere else."""
+"""The rules: check, change rows, commit, enqueue. Web, API, CLI and ticks all go through these functions."""

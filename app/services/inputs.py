@@ -1,4 +1,4 @@
-"""What people and programs may send, as pydantic models: one set of rules for forms and JSON."""
+"""Input models (pydantic): one set of rules for forms and JSON."""
 
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ def _checked_email(text: str) -> str:
     try:
         return validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized
     except EmailNotValidError as error:
-        raise ValueError(f"This is no email address: {error}") from None
+        raise ValueError(f"This is not an email address: {error}") from None
 
 
 DAY_OF_MONTH = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 31}, {"const": "last"}, {"type": "null"}]}
-# JSON has no UUIDs of its own.
+# JSON has no UUID type.
 Id = Annotated[UUID, Field(strict=False)]
 Email = Annotated[str, AfterValidator(_checked_email), Field(json_schema_extra={"format": "email"})]
 
 
 class Input(BaseModel):
-    """A misspelt name is an error, not a silence; and `false` is no quota of 0, nor "yes" a switch."""
+    """Reject unknown fields, and do not coerce types: `false` is not 0, and "yes" is not true."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @field_validator("*", mode="before")
     @classmethod
     def _is_text(cls, value: Any) -> Any:
-        """Refuse what no text is, whatever the field's own rules: nothing further in expects it."""
+        """Reject text that PostgreSQL or UTF-8 can't hold, whatever the field's own rules: no later code expects it."""
         for text in _texts_in(value):
             if "\0" in text:
-                raise ValueError("A NUL byte is no part of any text here. Leave it out.")
+                raise ValueError("NUL bytes are not allowed. Remove it.")
             if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise ValueError("This is no valid Unicode: it holds half of a surrogate pair. Leave that out.")
+                raise ValueError("This is not valid Unicode: it contains half of a surrogate pair. Remove it.")
         return value
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    """Yield the texts of a value, or of a list of values. A model within has rules of its own."""
+    """Yield the texts of a value or of a list of values. A nested model checks its own."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
@@ -68,7 +68,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 
 class ScheduleInput(Input):
-    """A schedule. What is not named has the default of its frequency; where one is changed, it stays as it is.
+    """A schedule. On creation an omitted field gets its frequency's default; on a change it keeps its value.
 
     `day_of_week`: 0 is Sunday. `keep_*` null: the global quota.
     """
@@ -90,7 +90,7 @@ class ScheduleInput(Input):
     @field_validator("day_of_month", mode="before")
     @classmethod
     def _day(cls, value: Any) -> Any:
-        """Take numbers, too; both are kept as text."""
+        """Accept numbers as well; both are stored as text."""
         if value is None:
             return None
         text = str(value).strip().lower()
@@ -100,23 +100,23 @@ class ScheduleInput(Input):
 
 
 class Proof(Input):
-    """What a browser's session gives again, and a token does not need."""
+    """The password that a browser session must confirm, and a token need not."""
 
-    password: str | None = Field(None, max_length=1000, description="The admin's own, where a session asks.")
+    password: str | None = Field(None, max_length=1000, description="The admin's own; required in a browser session.")
 
 
 class ScheduleChange(ScheduleInput, Proof):
-    """A change of a schedule; a browser's session adds the password if quotas change."""
+    """A change of a schedule; a browser session adds the password if quotas change."""
 
 
 class Toggle(Input):
-    """`enabled` sets; nothing flips."""
+    """`enabled` sets the state; without it, the state flips."""
 
     enabled: bool | None = None
 
 
 class QuotaInput(Input):
-    """Global quotas to try; what is not named stays."""
+    """Global quotas to try; omitted ones stay."""
 
     keep_hourly: Quota | None = None
     keep_daily: Quota | None = None
@@ -125,7 +125,7 @@ class QuotaInput(Input):
 
 
 class ScheduleQuotaInput(Input):
-    """A schedule's quotas to try: what is not named stays, null is the global quota."""
+    """A schedule's quotas to try: omitted ones stay, null is the global quota."""
 
     id: Id
     keep_hourly: Quota | None = None
@@ -135,13 +135,13 @@ class ScheduleQuotaInput(Input):
 
 
 class PlanInput(QuotaInput):
-    """A policy to try dry."""
+    """A policy for a dry run."""
 
     schedules: list[ScheduleQuotaInput] = Field(default_factory=list, max_length=1000)
 
 
 class ChannelInput(Input):
-    """An Apprise channel. One with the `id` of a known one keeps its URL where `url` is left out or sent back as shown."""
+    """An Apprise channel. With the `id` of a known one, its URL is kept if `url` is omitted or sent back as shown."""
 
     id: str | None = Field(None, max_length=40)
     name: Name
@@ -149,7 +149,7 @@ class ChannelInput(Input):
 
 
 class SettingsInput(QuotaInput):
-    """The global settings. What is not named stays. Heartbeat URLs are kept when sent back as they were shown."""
+    """The global settings. Omitted ones stay; heartbeat URLs are kept if sent back as shown."""
 
     notify_success: bool | None = None
     notify_failure: bool | None = None
@@ -171,9 +171,9 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def checked(model: type[M], values: Mapping[str, Any]) -> M:
-    """Given a model and values of a form, return them checked. Raise InvalidInput with a message for each field."""
+    """Validate values against a model. Raise InvalidInput with a message for each field."""
     try:
-        # A form holds nothing but text.
+        # All values of a form are text.
         return model.model_validate(values, strict=False)
     except ValidationError as error:
         fields: dict[str, str] = {}

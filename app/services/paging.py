@@ -35,6 +35,6 @@ class Page(Generic[T]):
 
 
 def part_of(items: list[T], page: int, page_size: int) -> Page[T]:
-    """Given a list that is never long, a page number from 1 and its size, return that page of it."""
+    """Return a page of a short list; pages count from 1."""
     first = (page - 1) * page_size
     return Page(items[first : first + page_size], page, page_size, len(items))

@@ -1,4 +1,4 @@
-// Swagger UI over our own document. Requests go out with the session of who looks at the page, so writes get its CSRF token.
+// Swagger UI over our own document. Requests use the visitor's session, so writes carry its CSRF token.
 (() => {
   "use strict";
 
@@ -7,7 +7,7 @@
 
   document.documentElement.classList.toggle("dark-mode", document.documentElement.dataset.bsTheme === "dark");
 
-  // Swagger UI shows a parameter's name beside its field, but tells screen readers nothing of it.
+  // Swagger UI shows a parameter's name beside its field, but does not label it for screen readers.
   new MutationObserver(() => {
     for (const field of place.querySelectorAll("tr[data-param-name] :is(input, select, textarea):not([aria-label])")) {
       field.setAttribute("aria-label", field.closest("tr").dataset.paramName);
@@ -18,7 +18,7 @@
     domNode: place,
     url: place.dataset.document,
     presets: [SwaggerUIBundle.presets.apis],
-    // The validator would be asked over the network.
+    // The validator is a service on the network.
     validatorUrl: null,
     filter: true,
     docExpansion: "list",

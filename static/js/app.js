@@ -1,4 +1,4 @@
-// Small comforts; every page works without them.
+// Small conveniences; every page works without them.
 (() => {
   "use strict";
   const announce = (text) => {

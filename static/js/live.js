@@ -1,4 +1,4 @@
-// Live progress: fetch the same partial that the page was rendered with, once a second, and put it in place.
+// Live progress: fetch the same partial that the page was rendered with, once a second, and replace it.
 (() => {
   "use strict";
   const EVERY_MS = 1000;
@@ -11,7 +11,7 @@
   };
   const parse = (html) => new DOMParser().parseFromString(html, "text/html");
 
-  // Nobody loses what they are typing: such a region is renewed when they leave it, or not at all if they have typed.
+  // Never discard what somebody is typing: such a region is refreshed when the focus leaves it, or not at all once it was edited.
   function isBeingEdited(region) {
     const fields = [...region.querySelectorAll("input:not([type=hidden]), textarea")];
     if (fields.some((field) => field.value !== field.defaultValue)) return true;
@@ -20,8 +20,8 @@
     return focused;
   }
 
-  // A run that began or ended changes more than its progress: renew every region that says it depends on it, but for the
-  // one with the id `kept`.
+  // A run that began or ended changes more than its progress: refresh every region that depends on it, except
+  // the one with the id `kept`.
   async function refreshPage(kept) {
     let fresh;
     shownAt = Date.now();
@@ -94,7 +94,7 @@
   }
   watchAll();
 
-  // Who comes back to a page left open must not read what was true then. Not by a timer: it would keep a login alive.
+  // A page left open must not show stale data to whoever returns to it. No timer: it would keep a login alive.
   function comeBack() {
     const isStale = Date.now() - shownAt > STALE_MS && !document.querySelector("[data-watched]");
     if (isStale && !document.hidden && document.querySelector("[data-renew]")) refreshPage("flashes");

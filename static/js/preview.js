@@ -1,11 +1,11 @@
-// The quick preview is on the page; fetch the counted one, rendered from the same partial, and put it in its place.
+// The quick preview is on the page; fetch the exact one, rendered from the same partial, and replace it.
 (() => {
   "use strict";
   const place = document.querySelector("[data-exact]");
   if (!place) return;
   const announcements = document.getElementById("announcements");
 
-  // A person may have unfolded names or be in the middle of them: what is replaced keeps their place.
+  // Keep expanded lists and the scroll position, since somebody may be reading them.
   function replace(fresh) {
     const open = [...place.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent.trim());
     const hadFocus = place.contains(document.activeElement);
@@ -33,7 +33,7 @@
       if (answer.type === "opaqueredirect" || answer.status === 401) return fail("You are logged out.");
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.querySelector("[data-preview]");
-      if (!answer.ok || !fresh) return fail("The exact count did not work.");
+      if (!answer.ok || !fresh) return fail("The exact count failed.");
       if (fresh.dataset.counted !== "yes") fresh.querySelector("[data-counting]")?.remove();
       replace(fresh);
       announcements.textContent = fresh.dataset.counted === "yes" ? "Counted exactly." : "";

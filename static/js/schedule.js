@@ -1,4 +1,4 @@
-// While a schedule is typed: fetch the partial that the page was rendered with, for what the form holds now.
+// While a schedule is edited: fetch the partial that the page was rendered with, for the form's current values.
 (() => {
   "use strict";
   const PAUSE_MS = 300;
@@ -31,7 +31,7 @@
     clearTimeout(timer);
     timer = setTimeout(show, PAUSE_MS);
   });
-  // Whoever types fast may have begun before this script came.
+  // Somebody may have started typing before this script loaded.
   const isChanged = (field) =>
     field.options ? [...field.options].some((option) => option.selected !== option.defaultSelected) : field.value !== field.defaultValue;
   if ([...form.elements].some((field) => (field.options || "defaultValue" in field) && isChanged(field))) show();

@@ -1,4 +1,4 @@
-// The same form, sent with progress: the plain form works as well. Also takes a file that is dropped on the page's area.
+// Submit the upload form with progress (it also works without this script), and accept a file dropped on the page's drop area.
 (() => {
   "use strict";
   const form = document.querySelector("form[data-upload]");
@@ -110,10 +110,10 @@
       const page = request.getResponseHeader("Location");
       if (request.status === 202 && page) return location.assign(page);
       const loggedOut = request.responseURL && new URL(request.responseURL).pathname === "/login";
-      fail(request.responseText, loggedOut ? "You are logged out. Log in and send the file again." : "The server did not take the file. Try again; its log has the cause.");
+      fail(request.responseText, loggedOut ? "You are logged out. Log in and send the file again." : "The server did not accept the file. Try again; its log has the cause.");
     });
     request.addEventListener("error", () => fail("", "The connection was lost, so nothing was kept. Send the file again."));
-    request.addEventListener("abort", () => fail("", "Stopped. Nothing of the file was kept."));
+    request.addEventListener("abort", () => fail("", "Stopped. Nothing was kept."));
     request.open("POST", form.getAttribute("action"));
     request.setRequestHeader("X-Requested-With", "XMLHttpRequest");
     request.setRequestHeader("Accept", "text/html");

@@ -173,7 +173,7 @@ def test_what_is_no_whole_archive_is_failed_with_the_reason_and_nothing_stays(
 ) -> None:
     body = result_of(client, raw(client, content))
     assert body["status"] == "failed"
-    assert "can't be taken in" in body["error"]
+    assert "was refused" in body["error"]
     assert "partial" not in body["error"], "the internal file's name means nothing to anybody"
     assert list(storage_dir.iterdir()) == []
     assert audit.list_entries().items[0].action == "backup.upload_refused"

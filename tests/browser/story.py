@@ -160,11 +160,11 @@ class Story:
         self.fits(self.link("Undo this restore…"))
 
     def undo(self) -> None:
-        """From a restore's page: exchange the two states."""
+        """From a restore's page: swap the two states."""
         self.press(self.link("Undo this restore…"))
-        self.fits(self.button("Exchange the two states"))
+        self.fits(self.button("Swap the two states"))
         self.page.get_by_label("Your password, again").fill(self.stack.password)
-        self.press(self.button("Exchange the two states"))
+        self.press(self.button("Swap the two states"))
         self.wait_for(self.page.get_by_role("heading", name=re.compile("the state before this restore is live")))
 
     def make_schedule(self) -> None:
@@ -176,7 +176,7 @@ class Story:
         self.page.get_by_label("How often").select_option(label="By a cron expression")
         self.page.get_by_label("Cron expression").fill("not a cron")
         shown = self.page.get_by_role("region", name="What this means")
-        expect(shown).to_contain_text("The next runs are shown here when this is right")
+        expect(shown).to_contain_text("Correct this to see the next runs")
         self.page.get_by_label("Cron expression").fill("17 4 * * 1-5")
         expect(shown).to_contain_text("04:17")
         self.fits(shown.get_by_role("listitem").first)
@@ -214,7 +214,7 @@ class Story:
         self.press(self.button("Save"))
         expect(self.page.get_by_label("Email addresses")).to_have_value(recipient)
         self.press(self.button("Send a test"))
-        expect(self.page.get_by_role("region", name="How the test went")).to_contain_text("Sent")
+        expect(self.page.get_by_role("region", name="Test results")).to_contain_text("Sent")
         message = self.stack.mail_to(recipient)
         assert message["From"].endswith("backup@example.org")
         assert "test" in message["Subject"].lower()

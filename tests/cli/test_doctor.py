@@ -222,10 +222,10 @@ def test_nobody_to_tell_and_no_proof_are_warnings(
     app: APIFlask, settings: Settings, environment: dict[str, str], make_row: Callable[..., BackupHistory]
 ) -> None:
     make_row()
-    assert "Nobody would hear" in about(processes.look_at_mail(settings), "notifications", WARNING)
+    assert "Nobody would be notified" in about(processes.look_at_mail(settings), "notifications", WARNING)
     found = list(processes.look_at_processes(settings))
     assert "flask backup verify --restore" in about(found, "restore_test", WARNING)
-    assert "No schedule is on" in about(found, "schedules", WARNING)
+    assert "No schedule is enabled" in about(found, "schedules", WARNING)
     assert "flask worker" in about(found, "worker", PROBLEM)
     mail = read_settings(environment | {"SMTP_URL": "smtp://127.0.0.1:1"})
     assert "can't be reached" in about(processes.look_at_mail(mail), "SMTP_URL", PROBLEM)

@@ -143,7 +143,7 @@ def test_the_timeline_has_a_line_for_each_tier_that_is_on_and_time_goes_to_the_r
     assert xs == sorted(xs, reverse=True)
     assert all(0 <= x <= 100 for x in xs)
     assert found.rows[0].marks[2].title == "9 backups, 3 Mar 2026 to 5 Mar 2026"
-    assert found.rows[2].marks[0].title.endswith("among the next to leave")
+    assert found.rows[2].marks[0].title.endswith("among the next to be deleted")
     assert [tick.text for tick in found.ticks] == ["now", "1 day", "1 week"]
 
 

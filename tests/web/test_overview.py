@@ -60,11 +60,11 @@ def test_with_all_in_order_everything_is_fine(healthy: Browser, make_row: Make) 
     row = set_up(make_row)
     page = healthy.get("/")
     assert page.by_id("verdict-title") == "Everything is fine."
-    assert "the next one comes in" in page.by_id("standing")
+    assert "the next one is due in" in page.by_id("standing")
     assert not page.select("section", id="setup")
-    assert not page.select("ul", class_="matters")
+    assert not page.select("ul", class_="problems")
     words = page.by_id("tiles")
-    for expected in ("1 hour ago", "12.3 MB", "Read back and verified", "Nightly", "as a test", "free"):
+    for expected in ("1 hour ago", "12.3 MB", "Verified", "Nightly", "as a test", "free"):
         assert expected in words
     assert page.select("a", href=f"/backups/{row.id}")
 
@@ -73,7 +73,7 @@ def test_the_page_says_what_is_wrong_and_where_to_go(healthy: Browser, make_row:
     make_row("failed")
     set_up(make_row)
     page = healthy.get("/")
-    assert page.by_id("verdict-title") == "One thing needs attention now."
+    assert page.by_id("verdict-title") == "One problem needs attention now."
     assert "The last backup failed" in page.by_id("standing")
     assert page.select("a", href="/backups/?status=failed")
     assert not [element for element in page.root.iter() if element.get("id") == "health"]
@@ -94,7 +94,7 @@ def test_what_is_not_serious_is_told_apart(healthy: Browser, make_row: Make) -> 
     db.session.add(BackupHistory(kind="manual", status="failed", error="x", created_at=utcnow() - timedelta(days=2)))
     db.session.commit()
     page = healthy.get("/")
-    assert page.by_id("verdict-title") == "Backups work; 3 things should be looked at."
+    assert page.by_id("verdict-title") == "Backups work; there are 3 warnings."
     for expected in ("completed with a warning", "for 120 days", "1 backup has failed in the last seven days"):
         assert expected in page.by_id("standing")
 
@@ -104,7 +104,7 @@ def test_backups_that_stopped_without_a_schedule_are_no_small_matter(healthy: Br
     make_row(created_at=long_ago, started_at=long_ago)
     page = healthy.get("/")
     assert "12 days old, and no schedule makes the next one" in page.by_id("standing")
-    assert page.by_id("verdict-title") == "One thing needs attention now."
+    assert page.by_id("verdict-title") == "One problem needs attention now."
 
 
 def test_a_failed_restore_is_told(healthy: Browser, make_row: Make) -> None:
@@ -117,7 +117,7 @@ def test_a_failed_restore_is_told(healthy: Browser, make_row: Make) -> None:
 def test_mail_without_a_mail_server_tells_nobody(healthy: Browser, make_row: Make) -> None:
     make_row()
     settings.update(TESTER, SettingsInput.model_validate({"recipients": ["ops@example.org"]}))
-    assert "Say who is told" in healthy.get("/").by_id("setup")
+    assert "Choose who is notified" in healthy.get("/").by_id("setup")
 
 
 def test_steps_that_are_done_are_only_counted_once_there_is_a_backup(healthy: Browser, make_row: Make) -> None:
@@ -125,7 +125,7 @@ def test_steps_that_are_done_are_only_counted_once_there_is_a_backup(healthy: Br
     page = healthy.get("/")
     assert "1 of 5 steps are done" in page.by_id("setup")
     assert "Make a first backup" not in page.by_id("setup")
-    assert page.by_id("verdict-title") == "Backups work; 4 steps of the setup are left."
+    assert page.by_id("verdict-title") == "Backups work; 4 setup steps are left."
 
 
 def test_the_last_backup_is_tested_by_a_button(healthy: Browser, make_row: Make) -> None:
@@ -133,7 +133,7 @@ def test_the_last_backup_is_tested_by_a_button(healthy: Browser, make_row: Make)
     answer = healthy.submit("/", f"/backups/{row.id}/verify")
     assert answer.location == f"/backups/{row.id}"
     assert backups.get(row.id).verify_restoring
-    assert "being done now" in healthy.get("/").by_id("setup")
+    assert "in progress" in healthy.get("/").by_id("setup")
 
 
 def test_an_upload_is_no_backup_of_this_system(healthy: Browser, make_row: Make) -> None:

@@ -1,4 +1,4 @@
-"""Who does something, for the audit log."""
+"""Who acts, for the audit log."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ class Actor:
 
     @classmethod
     def system(cls, name: str) -> Actor:
-        """Given the name of one of our own jobs, return it as an actor."""
+        """Return one of our own jobs as an actor."""
         return cls("system", None, name)

@@ -1,4 +1,4 @@
-"""The audit log's one writer, and its reader."""
+"""Write and read the audit log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PIECES_TOLD = timedelta(hours=1)
 def record(
     actor: Actor, action: str, subject_type: str, subject_id: object = None, detail: dict[str, Any] | None = None
 ) -> None:
-    """Given who did what to which thing, add it to the current transaction: it is committed with the change."""
+    """Add an entry to the current transaction, so that it is committed with the change that it records."""
     db.session.add(
         AuditEntry(
             actor_kind=actor.kind,
@@ -35,8 +35,7 @@ def record(
 
 
 def record_download(actor: Actor, action: str, subject_id: UUID, detail: dict[str, Any], resumed: bool = False) -> None:
-    """Given who takes what out of which backup, record it at once. The pieces of a `resumed` one, and of one that is fetched
-    in pieces, are told once in a while."""
+    """Record a download at once. A `resumed` download, or one fetched in pieces, is recorded only once in a while."""
     told = (
         AuditEntry.at > utcnow() - PIECES_TOLD,
         AuditEntry.action == action,
@@ -61,10 +60,10 @@ def list_entries(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Page[AuditEntry]:
-    """Given a page number from 1, its size and filters, return the entries, newest first.
+    """Return a page of entries, newest first; pages count from 1.
 
-    `action` is one, or, with a dot at its end, all that begin so; `actor` a part of who acted or of the address they came
-    from; `since` is the first moment, `until` the first one too late.
+    `action` is one action or, with a dot at the end, a prefix; `actor` is a part of the actor's name or address; `since` is
+    inclusive, `until` exclusive.
     """
     chosen = select(AuditEntry)
     if action:

@@ -1,9 +1,9 @@
-"""The audit log as a chain: each sealed entry holds the hash of the one before, so that a changed or missing one shows.
+"""The audit log as a hash chain: each sealed entry holds the hash of the one before, so a changed or missing one is
+detected.
 
-Entries are written in the transactions of their changes, which run beside each other; the minute tick seals them in a line.
-Making the chain in those transactions would let each wait for all others. What somebody changes within the minute, or with
-the rights to compute the whole chain anew, is seen only by comparing with a head that was kept elsewhere: each sealing logs
-it.
+Entries are written in the concurrent transactions of their changes; the minute tick seals them in order. Chaining them in
+those transactions would make each wait for all others. A change within that minute, or by somebody with the rights to
+recompute the whole chain, is detected only by comparison with a head that was kept elsewhere: each sealing logs it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = ("id", "actor_kind", "actor_id", "actor_name", "address", "action", "s
 
 @dataclass(frozen=True)
 class Head:
-    """An entry of the chain: its position, from 1, and its hash. Position 0 is before the first."""
+    """The position of an entry in the chain, from 1, and its hash. Position 0 is before the first."""
 
     position: int
     chain_hash: str
@@ -44,7 +44,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Verification:
-    """How many entries were read, the last of them, how many wait to be sealed, and what is wrong (None: nothing)."""
+    """How many entries were read, the last of them, how many are not sealed yet, and the problem found, if any."""
 
     entries: int
     head: Head
@@ -53,9 +53,10 @@ class Verification:
 
 
 def seal() -> int:
-    """Add the entries that were written since to the chain, in the order of their ids. Return how many."""
+    """Add the entries that were written since the last sealing to the chain, in the order of their ids. Return their
+    number."""
     sealed = 0
-    settings.row()  # Makes it, with a commit, before the lock is taken.
+    settings.row()  # Creates the settings row, with a commit, before the lock is taken.
     while True:
         locks.in_transaction(locks.AUDIT)
         head = _head()
@@ -74,11 +75,11 @@ def seal() -> int:
 
 
 def verify(expected: Head | None = None) -> Verification:
-    """Read the whole chain. `expected`: an entry that must be in it, as a log or a person kept it."""
+    """Verify the whole chain. `expected`: an entry that must be in it, as noted in a log or by a person."""
     start = _anchor()
     found = _verified(start, expected)
     if found.problem is not None and _anchor() != start:
-        # Its old end was cut off while it was read.
+        # Old entries were deleted while it was being read.
         found = _verified(_anchor(), expected)
     return found
 
@@ -97,18 +98,18 @@ def _verified(start: Head, expected: Head | None) -> Verification:
             if expected is not None and head.position == expected.position:
                 seen = True
                 if head != expected:
-                    problem = f"Entry {head.position} is not the one that was noted: the chain was made anew."
+                    problem = f"Entry {head.position} is not the one that was noted: the chain was rebuilt."
         db.session.rollback()
         if len(rows) < AT_ONCE:
             break
     if problem is None and not seen and expected is not None:
-        problem = f"The chain ends at entry {head.position}: entry {expected.position} and all up to there are missing."
+        problem = f"The chain ends at entry {head.position}: entry {expected.position} and any in between are missing."
     unsealed = db.session.scalar(select(func.count()).where(AuditEntry.position.is_(None))) or 0
     return Verification(entries, head, unsealed, problem)
 
 
 def cut(now: datetime | None = None) -> int:
-    """Delete the entries that are older than the setting's years, from the old end only. Return how many."""
+    """Delete the entries older than the `audit_years` setting, from the old end only. Return their number."""
     before = (now or utcnow()).timestamp() - settings.row().audit_years * DAYS_A_YEAR * 24 * 3600
     locks.in_transaction(locks.AUDIT)
     kept = select(func.min(AuditEntry.position)).where(AuditEntry.at >= datetime.fromtimestamp(before, UTC))
@@ -130,7 +131,7 @@ def cut(now: datetime | None = None) -> int:
 
 
 def chained(before: str, row: AuditEntry) -> str:
-    """Return the hash of an entry that follows the one with the hash `before`."""
+    """Return the hash of an entry whose predecessor has the hash `before`."""
     values = {name: getattr(row, name) for name in COLUMNS} | {
         "at": row.at.astimezone(UTC).isoformat(timespec="microseconds")
     }
@@ -142,7 +143,7 @@ def _problem(head: Head, row: AuditEntry) -> str | None:
     if row.position != head.position + 1:
         return f"After entry {head.position}, {(row.position or 0) - head.position - 1} entries are missing."
     if row.chain_hash != chained(head.chain_hash, row):
-        return f"Entry {row.position} (id {row.id}, {row.at:%Y-%m-%d %H:%M} UTC) was changed, or what it follows was."
+        return f"Entry {row.position} (id {row.id}, {row.at:%Y-%m-%d %H:%M} UTC) or its predecessor was changed."
     return None
 
 

@@ -1,4 +1,4 @@
-"""What the audit log speaks of, as far as it is still there."""
+"""Find the subjects of audit entries, as far as they still exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.models import Admin, AdminInvitation, ApiToken, AuditEntry, BackupHisto
 
 # The type and id of a thing, as an entry of the log names it.
 Subject = tuple[str, str]
-# What names a thing of each type.
+# The column that names a thing of each type.
 NAMES: dict[str, tuple[InstrumentedAttribute[UUID], InstrumentedAttribute[Any]]] = {
     "backup": (BackupHistory.id, BackupHistory.filename),
     "restore": (Restore.id, Restore.scope),
@@ -27,7 +27,7 @@ NAMES: dict[str, tuple[InstrumentedAttribute[UUID], InstrumentedAttribute[Any]]]
 
 
 def present(entries: Iterable[AuditEntry]) -> dict[Subject, str | None]:
-    """Given entries, return those of their subjects that are still there, each with its name if it has one."""
+    """Return those subjects of the entries that still exist, each with its name if it has one."""
     wanted: dict[str, set[UUID]] = defaultdict(set)
     for entry in entries:
         if entry.subject_type in NAMES and entry.subject_id:
@@ -43,7 +43,7 @@ def present(entries: Iterable[AuditEntry]) -> dict[Subject, str | None]:
 
 
 def name_of(kind: str, subject_id: str) -> str | None:
-    """Given a thing's type and id, return its name, or None if it has none or has gone."""
+    """Return a thing's name, or None if it has none or no longer exists."""
     try:
         entry = AuditEntry(subject_type=kind, subject_id=str(UUID(subject_id)))
     except ValueError:

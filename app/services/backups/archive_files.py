@@ -1,4 +1,4 @@
-"""Whether the archives' files still match the history: sizes are compared wherever something relies on them."""
+"""Check that the archives' files still match the history; everything that relies on a file compares its size first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.models import BackupHistory
 
 
 class FileFacts(NamedTuple):
-    """A name in the storage folder: whether it is a regular file, its size in bytes, and when it was written."""
+    """A name in the storage folder: whether it is a regular file, its size in bytes, and its modification time."""
 
     regular: bool
     size: int
@@ -20,7 +20,7 @@ class FileFacts(NamedTuple):
 
 
 def look() -> dict[str, FileFacts]:
-    """Return what is in the storage folder, by name. Raise OSError where it can't be read; a missing one is empty."""
+    """Return the contents of the storage folder by name. Raise OSError if it can't be read; a missing folder is empty."""
     found = {}
     try:
         with os.scandir(_folder()) as entries:
@@ -35,7 +35,7 @@ def look() -> dict[str, FileFacts]:
 
 
 def look_at(filename: str) -> FileFacts | None:
-    """Return the facts of one file, None if it is not there. Raise OSError where that can't be found out."""
+    """Return the facts of one file, or None if it does not exist. Raise OSError if that can't be determined."""
     try:
         return _of((_folder() / Path(filename).name).lstat())
     except FileNotFoundError:
@@ -43,27 +43,27 @@ def look_at(filename: str) -> FileFacts | None:
 
 
 def problem(filename: str, size_bytes: int, facts: FileFacts | None) -> str | None:
-    """Return what is wrong with an archive's file in words, or None."""
+    """Return a sentence on what is wrong with an archive's file, or None."""
     if facts is None:
         return gone(filename)
     if not facts.regular:
-        return f"{filename} is no regular file any more. Put the archive back in its place, or delete this entry."
+        return f"{filename} is no longer a regular file. Put the archive back in its place, or delete this entry."
     if facts.size != size_bytes:
         return (
-            f"{filename} has {facts.size:,} bytes instead of {size_bytes:,}: it was cut short or changed after it was made. "
+            f"{filename} has {facts.size:,} bytes instead of {size_bytes:,}: it was truncated or changed after it was made. "
             "Put the right file back, or delete this entry."
         )
     return None
 
 
 def gone(filename: str) -> str:
-    """Return the words for an archive that is not there."""
+    """Return the message for a missing archive."""
     return f"{filename} is no longer in the storage folder. Put it back, or delete this entry."
 
 
 def damage(row: BackupHistory) -> str | None:
-    """Return what is wrong with a completed backup's archive, by its size now or as a verification found before;
-    None for all others."""
+    """Return what is wrong with a completed backup's archive, by its present size or as an earlier verification found it, or
+    None."""
     if row.status != "completed" or row.filename is None or row.size_bytes is None:
         return None
     if row.damaged is not None:
@@ -71,7 +71,7 @@ def damage(row: BackupHistory) -> str | None:
     try:
         return problem(row.filename, row.size_bytes, look_at(row.filename))
     except OSError as error:
-        return f"{row.filename} can't be looked at ({error.strerror}). Check BACKUP_STORAGE_DIR."
+        return f"{row.filename} can't be accessed ({error.strerror}). Check BACKUP_STORAGE_DIR."
 
 
 def _of(found: os.stat_result) -> FileFacts:

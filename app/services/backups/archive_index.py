@@ -1,4 +1,4 @@
-"""Walking through an archive's index of documents: what is in a folder, what a search finds, and one document's content."""
+"""Read an archive's index of documents: a folder's entries, search results, and one document's content."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Entry:
 
 
 def content(reader: ArchiveReader, line: IndexLine) -> Generator[bytes]:
-    """Given an open archive and a line of its index, yield the content in parts of at most 1 MiB. The last part is
-    held back until the hash fits: what is damaged never arrives whole. Raise ArchiveError."""
+    """Yield a document's content in parts of at most 1 MiB. The last part is held back until the hash matches, so a damaged
+    document never arrives complete. Raise ArchiveError."""
     skip, left, held = line.skip, line.entry.size, b""
     digest = hashlib.sha256()
     for part in reader.stream(line.member, reader.manifest.documents.index_offset) if left else ():
@@ -53,13 +53,12 @@ def content(reader: ArchiveReader, line: IndexLine) -> Generator[bytes]:
         if not left:
             break
     if left or digest.hexdigest() != line.sha256:
-        raise ArchiveError("The document is not as it was backed up: its SHA-256 does not fit; it is damaged.")
+        raise ArchiveError("The document is damaged: its SHA-256 does not match.")
     yield held
 
 
 def find(reader: ArchiveReader, path: str) -> IndexLine | None:
-    """Given an open archive and a path, return the line of the document that the index lists there, or None. Raise
-    ArchiveError."""
+    """Return the index line of the document with that path, or None. Raise ArchiveError."""
     for line in reader.index_lines():
         facts = _facts(line)
         if facts.path == path and facts.kind == "file":
@@ -68,9 +67,9 @@ def find(reader: ArchiveReader, path: str) -> IndexLine | None:
 
 
 def _checked(line: IndexLine) -> IndexLine:
-    """Return the line of a document. Raise ArchiveError if it says what no writer of archives would."""
+    """Return the line of a document. Raise ArchiveError if it is one that no writer of archives would write."""
     if not 0 <= line.skip <= LONGEST_MEMBER or line.entry.size < 0 or not SHA256.fullmatch(line.sha256):
-        raise ArchiveError("The index says of this document what can't be; the archive is damaged.")
+        raise ArchiveError("The index line of this document is invalid; the archive is damaged.")
     return line
 
 
@@ -82,7 +81,7 @@ class _Facts:
 
 
 def _facts(line: bytes) -> _Facts:
-    """Return what is asked of every line of an index; the rest is checked where it is needed. Raise ArchiveError."""
+    """Return the fields that every index line must have; the rest is checked where it is used. Raise ArchiveError."""
     try:
         facts = json.loads(line)
         path, kind, size = facts["path"], facts["kind"], facts.get("size", 0)
@@ -94,7 +93,7 @@ def _facts(line: bytes) -> _Facts:
 
 
 class Found:
-    """The entries of one folder, or those that a search finds below it: no more of them in memory than the page needs."""
+    """The entries of one folder, or the search results below it, with no more of them in memory than the page needs."""
 
     def __init__(self, folder: str, search: str, wanted: int) -> None:
         self._folder = folder
@@ -110,11 +109,11 @@ class Found:
 
     @property
     def total(self) -> int:
-        """How many entries there are on all pages."""
+        """The number of entries on all pages."""
         return len(self._folders) + self._files
 
     def add(self, line: bytes) -> None:
-        """Take a line of the index into account. Raise ArchiveError."""
+        """Add a line of the index. Raise ArchiveError."""
         facts = _facts(line)
         self.is_there = self.is_there or (facts.path == self._folder and facts.kind == "folder")
         if not facts.path.startswith(self._prefix) or facts.path in ("", self._folder):
@@ -140,7 +139,7 @@ class Found:
             self._lines.append(line)
 
     def window(self, start: int, end: int) -> list[Entry]:
-        """Return the entries from `start` to before `end`."""
+        """Return the entries from `start` up to, but not including, `end`."""
         folders = [Entry(self._prefix + name, "folder", size, number) for name, (number, size) in self._folders.items()]
         lines = self._lines[max(0, start - len(folders)) : max(0, end - len(folders))]
         return folders[start:end] + [_entry(parse_index_line(line)) for line in lines]
@@ -152,7 +151,7 @@ def _entry(line: IndexLine) -> Entry:
 
 
 def time_of(mtime_ns: int) -> datetime | None:
-    """Given nanoseconds since 1970, return the time, or None where no calendar has it."""
+    """Convert nanoseconds since 1970; None if `datetime` can't represent the time."""
     try:
         return datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC)
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""Watching for archives that change outside this software: marked as damaged, reported by mail, verified again, cleared."""
+"""Detect archives that change outside this software: mark them as damaged, notify, verify them again, clear the mark."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ logger = structlog.get_logger(__name__)
 
 Row = BackupHistory
 
-# An archive that was read back and found damaged is read again after so long: its disk may be readable by then.
+# How long until an archive that a verification found damaged is read again: its disk may be readable by then.
 READ_AGAIN_AFTER = timedelta(days=1)
 
 
 def sweep(now: datetime | None = None) -> None:
-    """Compare every archive's file with its row. Mark what differs as damaged, with one message; clear what is back as it
-    was; have what changed, or came back changed, verified again, one at a time. What was found damaged by reading it, and
-    did not change since, is read again once a day.
+    """Compare every archive's file with its row. Mark those that differ as damaged, with one message; clear those that are
+    back unchanged; verify again those that changed, one at a time. An archive that a verification found damaged, unchanged
+    since, is read again once a day.
 
-    Does nothing where no archive at all is there: then the storage is away, which its own check says.
+    Do nothing if no archive at all exists: then the storage is not mounted, which has a health check of its own.
     """
     now = now or utcnow()
     chosen = (Row.id, Row.filename, Row.size_bytes, Row.damaged, Row.file_mtime_ns, Row.heartbeat_at)
@@ -51,13 +51,13 @@ def sweep(now: datetime | None = None) -> None:
         elif (
             row.damaged == archive_files.problem(row.filename, row.size_bytes, None) and row.file_mtime_ns == facts.mtime_ns
         ):
-            # Away and back, untouched: an unmounted disk.
+            # Gone and back, unchanged: an unmounted disk.
             whole.append(row.id)
         elif row.file_mtime_ns != facts.mtime_ns or _may_be_whole(row, now):
             changed.append(row.id)
     if seen:
         statement = update(Row.__table__).where(Row.__table__.c.id == bindparam("row_id"))  # type: ignore[arg-type]
-        # In the same order as the plan of retention writes them: two of us at once would else wait for each other.
+        # In the order in which the retention plan writes them; otherwise two writers could deadlock.
         values = [{"row_id": row_id, "mtime_ns": seen[row_id]} for row_id in sorted(seen, key=str)]
         db.session.connection().execute(statement.values(file_mtime_ns=bindparam("mtime_ns")), values)
     if whole:
@@ -75,7 +75,7 @@ def mark(backup_id: UUID, text: str) -> None:
 
 
 def _mark(found: Mapping[UUID, str], now: datetime) -> None:
-    # Whoever deletes an archive holds its lock from before the file goes until the row is gone.
+    # A deletion holds the archive's lock from before the file is removed until the row is gone.
     held = locks.held({locks.archive_name(row_id) for row_id in found})
     news = []
     for row_id, text in sorted(found.items(), key=lambda pair: str(pair[0])):
@@ -87,7 +87,7 @@ def _mark(found: Mapping[UUID, str], now: datetime) -> None:
         statement = update(Row).where(Row.id == row_id, Row.status == "completed", Row.damaged.is_distinct_from(text))
         values: dict[str, Any] = {"damaged": text}
         if before.damaged is not None:
-            # What was damaged before is not taken for whole when it comes back as it was.
+            # An archive that was damaged before is still damaged when it comes back unchanged.
             values["file_mtime_ns"] = None
         if db.session.execute(statement.values(**values).returning(Row.id)).first() is not None:
             logger.error("archive is damaged", backup_id=str(row_id), problem=text)
@@ -98,8 +98,8 @@ def _mark(found: Mapping[UUID, str], now: datetime) -> None:
 
 
 def _may_be_whole(row: Any, now: datetime) -> bool:
-    """Return whether an archive that is marked as damaged, and has its size and time, is to be read: its size or name was
-    what was wrong, or its content was, and that was found out a while ago."""
+    """Return whether an archive that is marked as damaged, but has its original size and time, should be read again: the
+    problem was its size or name, or it was its content and was found long enough ago."""
     if row.damaged is None:
         return False
     was_read = not row.damaged.startswith(f"{row.filename} ")
@@ -107,16 +107,16 @@ def _may_be_whole(row: Any, now: datetime) -> bool:
 
 
 def _verify_again(row_ids: list[UUID]) -> None:
-    """Ask for the verification of the first of these, if none is under way: each reads a whole archive."""
+    """Request the verification of the first of these, unless one is running: each reads a whole archive."""
     under_way = select(Row.id).where(Row.verify_requested_at.is_not(None), Row.status == "completed").limit(1)
     if db.session.scalar(under_way) is not None:
         return
-    # Until it is read back again, nothing relies on what an earlier reading has found.
+    # Until it is verified again, nothing relies on an earlier verification.
     db.session.execute(update(Row).where(Row.id.in_(row_ids), Row.verified_at.is_not(None)).values(verified_at=None))
     asked = update(Row).where(Row.id == row_ids[0], Row.status == "completed", Row.verify_requested_at.is_(None))
     asked = asked.values(verify_requested_at=utcnow(), verify_restoring=False, bytes_done=0, bytes_total=Row.size_bytes)
     found = db.session.execute(asked.returning(Row.id)).first()
     db.session.commit()
     if found is not None:
-        logger.warning("archive has changed, so it is verified again", backup_id=str(row_ids[0]))
+        logger.warning("archive has changed and will be verified again", backup_id=str(row_ids[0]))
         queue.enqueue(queue.BACKUPS, queue.VERIFY_JOB, row_ids[0], verification_steps.job_id(row_ids[0]))

@@ -1,4 +1,4 @@
-"""The rules of backups: who may start, stop, change and delete which, and when."""
+"""The rules for starting, stopping, changing and deleting backups."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ GONE = "There is no such backup. It may have been deleted."
 
 
 class Unchanged(Enum):
-    """The mark of a value that was not given, where None means "empty"."""
+    """The type of a value that was not given, where None means "empty"."""
 
     UNCHANGED = "unchanged"
 
@@ -66,7 +66,7 @@ UNCHANGED = Unchanged.UNCHANGED
 
 @dataclass(frozen=True)
 class ArchiveFile:
-    """A completed backup's file as it can be sent: its size in bytes, its SHA-256 in hexadecimal."""
+    """A completed backup's file for download: its size in bytes, its SHA-256 in hexadecimal."""
 
     path: Path
     filename: str
@@ -84,8 +84,8 @@ def list_backups(
     since: date | None = None,
     until: date | None = None,
 ) -> Page[BackupHistory]:
-    """Given a page number from 1, its size up to 100 and filters, return the backups, newest first. `schedule_id` finds
-    those that fill any slot of it, `text` looks into note and file name, `since` and `until` are days in UTC, both included.
+    """Return a page of backups, newest first; pages count from 1 and hold up to 100. `schedule_id` selects backups that fill
+    any of its slots, `text` searches note and file name, `since` and `until` are days in UTC, both inclusive.
 
     Raise InvalidInput.
     """
@@ -96,7 +96,7 @@ def list_backups(
             chosen = chosen.where(column == value)
     if schedule_id is not None:
         chosen = chosen.where(slot_list.belongs_to(schedule_id))
-    # PostgreSQL takes no NUL in a text.
+    # PostgreSQL accepts no NUL in a text.
     if text and (text := text.replace("\0", "")):
         found_in = (BackupHistory.note, BackupHistory.filename)
         chosen = chosen.where(or_(*(column.icontains(text, autoescape=True) for column in found_in)))
@@ -111,7 +111,7 @@ def list_backups(
 
 
 def get(backup_id: UUID) -> BackupHistory:
-    """Given an id, return the backup as the database has it now. Raise NotFound."""
+    """Read a backup afresh from the database. Raise NotFound."""
     row = db.session.get(BackupHistory, backup_id, populate_existing=True)
     if row is None:
         raise NotFound(GONE)
@@ -119,7 +119,7 @@ def get(backup_id: UUID) -> BackupHistory:
 
 
 def start(actor: Actor, note: str | None = None) -> BackupHistory:
-    """Given who asks and a note, queue a manual backup and return its row.
+    """Queue a manual backup and return its row.
 
     Raise InvalidInput; Conflict with the `id` of a manual backup that is queued or running; Unavailable.
     """
@@ -145,8 +145,8 @@ def start(actor: Actor, note: str | None = None) -> BackupHistory:
 
 
 def cancel(actor: Actor, backup_id: UUID) -> BackupHistory:
-    """Stop a queued or running backup, or an upload that is not checked yet, and return its row: a running one stops at its
-    next heartbeat.
+    """Cancel a queued or running backup, or an upload that is not checked yet, and return its row. A running one stops at
+    its next heartbeat.
 
     Raise NotFound or Conflict.
     """
@@ -168,7 +168,7 @@ def update(
     note: str | Unchanged | None = UNCHANGED,
     password: str | None = None,
 ) -> BackupHistory:
-    """Given a backup, pin or unpin it (None: leave it), or change its note (None: no note). Return its row.
+    """Pin or unpin a backup (None: no change), or change its note (None: remove it). Return its row.
 
     Unpinning lets a cleanup delete it, so an admin with a session gives the password again. Raise NotFound, InvalidInput,
     Throttled or Unauthenticated.
@@ -176,7 +176,7 @@ def update(
     checked = note if isinstance(note, Unchanged) else _checked_note(note)
     if pinned is False and get(backup_id).pinned:
         reauthentication.require(actor, password)
-    # A deletion under way ends first, or waits for us.
+    # A concurrent deletion finishes first, or waits for us.
     chosen = select(BackupHistory).where(BackupHistory.id == backup_id).with_for_update()
     row = db.session.scalar(chosen.execution_options(populate_existing=True))
     if row is None:
@@ -195,17 +195,17 @@ def update(
 
 
 def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
-    """Given a backup that is neither queued nor running nor being read, remove its file, then its row.
+    """Remove the file, then the row, of a backup that is neither queued nor running nor being read.
 
     An admin with a session gives the password again. Raise NotFound, InvalidInput, Throttled, Unauthenticated, or Conflict
-    with the reason; then the row stays.
+    with the reason, in which case the row stays.
     """
     row = get(backup_id)
     reauthentication.require(actor, password)
     row = get(backup_id)
     if row.status in LIVE:
         raise Conflict("This backup has not finished. Cancel it first.", id=str(row.id))
-    # Its slots are filled, though it goes.
+    # Its slots count as filled, although it is deleted.
     slots.settle(utcnow())
     row = get(backup_id)
     restore = ledger.restores.live()
@@ -213,7 +213,7 @@ def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
         raise Conflict("This backup is about to be restored. Wait until that has finished.", id=str(row.id))
     with locks.holding(locks.archive_name(backup_id)) as lock:
         if lock is None:
-            raise Conflict("This archive is being read just now. Try again when that has finished.", id=str(backup_id))
+            raise Conflict("This archive is in use. Try again when that has finished.", id=str(backup_id))
         chosen = select(BackupHistory).where(BackupHistory.id == backup_id).with_for_update()
         found = db.session.scalar(chosen.execution_options(populate_existing=True))
         if found is None:
@@ -237,8 +237,8 @@ def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
 
 
 def verify(actor: Actor, backup_id: UUID, restore: bool = False) -> BackupHistory:
-    """Have a worker read a completed backup's archive back, and return its row. `restore`: load it into a scratch database,
-    too.
+    """Request the verification of a completed backup by a worker, and return its row. `restore`: also restore it into a
+    scratch database.
 
     Raise NotFound, Conflict or Unavailable.
     """
@@ -264,8 +264,7 @@ def verify(actor: Actor, backup_id: UUID, restore: bool = False) -> BackupHistor
 
 
 def archive_file(backup_id: UUID, damaged: bool = False) -> ArchiveFile:
-    """Return a completed backup's file. `damaged`: also one that a verification has found to be damaged, as long as it has
-    its size.
+    """Return a completed backup's file. `damaged`: also one that a verification found damaged, if its size is unchanged.
 
     Raise NotFound, or Conflict with what is wrong.
     """
@@ -291,12 +290,12 @@ def archive_file(backup_id: UUID, damaged: bool = False) -> ArchiveFile:
 
 
 def remove_partials(backup_id: UUID) -> None:
-    """Remove the temporary files of a backup that writes no more."""
+    """Remove the partial files of a backup that has stopped writing."""
     local.remove_partials(current.settings().storage_dir, backup_id)
 
 
 def rest() -> None:
-    """Give the session's connection back: for those who poll."""
+    """Return the session's connection to the pool, for callers that poll."""
     db.session.rollback()
 
 

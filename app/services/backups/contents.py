@@ -1,7 +1,7 @@
-"""What is inside an archive: its tables, its documents, and single documents taken out of it.
+"""Browse an archive: its tables, its documents, and the download of single documents.
 
-Everything is found by the archive's own manifest and index. A path that somebody asks for is compared with the paths in the
-index, and never becomes one of the file system.
+Everything is found through the archive's own manifest and index. A requested path is only compared with the paths in the
+index, and never used as a path of the file system.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from app.services.backups import archive_index, backups
 from app.services.backups.archive_index import LONGEST_SEARCH, Entry
 from app.services.paging import LARGEST_PAGE, Page
 
-# So much is read once more than needed, to say that a document is damaged before any of it is sent.
+# A document up to this size is read twice, so that damage is reported before any of it is sent.
 CHECKED_FIRST_BYTES = 64 * 1024 * 1024
 
 NOT_INDEXED = (
-    "This archive comes from elsewhere and has no index, so single documents can't be taken out of it. Download the whole"
+    "This archive comes from elsewhere and has no index, so single documents can't be extracted. Download the whole"
     " archive and unpack it with `tar xzf`."
 )
 DAMAGED = "Verify this backup to see how much of it is damaged, and restore from another one."
 
 
 class NotIndexed(Conflict):
-    """The archive is a plain .tar.gz: without reading all of it, nobody knows what is inside."""
+    """The archive is a plain .tar.gz, whose contents are unknown until all of it is read."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the manifest says: the tables, and how many documents, folders and symlinks of how many bytes there are."""
+    """The manifest's tables, and the numbers and bytes of documents, folders and symlinks."""
 
     backup: backups.BackupHistory
     tables: list[TableEntry]
@@ -56,7 +56,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Listing:
-    """One page of a folder, or of what a search found below it. `documents` and `size_bytes` are of the whole folder."""
+    """One page of a folder, or of the search results below it. `documents` and `size_bytes` are of the whole folder."""
 
     folder: str
     search: str
@@ -66,15 +66,15 @@ class Listing:
 
 
 def look(backup_id: UUID) -> Contents:
-    """Given a completed backup, return what its manifest says. Raise NotFound, NotIndexed, or Conflict if it is damaged."""
+    """Read a completed backup's manifest. Raise NotFound, NotIndexed, or Conflict if it is damaged."""
     with _opened(backup_id) as reader:
         manifest = reader.manifest
         return Contents(backups.get(backup_id), manifest.database.readable_tables, manifest.documents)
 
 
 def documents(backup_id: UUID, folder: str = "", search: str = "", page: int = 1, page_size: int = 50) -> Listing:
-    """Given a completed backup and a folder below documents/ ("": that one), return a page of it, folders first. With a
-    search, return the documents anywhere below the folder whose name contains it, in whatever case.
+    """Return a page of a folder below documents/ ("": documents/ itself), folders first. With a search, return the documents
+    anywhere below the folder whose name contains it, ignoring case.
 
     Raise InvalidInput, NotFound, NotIndexed, or Conflict if the archive is damaged.
     """
@@ -90,7 +90,7 @@ def documents(backup_id: UUID, folder: str = "", search: str = "", page: int = 1
 
 
 class OpenDocument:
-    """A document of an archive, on its way out. Iterate once, then close: until then no cleanup deletes the archive."""
+    """A document being sent. Iterate once, then close; until then no cleanup deletes the archive."""
 
     def __init__(self, reader: ArchiveReader, line: IndexLine, lock: locks.Lock) -> None:
         self.path = line.entry.path
@@ -112,17 +112,17 @@ class OpenDocument:
 
 
 def open_document(backup_id: UUID, path: str) -> OpenDocument:
-    """Given a completed backup and the path of a document as its index has it, return the document, to be closed.
+    """Open a document by its path as the index has it. The caller closes it.
 
     Raise NotFound, NotIndexed, or Conflict if the archive is damaged or being deleted.
     """
     lock = locks.acquire(locks.archive_name(backup_id), shared=True)
     if lock is None:
-        raise Conflict("This archive is being deleted just now.", id=str(backup_id))
+        raise Conflict("This archive is being deleted.", id=str(backup_id))
     reader = None
     try:
         archive = _archive(backup_id)
-        with _told(backup_id):
+        with _advice(backup_id):
             reader = ArchiveReader(archive.path, _signing_key())
             line = archive_index.find(reader, path)
             if line is None:
@@ -141,7 +141,7 @@ def open_document(backup_id: UUID, path: str) -> OpenDocument:
 @contextmanager
 def _opened(backup_id: UUID) -> Iterator[ArchiveReader]:
     archive = _archive(backup_id)
-    with _told(backup_id), ArchiveReader(archive.path, _signing_key()) as reader:
+    with _advice(backup_id), ArchiveReader(archive.path, _signing_key()) as reader:
         yield reader
 
 
@@ -153,13 +153,13 @@ def _signing_key() -> bytes:
 def _archive(backup_id: UUID) -> backups.ArchiveFile:
     if backups.get(backup_id).origin == "foreign":
         raise NotIndexed(NOT_INDEXED, id=str(backup_id))
-    # Each document has a hash of its own: out of a damaged archive the whole ones can still be had.
+    # Each document has its own hash, so intact ones can still be taken from a damaged archive.
     return backups.archive_file(backup_id, damaged=True)
 
 
 @contextmanager
-def _told(backup_id: UUID) -> Iterator[None]:
-    """Say what is wrong with an archive that can't be read, and what to do."""
+def _advice(backup_id: UUID) -> Iterator[None]:
+    """Return what is wrong with an archive that can't be read, and what to do."""
     settings = current.settings()
     try:
         yield

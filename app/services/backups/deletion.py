@@ -1,4 +1,4 @@
-"""What deleting a backup means, said before it is done."""
+"""Work out the consequences of deleting a backup beforehand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.services.restores import restores
 
 @dataclass(frozen=True)
 class Consequences:
-    """`freed_bytes` is what the archive takes on the disk now; `others`, `other_verified` and `newest_other` are of the
+    """`freed_bytes` is what the archive occupies on the disk now; `others`, `other_verified` and `newest_other` are of the
     other completed backups. `way_back_of` is the newest restore whose state before it is in this backup: `undo_instead` says
     whether that restore can still be undone without it."""
 
@@ -28,12 +28,12 @@ class Consequences:
 
     @property
     def nothing_left(self) -> bool:
-        """Whether nothing could be restored any more."""
+        """Whether nothing could be restored afterwards."""
         return self.others == 0
 
 
 def consequences(row: BackupHistory) -> Consequences:
-    """Given a backup, return what goes with it and what remains."""
+    """Return what is deleted with a backup and what remains."""
     completed = select(BackupHistory).where(
         BackupHistory.status == "completed", BackupHistory.damaged.is_(None), BackupHistory.id != row.id
     )
@@ -57,7 +57,7 @@ def _restore_with(row: BackupHistory) -> Restore | None:
 
 
 def _size_on_disk(filename: str | None) -> int:
-    """Return the archive's size in bytes, 0 where it is not in the storage folder."""
+    """Return the archive's size in bytes, or 0 if it is not in the storage folder."""
     settings = current.settings()
     try:
         return (settings.storage_dir / Path(filename).name).stat().st_size if filename else 0

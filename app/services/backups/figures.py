@@ -1,4 +1,4 @@
-"""An archive's figures as columns of its history row: the same whether the backup was just made or found again."""
+"""An archive's figures as columns of its history row, the same whether it was just made or found by a rescan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.models import BackupHistory, utcnow
 
 
 def figures(path: Path, manifest: Manifest, sha256: str, size_bytes: int) -> dict[str, Any]:
-    """Given a published archive, its manifest, the SHA-256 and the size of the file, return the row's columns."""
+    """Return the row's columns for a published archive; SHA-256 and size are those of the file."""
     return {
         "filename": path.name,
         "size_bytes": size_bytes,
@@ -27,8 +27,8 @@ def figures(path: Path, manifest: Manifest, sha256: str, size_bytes: int) -> dic
 
 
 def of_upload(check: ArchiveCheck, moment: datetime) -> dict[str, Any]:
-    """Given an archive from elsewhere that was checked, and when it came, return the columns of its row: pinned, and
-    what is known of its origin. The file's name is not among them."""
+    """Return the row's columns for a checked archive from elsewhere: pinned, and with what is known of its origin, but
+    without the file's name."""
     manifest = check.manifest
     return {
         "kind": "uploaded",
@@ -49,7 +49,7 @@ def of_upload(check: ArchiveCheck, moment: datetime) -> dict[str, Any]:
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:
-    """Given a manifest, return what a list or a page says of its contents."""
+    """Summarise a manifest for lists and pages."""
     return {
         "tables": len(manifest.tables),
         "rows": sum(table.rows for table in manifest.tables),
@@ -70,7 +70,7 @@ def _counts(check: ArchiveCheck) -> dict[str, Any]:
 
 
 def remembered(row: BackupHistory) -> dict[str, Any]:
-    """Given a backup that is about to be deleted, return what the audit log keeps of it, for the pictures of the past."""
+    """Return what the audit log keeps of a backup that is about to be deleted, for the charts of past days."""
     moments = {name: getattr(row, name) for name in ("started_at", "finished_at", "restore_tested_at")}
     known = {name: moment.isoformat() for name, moment in moments.items() if moment is not None}
     return known | {

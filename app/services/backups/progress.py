@@ -1,4 +1,4 @@
-"""How far a backup is, in one shape for page, JSON and command line."""
+"""The progress of a run, in one shape for page, JSON and command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SETTLED_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class ProgressView:
-    """`percent` (0 to 100), rate and time left are of the present phase; None where they are unknown."""
+    """`percent` (0 to 100), rate and time left are those of the current phase, or None if unknown."""
 
     phase: str | None
     percent: float | None
@@ -23,7 +23,7 @@ class ProgressView:
 
 
 def progress(row: BackupHistory) -> ProgressView:
-    """Given a backup's row, return how far it is."""
+    """Return a backup's progress."""
     done, total = row.bytes_done, row.bytes_total
     percent = min(100.0, 100.0 * done / total) if total else None
     if row.status == "completed" and row.verify_requested_at is None:
@@ -34,7 +34,7 @@ def progress(row: BackupHistory) -> ProgressView:
 
 
 def of_restore(row: Restore) -> ProgressView:
-    """Given a restore's row, return how far it is."""
+    """Return a restore's progress."""
     done, total = row.bytes_done, row.bytes_total
     if row.status == "completed":
         return ProgressView(None, 100.0, done, total, None, None)

@@ -1,4 +1,4 @@
-"""The file in a request's body, part by part: the body itself, or the one file of a multipart form. Nothing is kept."""
+"""Stream the file in a request's body: the body itself, or the one file of a multipart form. Nothing is kept."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ RAW_TYPES = {"application/gzip", "application/x-gzip", "application/octet-stream
 
 
 class Broken(Exception):
-    """The form is not whole, or holds no file. str() says what to do."""
+    """The form is incomplete, or contains no file. str() says what to do."""
 
 
 def parts_of(stream: IO[bytes], content_type: str, length: int | None, read_bytes: int) -> Iterator[bytes]:
-    """Return the file's content in a body of that Content-Type and length (bytes, if it was said), read so much at a time.
+    """Return the content of the file in a body of that Content-Type and length (bytes, if known), in parts of that size.
 
     Raise UnknownType at once; the iterator raises Broken, and what the stream raises when the client is gone.
     """
@@ -37,13 +37,13 @@ def _raw(stream: IO[bytes], length: int | None, read_bytes: int) -> Iterator[byt
     while part := stream.read(read_bytes):
         done += len(part)
         yield part
-    # A web server may take a dropped connection for the body's end.
+    # A web server may mistake a dropped connection for the end of the body.
     if done and length is not None and done < length:
-        raise Broken("The body ended early: the connection was cut. Send the archive again.")
+        raise Broken("The body ended early: the connection was lost. Send the archive again.")
 
 
 class _FileOfForm:
-    """Follows a multipart form and gives out the content of its one file; other fields are passed over."""
+    """Parse a multipart form and yield the content of its one file; other fields are skipped."""
 
     def __init__(self, boundary: bytes) -> None:
         self._content: list[bytes] = []
@@ -65,20 +65,20 @@ class _FileOfForm:
         )
 
     def parts(self, stream: IO[bytes], read_bytes: int) -> Iterator[bytes]:
-        """Given the body, yield the file's content. Raise Broken."""
+        """Yield the file's content. Raise Broken."""
         while chunk := stream.read(read_bytes):
             try:
                 self._parser.write(chunk)
             except FormParserError as error:
                 raise Broken("The form can't be read. Send the archive again, or as the body itself.") from error
             if self._files > 1:
-                raise Broken("The form holds more than one file. Send one archive at a time.")
+                raise Broken("The form contains more than one file. Send one archive at a time.")
             yield from self._content
             self._content.clear()
         if not self._ended:
-            raise Broken("The form ended early: the connection was cut. Send the archive again.")
+            raise Broken("The form ended early: the connection was lost. Send the archive again.")
         if not self._files:
-            raise Broken("The form holds no file. Choose an archive.")
+            raise Broken("The form contains no file. Choose an archive.")
 
     def _part_begins(self) -> None:
         self._in_file = False

@@ -1,4 +1,4 @@
-"""Checking an upload that has been received: read to its last byte by a worker, then given its name, or refused."""
+"""Check a received upload in a worker: read every byte, then publish it under its name, or refuse it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups.figures import of_upload
 
-# A worker that is lost while it checks an upload may have been lost for another reason: the check is tried once more.
+# A worker may be lost during a check for another reason, so the check is retried once.
 ATTEMPTS = 2
 LOST = (
     "The worker was lost each time it checked this archive (killed, out of memory, or its machine went down), so it is not"
@@ -33,18 +33,18 @@ CHECK = Actor.system("upload check")
 
 
 class Refused(Exception):
-    """The archive is not taken in. str() says why."""
+    """The archive is refused. str() says why."""
 
 
 def enqueue(upload_id: UUID, attempts: int = 0) -> None:
-    """Put the check of an upload into the queue; `attempts` were made before. Raise QueueUnavailable."""
+    """Enqueue the check of an upload; `attempts` were made before. Raise QueueUnavailable."""
     queue.enqueue(queue.CHECKS, queue.CHECK_JOB, upload_id, upload_steps.check_job_id(upload_id, attempts))
     upload_steps.mark_check_enqueued(upload_id)
 
 
 def enqueue_forgotten(before: datetime) -> None:
-    """Put the checks that wait since before that time, and that Redis does not know of, into the queue again. Raise
-    redis.RedisError or QueueUnavailable."""
+    """Enqueue again the checks that have waited since before that time and that Redis has lost. Raise redis.RedisError or
+    QueueUnavailable."""
     waiting = select(BackupHistory).where(*upload_steps.waits_for_check()).order_by(BackupHistory.created_at)
     for row in db.session.scalars(waiting.execution_options(populate_existing=True)).all():
         recent = (row.enqueued_at or row.created_at) > before
@@ -53,8 +53,8 @@ def enqueue_forgotten(before: datetime) -> None:
 
 
 def enqueue_next() -> None:
-    """Let the upload that has waited longest be checked, if its job found another check under way. Raise redis.RedisError or
-    QueueUnavailable."""
+    """Enqueue the check of the upload that has waited longest, if its job had found another check running. Raise
+    redis.RedisError or QueueUnavailable."""
     waiting = select(BackupHistory).where(*upload_steps.waits_for_check()).order_by(BackupHistory.created_at).limit(1)
     row = db.session.scalar(waiting.execution_options(populate_existing=True))
     if row is not None and not queue.knows(queue.CHECKS, upload_steps.check_job_id(row.id, row.attempt)):
@@ -62,7 +62,7 @@ def enqueue_next() -> None:
 
 
 def check(row: BackupHistory, attempt: int, progress: Progress) -> str:
-    """Check a claimed upload's file, give it its name and complete its row. Return that name.
+    """Check a claimed upload's file, publish it and complete its row. Return the file's name.
 
     Raise Refused, ledger.Lost, or what `progress` raises.
     """
@@ -78,9 +78,9 @@ def check(row: BackupHistory, attempt: int, progress: Progress) -> str:
     if not found.ok:
         raise Refused(_useless("; ".join(found.problems), partial))
     if found.sha256 != sha256:
-        raise Refused("What was written to the disk is not what was sent. Check the disk, then send the archive again.")
+        raise Refused("The file on the disk differs from what was sent. Check the disk, then send the archive again.")
     columns = _columns(found)
-    # Nobody lists the same archive between our look and our name for it.
+    # Nobody lists the same archive between our check and the publication.
     locks.in_transaction(locks.UPLOAD)
     try:
         first = same_archive(found.sha256, but=row_id)
@@ -94,7 +94,7 @@ def check(row: BackupHistory, attempt: int, progress: Progress) -> str:
             raise Refused(_useless(str(error), partial)) from error
         if not ledger.backups.complete(row_id, attempt, filename=path.name):
             path.unlink(missing_ok=True)
-            raise ledger.Lost("The upload's row was closed while its archive got its name.")
+            raise ledger.Lost("The upload's row was closed while its archive was being published.")
     finally:
         db.session.rollback()
     detail = {"filename": path.name, "sha256": found.sha256, "origin": columns["origin"]}
@@ -111,7 +111,7 @@ def refuse(row_id: UUID, attempt: int, reason: str) -> None:
 
 
 def close_lost(row: BackupHistory) -> bool:
-    """Settle an upload whose worker is gone: completed if its file had got its name, cancelled if that was asked for, else
+    """Settle an upload whose worker is gone: completed if its file was published, cancelled if that was requested, otherwise
     checked once more, and failed after that. Return False if the row has moved on."""
     row_id, attempt = row.id, row.attempt
     path = _published(row)
@@ -131,7 +131,7 @@ def close_lost(row: BackupHistory) -> bool:
 
 
 def cancel_waiting(upload_id: UUID, attempts: int) -> bool:
-    """Cancel an upload that no worker has, and remove its file. Return whether it was so."""
+    """Cancel an upload that no worker has claimed, and remove its file. Return False if one has."""
     if not upload_steps.cancel_waiting(upload_id):
         return False
     queue.forget(queue.CHECKS, upload_steps.check_job_id(upload_id, attempts))
@@ -140,27 +140,27 @@ def cancel_waiting(upload_id: UUID, attempts: int) -> bool:
 
 
 def same_archive(sha256: str, but: UUID | None = None) -> BackupHistory | None:
-    """Return the oldest backup with that content which is here or being checked, leaving one out, or None."""
+    """Return the oldest backup with the same content that is stored or being checked, excluding one, or None."""
     there = BackupHistory.status.in_(("completed", "in_progress"))
     same = select(BackupHistory).where(BackupHistory.sha256 == sha256, there, BackupHistory.id != but)
     return db.session.scalar(same.order_by(BackupHistory.created_at).limit(1))
 
 
 def here_already(first: BackupHistory) -> str:
-    """Return the sentence that names the first of two same archives."""
+    """Return the message that names the first of two identical archives."""
     if first.filename:
-        return f"This archive is here already, as {first.filename}."
-    return "This archive was sent already, and is being checked just now."
+        return f"This archive already exists, as {first.filename}."
+    return "This archive was sent already and is being checked."
 
 
 def _columns(found: ArchiveCheck) -> dict[str, Any]:
-    """Return the row's columns, without those that it has since the archive came in."""
+    """Return the row's columns, without those that were set when the archive arrived."""
     columns = of_upload(found, utcnow())
     return {name: value for name, value in columns.items() if name not in ("created_at", "pinned", "kind")}
 
 
 def _published(row: BackupHistory) -> Path | None:
-    """Return the archive of an upload whose worker was lost, if it had got its name already."""
+    """Return the archive of an upload whose worker was lost, if it had been published."""
     storage = current.settings().storage_dir
     if row.started_at is None:
         return None
@@ -182,9 +182,9 @@ def _partial(upload_id: UUID) -> Path:
 
 
 def _useless(problem: str, partial: Path) -> str:
-    """Say what is wrong without the name of the partial file, which nobody knows."""
+    """Return the problem without the partial file's name, which means nothing to a user."""
     problem = problem.replace(str(partial), "the file").replace(f" {partial.name}", "")
-    return current.settings().redact(f"This file can't be taken in: {problem}")
+    return current.settings().redact(f"This file was refused: {problem}")
 
 
 def _note(action: str, upload_id: UUID, detail: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Receiving an archive from elsewhere: streamed to the disk in constant memory, then listed and left to a worker's check."""
+"""Receive an archive from elsewhere: stream it to the disk in constant memory, list it, and leave the check to a worker."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FORM_BYTES = 64 * 1024
 MOST_RECEIVED = 8
 TURN_SECONDS = 5.0
 SOON_SECONDS = 10
-# How many uploads may wait for their check, or be checked; each keeps its file on the disk meanwhile.
+# How many uploads may wait for their check or be checked; each occupies disk space meanwhile.
 MOST_WAITING = 50
 LATER_SECONDS = 60
 _turns = threading.BoundedSemaphore(MOST_RECEIVED)
@@ -52,7 +52,7 @@ def receive(
     actor: Actor, stream: IO[bytes], content_type: str, length: int | None, note: str | None = None
 ) -> BackupHistory:
     """Write a request's body (the archive itself, or a multipart form with one file) to the disk, and return its row: in
-    progress, until a worker has checked it. `length` is the body's in bytes, if it was said.
+    progress, until a worker has checked it. `length` is the body's size in bytes, if known.
 
     Whatever goes wrong, nothing is left behind. Raise UnknownType, InvalidInput, TooLarge, NoRoom, Throttled, or Conflict
     with the `id` of the same archive.
@@ -64,23 +64,23 @@ def receive(
     try:
         upload_check.enqueue(upload_id)
     except (QueueUnavailable, RedisError):
-        # The file is safe and the row says so: the minute tick puts the job into the queue once Redis is back.
-        logger.warning("the queue can't be reached; the next tick tries again", backup_id=str(upload_id))
+        # The file is durable and the row records it: the minute tick enqueues the job once Redis is back.
+        logger.warning("queue unavailable; the next tick retries", backup_id=str(upload_id))
     row = db.session.get(BackupHistory, upload_id, populate_existing=True)
     if row is None:
-        raise Conflict("This archive was deleted as soon as it had come in.")
+        raise Conflict("This archive was deleted as soon as it had arrived.")
     return row
 
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    # Who waits keeps no connection to the database meanwhile.
+    # Hold no database connection while waiting.
     db.session.rollback()
     with turns.waiting():
         free = _turns.acquire(timeout=TURN_SECONDS)
     if not free:
         raise Throttled(
-            f"{MOST_RECEIVED} archives are being received already. Send this one when they have come in.", SOON_SECONDS
+            f"{MOST_RECEIVED} archives are being received already. Send this one when they have arrived.", SOON_SECONDS
         )
     try:
         yield
@@ -92,7 +92,7 @@ def _receive(actor: Actor, upload_id: UUID, parts: Iterator[bytes], length: int 
     storage = current.settings().storage_dir
     storage.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = partial_path(storage, upload_id, 1)
-    # The tick removes partial files that nobody writes: this lock says that somebody does.
+    # The tick removes partial files that nobody writes; this lock shows that somebody does.
     with transfer_locks.holding(locks.run_name(upload_id)):
         written = None
         try:
@@ -113,16 +113,16 @@ def _receive(actor: Actor, upload_id: UUID, parts: Iterator[bytes], length: int 
 
 
 def _admit(partial: Path, length: int | None) -> _Written:
-    """Open the partial file, with the room on the disk that its upload asks for. One at a time, so that no two of them are
-    promised the same room. Raise TooLarge, NoRoom or Throttled."""
+    """Open the partial file and reserve the disk space that its upload needs. One at a time, so that no two uploads are
+    promised the same space. Raise TooLarge, NoRoom or Throttled."""
     if length is not None:
-        # A form is a little longer than its file.
+        # A form is slightly longer than its file.
         _check_limit(length - FORM_BYTES)
     locks.in_transaction(locks.UPLOAD)
     waiting = select(func.count()).where(BackupHistory.kind == "uploaded", BackupHistory.status == "in_progress")
     if (db.session.scalar(waiting) or 0) >= MOST_WAITING:
         raise Throttled(
-            f"{MOST_WAITING} uploads wait for their check already. Send this one when some of them are done, or cancelled.",
+            f"{MOST_WAITING} uploads are already waiting for their check. Send this one when some are done or cancelled.",
             LATER_SECONDS,
         )
     _check_room(length or 0)
@@ -134,7 +134,7 @@ def _admit(partial: Path, length: int | None) -> _Written:
 
 
 class _Written:
-    """The partial file, while it grows: never beyond the size limit or into the disk's reserve."""
+    """The growing partial file, kept within the size limit and out of the disk's reserve."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.fdopen(
@@ -149,8 +149,8 @@ class _Written:
         return self._digest.hexdigest()
 
     def reserve(self, length: int) -> None:
-        """Reserve space on the disk now, where its file system can (fallocate(2)): uploads and backups
-        that begin meanwhile then see what is really left."""
+        """Reserve disk space now, if the file system can (fallocate(2)), so that uploads and backups
+        that begin later see what is really left."""
         fallocate = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
         if fallocate is None or length <= 0:
             return
@@ -174,7 +174,7 @@ class _Written:
             raise _full(error) from error
 
     def finish(self) -> None:
-        """Make the file and its name durable. Raise InvalidInput if nothing came."""
+        """Make the file and its name durable. Raise InvalidInput if nothing arrived."""
         if not self.size:
             raise InvalidInput({"file": "Nothing was sent."}, "Nothing was sent: choose the archive's file.")
         try:
@@ -187,7 +187,7 @@ class _Written:
 
 
 def _list(actor: Actor, upload_id: UUID, written: _Written, note: str | None) -> None:
-    """Add the row of a file that has come in whole. Raise Conflict if the same archive is here already."""
+    """Add the row of a completely received file. Raise Conflict if the same archive already exists."""
     locks.in_transaction(locks.UPLOAD)
     first = upload_check.same_archive(written.sha256)
     if first is not None:
@@ -208,12 +208,12 @@ def _check_room(more_bytes: int) -> None:
     free, reserve = shutil.disk_usage(current.settings().storage_dir).free, DISK_RESERVE
     if free < more_bytes + reserve:
         raise NoRoom(
-            f"The disk of BACKUP_STORAGE_DIR has {free // 1_000_000} MB left, of which {reserve // 1_000_000} MB stay free: "
-            "too little for this archive. Free some room, then send it again."
+            f"The disk of BACKUP_STORAGE_DIR has {free // 1_000_000} MB left, of which {reserve // 1_000_000} MB are "
+            "reserved: too little for this archive. Free some space, then send it again."
         )
 
 
 def _full(error: OSError) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return NoRoom("The disk of BACKUP_STORAGE_DIR is full. Free some room, then send the archive again.")
+        return NoRoom("The disk of BACKUP_STORAGE_DIR is full. Free some space, then send the archive again.")
     return error

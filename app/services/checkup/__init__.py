@@ -1,1 +1,1 @@
-"""What `flask doctor` looks at: every setting, server, permission and version, and what to do about each."""
+"""The checks of `flask doctor`: every setting, server, permission and version, and what to do about each."""

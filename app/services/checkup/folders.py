@@ -1,4 +1,4 @@
-"""The documents and the archives: who may read and write them, where they lie, and how much room is left."""
+"""Check the folders of documents and archives: permissions, location, and free space."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ARCHIVES_LOOKED_AT = 10
 
 
 def look(settings: Settings) -> Iterator[Finding]:
-    """Given the settings, yield what is found."""
+    """Yield the findings."""
     yield from _documents(settings.documents_dir)
     yield from _storage(settings)
     yield from _archives()
@@ -76,7 +76,7 @@ def _documents(folder: Path) -> Iterator[Finding]:
 
 
 def _unreadable(folder: Path) -> tuple[Path | None, int | None]:
-    """Return a path below the folder that we may not read, or None, and a strange owner's uid, or None. Looks for a few
+    """Return a path below the folder that we may not read, or None, and another owner's uid, or None. Search for a few
     seconds at most."""
     until = time.monotonic() + LOOK_SECONDS
     others: int | None = None
@@ -98,7 +98,7 @@ def _swappable(folder: Path) -> Iterator[Finding]:
     if os.path.ismount(live) or live.stat().st_dev != live.parent.stat().st_dev:
         yield problem(
             DOCUMENTS,
-            f"Documents can't be restored: {live} is a mount point of its own, which nothing can exchange by renaming it.",
+            f"Documents can't be restored: {live} is a mount point of its own, which can't be renamed.",
             "Mount the folder above it instead, so that the documents are an ordinary folder inside the mount.",
         )
         return
@@ -109,8 +109,8 @@ def _swappable(folder: Path) -> Iterator[Finding]:
     except OSError as error:
         yield problem(
             DOCUMENTS,
-            f"Documents can't be restored: in {live.parent} this user can't make and rename folders ({error.strerror}).",
-            f"A restore is built beside the documents and exchanged with them: chown {os.geteuid()} {live.parent}",
+            f"Documents can't be restored: in {live.parent} this user can't create and rename folders ({error.strerror}).",
+            f"A restore is staged beside the documents and swapped with them: chown {os.geteuid()} {live.parent}",
         )
         return
     yield fine(DOCUMENTS, f"For restores: {live.parent} is on the same disk and can be written to.")
@@ -128,7 +128,7 @@ def _staging_room(folder: Path) -> Iterator[Finding]:
         yield warning(
             DOCUMENTS,
             f"A restore stages {_gigabytes(needed)} of documents beside the live ones, but {_gigabytes(free)} are free.",
-            "Free some room, or make the disk larger.",
+            "Free some space, or make the disk larger.",
         )
 
 
@@ -143,30 +143,30 @@ def _storage(settings: Settings) -> Iterator[Finding]:
         _write_and_sync(folder)
     except OSError as error:
         yield problem(
-            STORAGE, f"A file in {folder} can't be written and flushed: {error.strerror}.", "Look at the disk and its mount."
+            STORAGE, f"A file in {folder} can't be written and flushed: {error.strerror}.", "Check the disk and its mount."
         )
         return
-    yield fine(STORAGE, f"{folder} can be written to, and the disk takes a flush (fsync).")
+    yield fine(STORAGE, f"{folder} can be written to, and the disk accepts a flush (fsync).")
     if folder.stat().st_mode & 0o077:
         yield warning(
-            STORAGE, f"Other users of this machine may look into {folder}; archives hold all data.", f"chmod 700 {folder}"
+            STORAGE, f"Other users of this machine may read {folder}; archives contain all data.", f"chmod 700 {folder}"
         )
     free, needed = shutil.disk_usage(folder).free, next_backup_bytes()
     if free < needed:
         text = f"Only {_gigabytes(free)} are free in {folder}; the next backup needs about {_gigabytes(needed)}."
-        yield problem(STORAGE, text, "Free some room, lower the quotas, or move BACKUP_STORAGE_DIR.")
+        yield problem(STORAGE, text, "Free some space, lower the quotas, or move BACKUP_STORAGE_DIR.")
     else:
         yield fine(STORAGE, f"{_gigabytes(free)} are free; the next backup needs about {_gigabytes(needed)}.")
     if settings.documents_dir.is_dir() and folder.stat().st_dev == settings.documents_dir.stat().st_dev:
         yield warning(
             STORAGE,
-            "The archives lie on the same disk as the documents: if it dies, both are gone.",
-            "Put them on another disk, or copy them elsewhere regularly (rsync, rclone): an archive is one plain file.",
+            "The archives are on the same disk as the documents: if it fails, both are lost.",
+            "Move them to another disk, or copy them elsewhere regularly (rsync, rclone).",
         )
 
 
 def _write_and_sync(folder: Path) -> None:
-    """Raise OSError where this does not work."""
+    """Write and sync a file. Raise OSError."""
     with tempfile.NamedTemporaryFile(prefix=".doctor-", dir=folder) as file:
         file.write(b"x" * 4096)
         file.flush()
@@ -217,7 +217,7 @@ def _signatures(settings: Settings) -> Iterator[Finding]:
         yield warning(
             area,
             f"{other} of the newest {len(newest)} archives are not signed by this key.",
-            "They may be uploads, or older.",
+            "They may be uploads, or signed with an older key.",
         )
     elif ours:
         yield fine(area, f"The newest {ours} archive{'s are' if ours > 1 else ' is'} signed by this key.")

@@ -1,4 +1,4 @@
-"""The metadata database: reachable, migrated, safe against a power cut, with somebody who may sign in."""
+"""Check the metadata database: reachable, migrated, durable, and with an admin who can sign in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SET_THE_CLOCK = "Let NTP (systemd-timesyncd, chrony) set the clocks of all machi
 
 
 def look(settings: Settings) -> Iterator[Finding]:
-    """Given the settings, yield what is found. Nothing else is looked at where the database is away."""
+    """Yield the findings; only the first if the database is unreachable."""
     try:
         source_problem(settings)
     except ConfigError as error:
@@ -42,7 +42,8 @@ def look(settings: Settings) -> Iterator[Finding]:
     with psycopg.connect(settings.metadata_dsn, **options) as connection:
         version = connection.info.server_version
         yield fine(
-            AREA, f"The metadata database is there, and is not the source (PostgreSQL {version // 10000}.{version % 10000})."
+            AREA,
+            f"The metadata database is reachable, and is not the source (PostgreSQL {version // 10000}.{version % 10000}).",
         )
         yield from old_server(AREA, version)
         yield from durability(AREA, connection)
@@ -51,7 +52,7 @@ def look(settings: Settings) -> Iterator[Finding]:
 
 
 def old_server(area: str, version: int) -> Iterator[Finding]:
-    """Given a server's version number, yield a finding if it is older than what this software is made for."""
+    """Yield a finding if a server is older than the oldest supported version."""
     if version // 10000 < OLDEST_SERVER:
         yield warning(
             area,
@@ -61,7 +62,7 @@ def old_server(area: str, version: int) -> Iterator[Finding]:
 
 
 def durability(area: str, connection: Connection) -> Iterator[Finding]:
-    """Given a connection, yield whether the server keeps what it has said to be written."""
+    """Yield whether the server's committed writes survive a crash."""
     off = [
         name
         for name in ("fsync", "full_page_writes")
@@ -74,14 +75,14 @@ def durability(area: str, connection: Connection) -> Iterator[Finding]:
             f"Set {', '.join(f'{name} = on' for name in off)} in postgresql.conf and restart it.",
         )
     else:
-        yield fine(area, "The server flushes what it writes (fsync is on).")
+        yield fine(area, "The server flushes its writes to disk (fsync is on).")
 
 
 def clock(area: str, whose: str, there: datetime, before: datetime, after: datetime) -> Finding:
-    """Given another machine's time and ours before and after asking for it, return whether the clocks agree."""
+    """Compare another machine's time with ours before and after asking for it."""
     skew = max(before - there, there - after, timedelta(0))
     if skew > SKEW_HARMFUL:
-        text = f"The clock of {whose} is {skew.total_seconds():.0f} s off ours: schedules and heartbeats go wrong."
+        text = f"The clock of {whose} is {skew.total_seconds():.0f} s off ours: schedules and heartbeats will be wrong."
         return problem(area, text, SET_THE_CLOCK)
     if skew > SKEW_NOTICED:
         return warning(area, f"The clock of {whose} is {skew.total_seconds():.0f} s off ours.", SET_THE_CLOCK)
@@ -89,7 +90,7 @@ def clock(area: str, whose: str, there: datetime, before: datetime, after: datet
 
 
 def clock_of(area: str, whose: str, connection: Connection) -> Finding:
-    """Given a connection, return whether its server's clock agrees with ours."""
+    """Compare a database server's clock with ours."""
     before = datetime.now(UTC)
     row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8 AS now").fetchone()
     assert row is not None

@@ -1,4 +1,4 @@
-"""Redis, the processes, and whether somebody would hear of a failure."""
+"""Check Redis, the processes, and whether anybody would be notified of a failure."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ RESTORE_TEST_DUE = timedelta(days=35)
 ADVICE = {
     "postgresql": "Check that PostgreSQL runs, and DATABASE_URL.",
     "redis": "Check that Redis or Valkey runs, and REDIS_URL.",
-    "worker": "Start `flask worker`, and let systemd or compose start it again when it ends.",
-    "scheduler": "Start `flask scheduler`, and let systemd or compose start it again when it ends.",
-    "last_backup": "Look at its page, or `flask backup show ID`; mend it and make one by hand.",
+    "worker": "Start `flask worker`, and let systemd or compose restart it when it exits.",
+    "scheduler": "Start `flask scheduler`, and let systemd or compose restart it when it exits.",
+    "last_backup": "Open its page, or run `flask backup show ID`; fix the cause and start one manually.",
     "settings": "`flask doctor` names each process; restart those that are out of date.",
-    "schedules": "Look at the schedule's page; `flask backup create --wait` makes one now.",
+    "schedules": "Open the schedule's page; `flask backup create --wait` makes one now.",
     "notifications": "Settings, Notifications: send a test.",
-    "disk": "Free some room, or lower the quotas.",
+    "disk": "Free some space, or lower the quotas.",
 }
 RESTART = (
-    "Restart it with the settings that are meant (systemctl restart, docker compose up -d); until then its backups and "
-    "restores follow its own."
+    "Restart it with the intended settings (systemctl restart, docker compose up -d); until then its backups and "
+    "restores use its old ones."
 )
-# Looked at more closely elsewhere.
+# Checked in more detail elsewhere.
 LEFT_OUT = {"postgresql", "redis", "disk", "settings"}
 
 
 def look_at_redis(settings: Settings) -> Iterator[Finding]:
-    """Given the settings, yield what is found."""
+    """Yield the findings."""
     client = queue.connection()
     try:
         before = datetime.now(UTC)
@@ -71,19 +71,21 @@ def look_at_redis(settings: Settings) -> Iterator[Finding]:
 
 def _redis_duties(info: dict[str, Any], name: str) -> Iterator[Finding]:
     if info.get("role") in ("slave", "replica"):
-        yield problem(AREA, f"{name} is a replica and takes no writes.", "Name the primary in REDIS_URL.")
+        yield problem(AREA, f"{name} is a replica and accepts no writes.", "Name the primary in REDIS_URL.")
     policy, limited = str(info.get("maxmemory_policy", "noeviction")), int(info.get("maxmemory", 0)) > 0
     if policy != "noeviction":
         make = problem if limited else warning
-        yield make(
-            AREA, f"{name} may throw jobs and locks away when it is full ({policy}).", "Set maxmemory-policy noeviction."
-        )
+        yield make(AREA, f"{name} may evict jobs and locks when it is full ({policy}).", "Set maxmemory-policy noeviction.")
     else:
-        yield fine(AREA, f"{name} never throws jobs away (noeviction).")
+        yield fine(AREA, f"{name} never evicts jobs (noeviction).")
     if info.get("rdb_last_bgsave_status") == "err" or info.get("aof_last_write_status") == "err":
-        yield problem(AREA, f"{name} can't write to its disk and may refuse jobs.", "Look at its log: full disk, or rights.")
+        yield problem(
+            AREA,
+            f"{name} can't write to its disk and may refuse jobs.",
+            "Check its log: the disk may be full, or permissions missing.",
+        )
     elif not info.get("aof_enabled") and not int(info.get("rdb_last_save_time", 0)):
-        yield warning(AREA, f"{name} writes nothing to its disk.", "Set appendonly yes.")
+        yield warning(AREA, f"{name} does not persist its data.", "Set appendonly yes.")
     else:
         how = "appendonly" if info.get("aof_enabled") else "snapshots"
         yield fine(AREA, f"{name} persists ({how}); what it loses is queued again from PostgreSQL within a minute.")
@@ -101,14 +103,14 @@ def _redis_password(settings: Settings) -> Iterator[Finding]:
         where = f"{where} (it listens on {', '.join(addresses)})"
     yield warning(
         AREA,
-        f"Redis at {where} asks for no password, and can be reached from beyond this machine: whoever reaches it can start "
+        f"Redis at {where} asks for no password and can be reached from other machines: whoever connects can start "
         "and stop jobs, and lock admins out of signing in.",
         "Set requirepass there, and redis://:PASSWORD@HOST here; use rediss:// over networks that others share.",
     )
 
 
 def _open_addresses() -> list[str]:
-    """Return the addresses beyond this machine on which a Redis without a password listens; none if it doesn't say."""
+    """Return the non-local addresses on which a Redis without a password listens; none if it doesn't say."""
     try:
         said = queue.connection().config_get("bind", "protected-mode")
     except RedisError:
@@ -127,7 +129,7 @@ def _is_near(host: str) -> bool:
 
 
 def look_at_processes(settings: Settings) -> Iterator[Finding]:
-    """Yield what is found of worker, scheduler, schedules and messages."""
+    """Yield the findings on worker, scheduler, schedules and messages."""
     yield from _same_settings(settings)
     for check in health.checks():
         if check.name in LEFT_OUT:
@@ -142,10 +144,10 @@ def look_at_processes(settings: Settings) -> Iterator[Finding]:
 
 
 def _same_settings(settings: Settings) -> Iterator[Finding]:
-    """Compare our settings with those that the running processes have read."""
+    """Compare our settings with those that the running processes read."""
     changed = sorted(settings.changed_files())
     if changed:
-        yield problem("settings", f"{', '.join(changed)} changed while this looked.", "Run it again.")
+        yield problem("settings", f"{', '.join(changed)} changed during this check.", "Run it again.")
     running = settings_watch.reports(queue.connection())
     ours = settings_watch.fingerprints(settings)
     found = False
@@ -169,7 +171,7 @@ def _same_settings(settings: Settings) -> Iterator[Finding]:
 def _tokens() -> Iterator[Finding]:
     for row in tokens.ending():
         yield warning(
-            "tokens", attention.token_words(row), "Make another with `flask token create`, and give it to the program."
+            "tokens", attention.token_words(row), "Create another with `flask token create`, and give it to the program."
         )
 
 
@@ -178,18 +180,20 @@ def _audit() -> Iterator[Finding]:
     if found.problem is not None:
         yield problem("audit log", found.problem, "Find out who can write to the metadata database besides this software.")
     else:
-        yield fine("audit log", f"Its chain of {found.entries} entries is whole.")
+        yield fine("audit log", f"Its chain of {found.entries} entries is intact.")
 
 
 def _practice() -> Iterator[Finding]:
     enabled = select(func.count()).where(BackupSchedule.enabled, BackupSchedule.deleted_at.is_(None))
     if not db.session.scalar(enabled):
         yield warning(
-            "schedules", "No schedule is on: backups are made by hand only.", "Schedules, New: one daily is a start."
+            "schedules",
+            "No schedule is enabled: backups are only made manually.",
+            "Schedules, New: start with one daily schedule.",
         )
     tested = db.session.scalar(select(func.max(BackupHistory.restore_tested_at)))
     made = db.session.scalar(select(func.min(BackupHistory.finished_at)).where(BackupHistory.status == "completed"))
-    advice = "Prove one: `flask backup verify --restore ID` loads it into a scratch database and counts."
+    advice = "Prove one: `flask backup verify --restore ID` restores it into a scratch database and counts its rows."
     if tested is not None and utcnow() - tested > RESTORE_TEST_DUE:
         yield warning("restore_test", f"No backup was restored for a test since {tested:%Y-%m-%d}.", advice)
     elif tested is not None:
@@ -199,7 +203,7 @@ def _practice() -> Iterator[Finding]:
 
 
 def look_at_mail(settings: Settings) -> Iterator[Finding]:
-    """Given the settings, yield whether a mail could be sent, and whether anybody would get one."""
+    """Yield whether a mail could be sent, and whether anybody would get one."""
     try:
         row = stored.row()
         heard = bool(row.recipients and settings.smtp_url) or bool(stored.channels()) or bool(row.heartbeat_sealed)
@@ -212,12 +216,14 @@ def look_at_mail(settings: Settings) -> Iterator[Finding]:
     if not heard:
         yield warning(
             "notifications",
-            "Nobody would hear of a failed backup: there is no recipient, channel or heartbeat.",
+            "Nobody would be notified of a failed backup: there is no recipient, channel or heartbeat.",
             "Settings, Notifications: add one, and send a test.",
         )
     if settings.smtp_url:
         try:
             delivery.check_server(settings.smtp_url)
-            yield fine("SMTP_URL", "The mail server answers and takes the password.")
+            yield fine("SMTP_URL", "The mail server answers and accepts the password.")
         except delivery.Undelivered as error:
-            yield problem("SMTP_URL", str(error), "Check host, port, user and password; mail waits and is tried for 3 days.")
+            yield problem(
+                "SMTP_URL", str(error), "Check host, port, user and password; mail is queued and retried for 3 days."
+            )

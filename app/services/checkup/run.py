@@ -1,4 +1,4 @@
-"""All looks, one after the other."""
+"""Run all checks, one after the other."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from app.services.checkup.findings import Finding, problem
 
 
 def look(settings: Settings) -> list[Finding]:
-    """Given the settings, return all findings, in the order in which one would mend them. Raises nothing: a look that
-    breaks off is a problem itself. None of them holds a secret."""
+    """Return all findings, in the order in which to fix them. Raise nothing: a check that fails to run is reported as a
+    problem. No finding contains a secret."""
     looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("settings", lambda: environment.look(settings)),
         ("DATABASE_URL", lambda: metadata.look(settings)),
@@ -38,5 +38,5 @@ def _unbroken(area: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Find
         db.session.rollback()
         reason = " ".join(str(error).split())[:300]
         yield problem(
-            area, f"This could not be looked at to its end: {reason}", "Mend what stands above first, then run it again."
+            area, f"This check could not be completed: {reason}", "Fix the problems above first, then run it again."
         )

@@ -1,4 +1,4 @@
-"""The database that is backed up: what its role may do, and which pg_dump fits it."""
+"""Check the source database: its role's rights, and a matching pg_dump."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ORDER BY 1
 
 
 def look(settings: Settings) -> Iterator[Finding]:
-    """Given the settings, yield what is found."""
+    """Yield the findings."""
     try:
         connection = connect(settings.source_url, "doctor")
     except SourceError as error:
@@ -46,7 +46,7 @@ def look(settings: Settings) -> Iterator[Finding]:
         return
     with connection:
         version = connection.info.server_version
-        yield fine(AREA, f"The database is there (PostgreSQL {version // 10000}.{version % 10000}).")
+        yield fine(AREA, f"The database is reachable (PostgreSQL {version // 10000}.{version % 10000}).")
         yield from metadata.old_server(AREA, version)
         yield _client(settings, version)
         yield from _backup_rights(connection)
@@ -67,7 +67,7 @@ def _client(settings: Settings, version: int) -> Finding:
     if client.version > major:
         return warning(
             "PG_BIN_DIR",
-            f"{text} It is newer than the server, whose own psql may not take such a dump without a change; a restore with "
+            f"{text} It is newer than the server, whose own psql may not load such a dump unchanged; a restore with "
             "this software does.",
             f"Install the client of PostgreSQL {major} to have both.",
         )
@@ -109,8 +109,8 @@ def _restore_rights(settings: Settings, connection: Connection) -> Iterator[Find
         first = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = current_user AND oid = 10").fetchone()
         yield warning(
             AREA,
-            f"The role {found.role} is a superuser: whoever gets at this software owns the server.",
-            # PostgreSQL refuses to take that away from the role that made the cluster.
+            f"The role {found.role} is a superuser: whoever takes over this software controls the server.",
+            # PostgreSQL refuses to revoke it from the role that initialised the cluster.
             "Give the database to a role of its own: docs/operators-guide.md, Rights in PostgreSQL, has the statements."
             if first
             else f"As another superuser: ALTER ROLE {found.role} NOSUPERUSER CREATEDB CREATEROLE;",
@@ -119,7 +119,7 @@ def _restore_rights(settings: Settings, connection: Connection) -> Iterator[Find
     obstacles = ServerObstacles(connection, may_run_as_us=True)
     obstacles.look(None, None)
     for text in obstacles.blockers if found.owns_database else []:
-        yield warning(AREA, f"Just now no restore could be made: {text}", "It may be over before the next restore.")
+        yield warning(AREA, f"No restore is possible at the moment: {text}", "It may have ended before the next restore.")
 
 
 def _staging(settings: Settings, found: Rights, database: str) -> Iterator[Finding]:
@@ -142,10 +142,10 @@ def _staging(settings: Settings, found: Rights, database: str) -> Iterator[Findi
         with maintenance(settings.source_url, uuid4()):
             yield fine(AREA, f"For restores: {found.role} owns the database and may create the one beside it (CREATEDB).")
     except SourceError as error:
-        text = f"A restore needs the database postgres or template1, and can't get in: {error.problem.detail}"
-        yield problem(AREA, text, f"GRANT CONNECT ON DATABASE postgres TO {found.role}; and look at pg_hba.conf.")
+        text = f"A restore needs the database postgres or template1, and can't connect to it: {error.problem.detail}"
+        yield problem(AREA, text, f"GRANT CONNECT ON DATABASE postgres TO {found.role}; and check pg_hba.conf.")
     if found.createrole:
-        yield fine(AREA, "For archives from elsewhere: it may make their sandbox role (CREATEROLE).")
+        yield fine(AREA, "For archives from elsewhere: it may create their sandbox role (CREATEROLE).")
     else:
         yield warning(
             AREA,

@@ -1,4 +1,4 @@
-"""Secrets of the settings at rest: encrypted with a key derived from SECRET_KEY."""
+"""Encrypt secrets of the settings at rest, with a key derived from SECRET_KEY."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from app import current
 
 
 def seal(text: str) -> str:
-    """Given a secret, return it encrypted and authenticated."""
+    """Encrypt and authenticate a secret."""
     return _box().encrypt(text.encode()).decode()
 
 
 def unseal(sealed: str | None) -> str | None:
-    """Given what `seal` returned, return the secret; None for None, and where SECRET_KEY is no longer that which sealed."""
+    """Decrypt what `seal` returned; None for None, or if SECRET_KEY has changed since."""
     if sealed is None:
         return None
     try:

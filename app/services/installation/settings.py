@@ -1,4 +1,4 @@
-"""The global settings that are kept in the database: quotas, notifications, limits."""
+"""The global settings in the database: quotas, notifications, limits."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Channel:
 
     @property
     def shown(self) -> str:
-        """The URL as it may be seen."""
+        """The masked URL."""
         return masked(self.url)
 
 
 @dataclass(frozen=True)
 class ChannelView:
-    """A channel as it may be seen."""
+    """A channel with its URL masked."""
 
     id: str
     name: str
@@ -54,7 +54,7 @@ class ChannelView:
 
 @dataclass(frozen=True)
 class SettingsView:
-    """The settings as they may be seen: every secret masked."""
+    """The settings with every secret masked."""
 
     keep_hourly: int
     keep_daily: int
@@ -78,7 +78,7 @@ class SettingsView:
 
 
 def row() -> BackupSettings:
-    """Return the settings' only row as the database has it now; it is made when first asked for."""
+    """Read the only settings row afresh, creating it on first use."""
     found = db.session.get(BackupSettings, 1, populate_existing=True)
     if found is None:
         db.session.execute(insert(BackupSettings).values(id=1).on_conflict_do_nothing())
@@ -88,7 +88,7 @@ def row() -> BackupSettings:
 
 
 def view() -> SettingsView:
-    """Return the settings as they may be seen."""
+    """Return the settings with secrets masked."""
     found = row()
     plain: dict[str, Any] = {name: getattr(found, name) for name in PLAIN} | {"undo_hours": undo_hours()}
     return SettingsView(
@@ -101,7 +101,7 @@ def view() -> SettingsView:
 
 
 def update(actor: Actor, given: SettingsInput) -> SettingsView:
-    """Given changed settings, keep them and return all as they may be seen. Raise InvalidInput."""
+    """Save changed settings and return all of them, masked. Raise InvalidInput."""
     found = row()
     names = given.model_fields_set
     problems: dict[str, str] = {}
@@ -109,7 +109,7 @@ def update(actor: Actor, given: SettingsInput) -> SettingsView:
     for name in PLAIN:
         value = getattr(given, name)
         if name in names and value is None and name != "undo_hours":
-            problems[name] = "Give a value, or leave the name out to keep the present one."
+            problems[name] = "Give a value, or omit the field to keep the current one."
         elif name in names and value != getattr(found, name):
             changes[name] = value
     for name, column in HEARTBEATS.items():
@@ -131,24 +131,24 @@ def update(actor: Actor, given: SettingsInput) -> SettingsView:
 
 
 def channels() -> list[Channel]:
-    """Return the Apprise channels with their URLs; none where SECRET_KEY is no longer that which sealed them."""
+    """Return the Apprise channels with their URLs; none if SECRET_KEY has changed since they were encrypted."""
     text = sealing.unseal(row().channels_sealed)
     return [Channel(**entry) for entry in json.loads(text)] if text else []
 
 
 def heartbeat_url(outcome: str) -> str | None:
-    """Given "success" or "failure", return the URL to be pinged then, or None."""
+    """Return the URL to ping on "success" or "failure", or None."""
     found = row()
     return sealing.unseal(found.heartbeat_sealed if outcome == "success" else found.heartbeat_failure_sealed)
 
 
 def undo_hours() -> int:
-    """Return for how many hours a restore can be undone."""
+    """Return the number of hours for which a restore can be undone."""
     return row().undo_hours or current.settings().undo_hours
 
 
 def masked(url: str) -> str:
-    """Given a URL that holds secrets, return what tells it from others: its scheme, and its host for plain web addresses."""
+    """Mask a URL that contains secrets: keep its scheme and, for plain web addresses, its host."""
     try:
         parts = urlsplit(url)
         web = parts.scheme in ("http", "https")
@@ -177,7 +177,7 @@ def _change_heartbeat(
 
 
 def is_web_address(url: str) -> bool:
-    """Given a text, return whether it is a complete http or https address."""
+    """Return whether a text is a complete http or https address."""
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
@@ -194,7 +194,7 @@ def _change_channels(given: list[ChannelInput], changes: dict[str, Any], problem
         if old is not None and url in ("", old.shown):
             url = old.url
         elif entry.id is not None and old is None and not url:
-            problems[f"channels.{number}.url"] = "This channel is no longer known: give its URL."
+            problems[f"channels.{number}.url"] = "This channel no longer exists: enter its URL."
             continue
         problem = channel_problem(url)
         if problem is not None:

@@ -1,8 +1,8 @@
-"""Which settings the running processes use, so that none of them goes on with outdated ones.
+"""Track which settings the running processes use, so that none keeps using outdated ones.
 
-A process reads its settings once, when it starts. Whoever changes them expects all of them to follow: a process whose
-NAME_FILE now holds something else ends, to be started again. What it can't notice, a changed variable in a file for
-systemd, is compared by `flask doctor`: each process reports to Redis a fingerprint of every setting, keyed by SECRET_KEY.
+A process reads its settings once, when it starts. Whoever changes them expects all processes to follow, so a process whose
+NAME_FILE has changed exits, to be restarted. What it can't notice, a changed variable in an environment file of systemd, is
+compared by `flask doctor`: each process reports to Redis a fingerprint of every setting, keyed by SECRET_KEY.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from app.config import Settings, derive_signing_key
 
 logger = structlog.get_logger(__name__)
 
-# EX_TEMPFAIL: not a success, so that a supervisor that starts again after failures only does so, too.
+# EX_TEMPFAIL: not a success, so that a supervisor that restarts only after failures restarts it, too.
 EXIT_SETTINGS_CHANGED = 75
 CHECK_SECONDS = 5.0
 REPORTS_KEY = "backup:processes"
-# By Redis' own clock.
+# By Redis' clock.
 REPORT_SECONDS = 90
-# What may differ between processes without changing what is backed up or restored.
+# Settings that may differ between processes without changing what is backed up or restored.
 HARMLESS = {"LOG_FORMAT", "METRICS_ALLOW", "PG_BIN_DIR", "RATE_LIMIT_FACTOR", "TRUSTED_PROXY_HOPS"}
 _FIELDS = {
     "database_url": "DATABASE_URL",
@@ -49,7 +49,7 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Report:
-    """What a running process says of itself. `fingerprints` maps a setting's name to a digest of its value."""
+    """The report of a running process. `fingerprints` maps a setting's name to a digest of its value."""
 
     kind: str
     host: str
@@ -59,12 +59,12 @@ class Report:
 
     @property
     def field(self) -> str:
-        """The report's place in the hash of all reports."""
+        """The report's field in the Redis hash of all reports."""
         return f"{self.kind}:{self.host}:{self.pid}"
 
 
 def fingerprints(settings: Settings) -> dict[str, str]:
-    """Return a digest of each setting. Without SECRET_KEY nobody can try out what a value may be."""
+    """Return a digest of each setting, keyed so that nobody without SECRET_KEY can guess values by trial."""
     key = hmac.digest(settings.secret_key.encode(), b"motovaultpro-backup fingerprints of settings, version 1", "sha256")
 
     def digest(name: str, value: object) -> str:
@@ -72,7 +72,7 @@ def fingerprints(settings: Settings) -> dict[str, str]:
 
     found = {}
     for each in fields(settings):
-        # An admin's address and password matter once, before there is an admin.
+        # An admin's address and password are used only while there is no admin.
         if each.name not in ("files", "secret_key", "admin_email", "admin_password"):
             name = _FIELDS.get(each.name, each.name.upper())
             found[name] = digest(name, getattr(settings, each.name))
@@ -88,7 +88,7 @@ def differing(ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
 def outdated_source(settings: Settings) -> str | None:
     """Return why an archive made with these settings must not count as a backup of today, or None.
 
-    A new password for the same database is no reason.
+    A new password for the same database does not count.
     """
     changed = settings.changed_files()
     names = {"BACKUP_SIGNING_KEY"} & set(changed)
@@ -99,7 +99,7 @@ def outdated_source(settings: Settings) -> str | None:
     if not names:
         return None
     return (
-        f"{' and '.join(sorted(names))}: changed while this backup ran, which began with the old setting. Its archive was "
+        f"{' and '.join(sorted(names))}: changed while this backup ran with the old setting. Its archive was "
         "discarded. Make another backup: it will use the new setting."
     )
 
@@ -110,7 +110,7 @@ def _database(url: str) -> tuple[object, ...]:
 
 
 class Watch:
-    """The settings of this process: reports them, and notices when their files change."""
+    """Report this process's settings, and detect when their files change."""
 
     def __init__(self, kind: str, settings: Settings) -> None:
         self._settings = settings
@@ -122,11 +122,11 @@ class Watch:
         names = self._settings.changed_files()
         if names and not self._noticed:
             self._noticed = True
-            logger.warning("settings changed, this process ends to be started with the new ones", settings=sorted(names))
+            logger.warning("settings changed; this process exits to be restarted with the new ones", settings=sorted(names))
         return bool(names)
 
     def report(self, redis: Redis) -> None:
-        """Say in Redis which settings this process uses. Raise redis.RedisError."""
+        """Report to Redis which settings this process uses. Raise redis.RedisError."""
         own = self._report
         text = json.dumps(
             {"at": redis.time()[0], "kind": own.kind, "host": own.host, "pid": own.pid}
@@ -138,7 +138,7 @@ class Watch:
             pipeline.execute()
 
     def withdraw(self, redis: Redis) -> None:
-        """Take the report back: this process ends."""
+        """Remove the report, as this process exits."""
         try:
             redis.hdel(REPORTS_KEY, self._report.field)
         except RedisError:
@@ -146,7 +146,7 @@ class Watch:
 
 
 def reports(redis: Redis) -> list[Report]:
-    """Return what the processes said of themselves in the last 90 seconds. Raise redis.RedisError."""
+    """Return the processes' reports of the last 90 seconds. Raise redis.RedisError."""
     found, old = [], []
     now = redis.time()[0]
     for key, text in redis.hgetall(REPORTS_KEY).items():
@@ -169,15 +169,15 @@ def reports(redis: Redis) -> list[Report]:
 
 
 def disagreements(settings: Settings, redis: Redis) -> list[tuple[Report, list[str]]]:
-    """Return the running processes that use other settings than these, with the names. Raise redis.RedisError."""
+    """Return the running processes whose settings differ from these, with the settings' names. Raise redis.RedisError."""
     ours = fingerprints(settings)
     compared = [(report, differing(ours, report.fingerprints)) for report in reports(redis)]
     return [(report, names) for report, names in compared if names]
 
 
 def watch_in_background(settings: Settings, redis: Redis) -> threading.Thread:
-    """Report for a web process and end it when its settings changed: Gunicorn starts another in its place, which reads them
-    anew; requests that run get its grace period. Other servers end as a whole, to be started again."""
+    """Report for a web process, and end it when its settings change: Gunicorn starts a new one, which reads them afresh, and
+    running requests get its grace period. Other servers exit as a whole, to be restarted."""
     watch = Watch("web", settings)
     pause = threading.Event()
 

@@ -14,8 +14,8 @@ CONNECT_SECONDS = 5
 
 @dataclass(frozen=True)
 class DatabaseIdentity:
-    """What tells a database from every other one: its cluster's identifier and its oid there. Both ends of a
-    connection pooler, a socket and a port, two names of one host: the identity stays the same."""
+    """A database's identity: its cluster's identifier and its oid there. It is the same through a connection pooler, by
+    socket or port, and under any name of the host."""
 
     system_identifier: int
     oid: int
@@ -27,7 +27,7 @@ def source_of(settings: Settings) -> Source:
 
 
 def source_problem(settings: Settings) -> str | None:
-    """Given the settings, compare the two databases. Return what keeps us from reading the source, or None.
+    """Compare the two databases. Return what prevents reading the source, or None.
 
     Raise ConfigError if the metadata database can't be reached, or is the source.
     """
@@ -46,7 +46,7 @@ def source_problem(settings: Settings) -> str | None:
 
 
 def identify(url: str) -> DatabaseIdentity:
-    """Given a libpq URL, return the identity of its database. Raise psycopg.Error."""
+    """Return the identity of a libpq URL's database. Raise psycopg.Error."""
     with psycopg.connect(url, connect_timeout=CONNECT_SECONDS) as connection:
         row = connection.execute(
             "SELECT c.system_identifier, d.oid FROM pg_control_system() c, pg_database d"

@@ -1,4 +1,4 @@
-"""Is everything fine? What needs a person, what is not set up yet, and the facts that one looks for first."""
+"""The overview: problems that need attention, unfinished setup steps, and the key figures."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from app.services.installation import settings
 from app.services.monitoring import health
 from app.services.people import tokens
 
-# A proof that is older than this proves little about the backups of today.
+# A proof older than this says little about today's backups.
 PROOF_LASTS = timedelta(days=90)
-# Without a schedule, people forget after so long.
+# Without a schedule, a last backup older than this is reported.
 FORGOTTEN_AFTER = timedelta(days=7)
 RECENTLY = timedelta(days=7)
 Row = BackupHistory
 
 
 @dataclass(frozen=True)
-class Matter:
-    """Something to be looked at. `serious`: backups or restores may not work. `backup_id`: the backup that it is about."""
+class Problem:
+    """A problem that needs attention. `serious`: backups or restores may not work. `backup_id`: the backup concerned."""
 
     name: str
     text: str
@@ -36,7 +36,7 @@ class Matter:
 
 @dataclass(frozen=True)
 class Step:
-    """A part of the setup, and whether it is done."""
+    """A setup step, and whether it is done."""
 
     name: str
     done: bool
@@ -44,7 +44,7 @@ class Step:
 
 @dataclass(frozen=True)
 class NextRun:
-    """When a schedule makes the next backup, and the names of those that are due then."""
+    """The time of the next scheduled backup, and the names of the schedules that are due then."""
 
     at: datetime
     names: list[str]
@@ -52,7 +52,7 @@ class NextRun:
 
 @dataclass(frozen=True)
 class Proof:
-    """When a backup was last really restored, as a test or for good."""
+    """When a backup was last actually restored, as a test or for real."""
 
     at: datetime
     backup_id: UUID | None
@@ -69,53 +69,55 @@ class Disk:
 
     @property
     def other(self) -> int:
-        """What is used by something else."""
+        """The bytes used by other data."""
         return max(0, self.total - self.free - self.backups)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How things stand. Without `last_good` there is nothing to restore from."""
+    """The current state. Without `last_good` there is nothing to restore from."""
 
     last_good: BackupHistory | None
     next_run: NextRun | None
     proof: Proof | None
     disk: Disk | None
-    matters: list[Matter]
+    problems: list[Problem]
     steps: list[Step]
 
     @property
     def fine(self) -> bool:
-        """Whether nobody has to do anything."""
-        return not self.matters and all(step.done for step in self.steps)
+        """Whether nothing needs attention."""
+        return not self.problems and all(step.done for step in self.steps)
 
 
 def standing(now: datetime | None = None) -> Standing:
-    """Return how things stand. Raise what the database raises where it can't be reached."""
+    """Return the current state. Raise what the database raises if it is unreachable."""
     now = now or utcnow()
     last_good, next_run, proof = newest_good(), _next_run(), _proof()
     steps = [
         Step("backup", last_good is not None),
         Step("schedule", next_run is not None),
-        Step("recipients", _somebody_is_told()),
+        Step("recipients", _somebody_is_notified()),
         Step("sheet", _sheet_downloaded()),
         Step("restore_test", proof is not None),
     ]
-    matters = [Matter(check.name, check.detail, check.name != "notifications") for check in health.checks() if not check.ok]
-    matters += _of_the_last_backup(last_good, next_run, matters, now)
-    matters += _of_failures(matters, now) + _of_restores(now)
-    matters += [Matter("tokens", token_words(row), False) for row in tokens.ending()]
+    problems = [
+        Problem(check.name, check.detail, check.name != "notifications") for check in health.checks() if not check.ok
+    ]
+    problems += _of_the_last_backup(last_good, next_run, problems, now)
+    problems += _of_failures(problems, now) + _of_restores(now)
+    problems += [Problem("tokens", token_words(row), False) for row in tokens.ending()]
     if proof is not None and now - proof.at > PROOF_LASTS:
         days = (now - proof.at).days
-        text = f"No backup has been restored as a test for {days} days. Only a restore proves that one can be restored."
-        matters.append(Matter("restore_test", text, False, last_good.id if last_good else None))
-    return Standing(last_good, next_run, proof, _disk(), sorted(matters, key=lambda matter: not matter.serious), steps)
+        text = f"No backup has been restored as a test for {days} days. Only a restore proves that a backup works."
+        problems.append(Problem("restore_test", text, False, last_good.id if last_good else None))
+    return Standing(last_good, next_run, proof, _disk(), sorted(problems, key=lambda problem: not problem.serious), steps)
 
 
 def token_words(row: ApiToken) -> str:
-    """Say of a token that is in use when it ends."""
+    """Return the warning for a token in use that expires soon."""
     verb = "ends" if tokens.works(row) else "ended"
-    return f"The API token “{row.name}” {verb} on {row.expires_at:%d %B %Y}, and a program uses it. Make a new one for it."
+    return f"The API token “{row.name}” {verb} on {row.expires_at:%d %B %Y}, and a program uses it. Create a new one for it."
 
 
 def newest_good() -> BackupHistory | None:
@@ -125,41 +127,41 @@ def newest_good() -> BackupHistory | None:
 
 
 def _of_the_last_backup(
-    last_good: BackupHistory | None, next_run: NextRun | None, known: list[Matter], now: datetime
-) -> list[Matter]:
+    last_good: BackupHistory | None, next_run: NextRun | None, known: list[Problem], now: datetime
+) -> list[Problem]:
     if last_good is None:
         return []
     found = []
     if last_good.warnings:
         number = len(last_good.warnings)
         words = "a warning" if number == 1 else f"{number} warnings"
-        found.append(Matter("warnings", f"The last good backup completed with {words}.", False, last_good.id))
-    overdue = any(matter.name == "schedules" for matter in known)
+        found.append(Problem("warnings", f"The last good backup completed with {words}.", False, last_good.id))
+    overdue = any(problem.name == "schedules" for problem in known)
     age = now - last_good.created_at
     if next_run is None and not overdue and age > FORGOTTEN_AFTER:
         text = f"The last good backup is {age.days} days old, and no schedule makes the next one."
-        found.append(Matter("old", text, True))
+        found.append(Problem("old", text, True))
     return found
 
 
-def _of_failures(known: list[Matter], now: datetime) -> list[Matter]:
-    """What failed of late, where the last backup itself is no such failure, which has been said already."""
-    if any(matter.name == "last_backup" for matter in known):
+def _of_failures(known: list[Problem], now: datetime) -> list[Problem]:
+    """Report recent failures, unless the last backup itself failed, which is reported already."""
+    if any(problem.name == "last_backup" for problem in known):
         return []
-    # A refused upload is no failed backup.
+    # A refused upload is not a failed backup.
     failed = select(func.count()).where(Row.status == "failed", Row.kind != "uploaded", Row.created_at > now - RECENTLY)
     number = db.session.scalar(failed)
     if not number:
         return []
     words = "1 backup has" if number == 1 else f"{number} backups have"
-    return [Matter("failures", f"{words} failed in the last seven days; later ones completed.", False)]
+    return [Problem("failures", f"{words} failed in the last seven days; later ones completed.", False)]
 
 
-def _of_restores(now: datetime) -> list[Matter]:
+def _of_restores(now: datetime) -> list[Problem]:
     last = db.session.scalar(select(Restore).order_by(Restore.created_at.desc(), Restore.id.desc()).limit(1))
     if last is None or last.status != "failed" or last.created_at < now - RECENTLY:
         return []
-    return [Matter("restore", "The last restore failed; the live state was left as it was. Its page says why.", True)]
+    return [Problem("restore", "The last restore failed; the live state is unchanged. Its page says why.", True)]
 
 
 def _next_run() -> NextRun | None:
@@ -174,7 +176,7 @@ def _next_run() -> NextRun | None:
 
 
 def _proof() -> Proof | None:
-    """Return the newest proof. A backup that was tested may be deleted since: the audit log still knows."""
+    """Return the newest proof. The tested backup may have been deleted since; the audit log still records the test."""
     tested = select(Row.restore_tested_at, Row.id).where(Row.restore_tested_at.is_not(None))
     restored = select(Restore.finished_at, Restore.backup_id).where(Restore.status == "completed")
     moment = cast(AuditEntry.detail["restore_tested_at"].astext, DateTime(timezone=True))
@@ -190,7 +192,7 @@ def _proof() -> Proof | None:
     return max(found, key=lambda proof: proof.at, default=None)
 
 
-def _somebody_is_told() -> bool:
+def _somebody_is_notified() -> bool:
     row, environment = settings.row(), current.settings()
     return bool(row.channels_sealed or (row.recipients and environment.smtp_url))
 

@@ -1,8 +1,7 @@
-"""How the days of the last twelve months went: backups that were made, with warnings or without, that failed, and that
-should have been there but were not.
+"""Classify the days of the last twelve months: backups completed, with or without warnings, failed, and missed.
 
-Retention deletes backups and their rows. What became of them is still known from the audit log, which says of each deleted
-backup how it ended, and from the slots of the schedules.
+Retention deletes backups and their rows. Their outcome is still known from the audit log, which records how each deleted
+backup ended, and from the schedules' slots.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from app.services.schedules.schedule_rules import RULE_COLUMNS, rule_of
 from app.services.schedules.schedules import OVERDUE_AFTER
 
 DAYS = 366
-# No gap holds more runs that are worth counting: a schedule that runs every minute was down for a day.
+# Count at most this many runs per gap: a day without a schedule that runs every minute.
 LARGEST_GAP = 1440
-# A longer time than this between two slots may hide one that is missing. A custom rule is looked at by the day.
+# A longer time than this between two slots may hide a missing one. Custom rules are checked by the day.
 LONGEST_REGULAR = {
     "hourly": timedelta(minutes=95),
     "daily": timedelta(hours=26),
@@ -47,7 +46,7 @@ class Day:
 
     @property
     def state(self) -> str:
-        """The worst that happened: "failed", "missed", "warned", "done", or "none"."""
+        """The day's worst outcome: "failed", "missed", "warned", "done", or "none"."""
         for name in ("failed", "missed", "warned", "done"):
             if getattr(self, name):
                 return name
@@ -100,7 +99,7 @@ def _from_history(since: datetime) -> Iterator[Day]:
 
 
 def _from_audit_log(since: datetime) -> Iterator[Day]:
-    """What is known of deleted backups: see `figures.remembered`."""
+    """Read the outcomes of deleted backups: see `figures.remembered`."""
     detail = AuditEntry.detail
     day = cast(cast(detail["started_at"].astext, DateTime(timezone=True)), Date)
     status, warned = detail["status"].astext, detail["warnings"].astext != "0"
@@ -118,7 +117,7 @@ def _from_audit_log(since: datetime) -> Iterator[Day]:
 
 
 def _from_slots(since: datetime) -> Iterator[Day]:
-    """What the slots say whose backups are gone; those that coincide were one backup."""
+    """Read the outcomes of slots whose backups are gone; coinciding slots were one backup."""
     day = cast(Slot.scheduled_for, Date)
     moments = func.count(Slot.scheduled_for.distinct())
     chosen = select(day, moments.filter(Slot.status == "completed"), moments.filter(Slot.status == "failed"))
@@ -128,8 +127,8 @@ def _from_slots(since: datetime) -> Iterator[Day]:
 
 
 def _missed(since: datetime, now: datetime) -> Iterator[date]:
-    """Yield the day of each run that left no slot, reckoned by the rules that the enabled schedules have now, and only for
-    the time since they have them."""
+    """Yield the day of each run that left no slot, by the current rules of the enabled schedules, and only for the time
+    since those rules apply."""
     enabled = select(BackupSchedule).where(BackupSchedule.enabled, BackupSchedule.deleted_at.is_(None))
     schedules = {schedule.id: schedule for schedule in db.session.scalars(enabled)}
     begun = _in_force_since()
@@ -152,8 +151,8 @@ def _runs_between(schedule: BackupSchedule, before: datetime, after: datetime) -
 
 
 def _gaps(since: datetime, latest: datetime) -> list[tuple[UUID, datetime, datetime]]:
-    """Return the schedules with two slots that follow each other at a distance which no rule of its frequency has; after
-    the last slot comes `latest`."""
+    """Return the schedules with two consecutive slots further apart than any rule of their frequency allows; `latest`
+    counts as the slot after the last."""
     following = func.lead(Slot.scheduled_for).over(partition_by=Slot.schedule_id, order_by=Slot.scheduled_for)
     pairs = select(
         Slot.schedule_id.label("schedule_id"),
@@ -173,7 +172,7 @@ def _with_slots() -> set[UUID]:
 
 
 def _in_force_since() -> dict[str, datetime]:
-    """Return since when each schedule has run by the rule that it has now."""
+    """Return since when each schedule's current rule applies."""
     entry = AuditEntry
     begins = entry.action.in_(("schedule.created", "schedule.enabled"))
     changed = (entry.action == "schedule.changed") & or_(*(entry.detail[name].is_not(None) for name in RULE_COLUMNS))

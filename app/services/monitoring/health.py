@@ -1,4 +1,4 @@
-"""Is everything fine? Cheap enough for every page."""
+"""Health checks, cheap enough for every page."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from app.services.restores import restore_engine
 from app.services.schedules import schedules, ticks
 
 SCHEDULER_SILENT = timedelta(minutes=3)
-# Everything is started at once, and some of it takes longer than the first page.
+# All processes start at once, and some take longer than the first page.
 LENIENT_AT_FIRST = timedelta(minutes=2)
 _BEGAN = "health_began"
-# The next backup may well be this much larger than the last one.
+# Allow for the next backup to be this much larger than the last one.
 GROWTH = 1.1
-# How many of the newest archives are looked at each time.
+# How many of the newest archives are checked each time.
 LOOKED_AT = 20
 
-# What anonymous clients may see of a failed check; of all others, only that it failed.
+# What anonymous clients see of a failed check; of checks not listed here, only that they failed.
 STRANGERS = {
     "postgresql": "DATABASE_URL can't be reached. Check that PostgreSQL is running.",
     "redis": "REDIS_URL can't be reached. Check that Redis or Valkey is running.",
@@ -44,13 +44,13 @@ STRANGERS = {
     "last_backup": "The last backup failed. Its page says why.",
     "schedules": "A scheduled backup is overdue. Sign in to see which.",
     "notifications": "Messages can't be delivered. Sign in to see why.",
-    "disk": "The disk of the backups is too full, or can't be read. Sign in to see more.",
+    "disk": "The disk of the backups is too full, or can't be read. Sign in for details.",
 }
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: a short name, whether it is fine, and a sentence for people. Holds no secret."""
+    """The result of a health check: a short name, whether it passed, and a sentence for people. Contains no secret."""
 
     name: str
     ok: bool
@@ -58,12 +58,12 @@ class Check:
 
 
 def begins(app: Flask) -> None:
-    """Given the app of a web process that starts now: worker and scheduler get a moment to start, too."""
+    """Start the grace period during which a missing worker or scheduler is not an error."""
     app.extensions[_BEGAN] = utcnow()
 
 
 def checks() -> list[Check]:
-    """Return every check. Raises nothing: what can't be looked at is not fine."""
+    """Return every check. Raise nothing: a check that can't be run has failed."""
     database = _guarded("postgresql", _database, "DATABASE_URL can't be reached. Check that PostgreSQL is running.")
     redis = _guarded("redis", _redis, "REDIS_URL can't be reached. Check that Redis or Valkey is running.")
     found = [database, redis]
@@ -75,21 +75,21 @@ def checks() -> list[Check]:
         found.append(_guarded("last_backup", _last_backup, "The history can't be read."))
         found.append(_guarded("schedules", _schedules, "The schedules can't be read."))
         found.append(_guarded("notifications", _notifications, "The outbox can't be read."))
-        found.append(_guarded("archives", _archives, "The archives can't be looked at. Check BACKUP_STORAGE_DIR."))
+        found.append(_guarded("archives", _archives, "The archives can't be accessed. Check BACKUP_STORAGE_DIR."))
     found.append(_guarded("restores", _restores, "The restores' journals can't be read."))
     found.append(_guarded("disk", _disk, "BACKUP_STORAGE_DIR can't be read. Check that the folder is mounted."))
     return found
 
 
 def for_strangers(check: Check) -> Check:
-    """Return a check with what anybody may know of it: no name, address, figure or answer of a server."""
+    """Reduce a check to what anybody may see: no name, address, figure or server's answer."""
     if check.ok:
         return check if check.name in STRANGERS and check.name != "disk" else Check(check.name, True, "Fine.")
-    return Check(check.name, False, STRANGERS.get(check.name, "Not fine. Sign in, or send a token, to see why."))
+    return Check(check.name, False, STRANGERS.get(check.name, "This check failed. Sign in, or send a token, to see why."))
 
 
 def ready() -> list[Check]:
-    """Return the checks without which no request can be served."""
+    """Return the checks of what every request needs."""
     return [
         _guarded("postgresql", _database, "DATABASE_URL can't be reached."),
         _guarded("redis", _redis, "REDIS_URL can't be reached."),
@@ -161,7 +161,7 @@ def _last_backup() -> tuple[bool, str]:
 
 
 def _archives() -> tuple[bool, str]:
-    """The newest archives are looked at here and now; of the others the minute tick knows."""
+    """Check the newest archives directly; the minute tick has checked the others."""
     completed = select(BackupHistory).where(BackupHistory.status == "completed")
     newest = db.session.scalars(completed.order_by(BackupHistory.created_at.desc()).limit(LOOKED_AT)).all()
     if newest and all(row.filename and archive_files.look_at(row.filename) is None for row in newest):
@@ -170,15 +170,15 @@ def _archives() -> tuple[bool, str]:
     damaged = set(db.session.scalars(marked)) | {row.id for row in newest if archive_files.damage(row)}
     if damaged:
         words = "1 archive is" if len(damaged) == 1 else f"{len(damaged)} archives are"
-        return False, f"{words} damaged or missing and protect nothing. Their backups' pages say what is wrong."
-    return True, "The archives are as they were made."
+        return False, f"{words} damaged or missing and protect nothing. Their backups' pages have the details."
+    return True, "All archives are unchanged."
 
 
 def _schedules() -> tuple[bool, str]:
     late = schedules.overdue()
     if late:
         names = ", ".join(f"{entry.schedule.name} (since {entry.since:%Y-%m-%d %H:%M} UTC)" for entry in late)
-        return False, f"Overdue: {names}. The backup that should be there is not; its page says why."
+        return False, f"Overdue: {names}. The expected backup is missing; the schedule's page says why."
     return True, "No schedule is overdue."
 
 
@@ -193,11 +193,14 @@ def _restores() -> tuple[bool, str]:
     try:
         problems = restore_engine.journal_problems()
     except EngineError:
-        return True, "What restores keep can't be looked at: BACKUP_SOURCE_URL does not say which database it is about."
+        return True, "The kept states of restores can't be checked: BACKUP_SOURCE_URL does not name a database."
     if problems:
         what = "A restore's journal" if len(problems) == 1 else f"{len(problems)} journals of restores"
-        return False, f"{what} can't be used, so what is kept by it is neither undone nor dropped. `flask doctor` says why."
-    return True, "What restores keep is in order."
+        return (
+            False,
+            f"{what} can't be used, so the state that it keeps is neither undone nor dropped. `flask doctor` says why.",
+        )
+    return True, "The kept states of restores are in order."
 
 
 def _disk() -> tuple[bool, str]:
@@ -216,7 +219,7 @@ def _disk() -> tuple[bool, str]:
 
 
 def next_backup_bytes() -> int:
-    """Return the size that the next backup is expected to have, with what must stay free."""
+    """Return the expected size of the next backup, plus what must stay free."""
     try:
         done = select(BackupHistory.size_bytes).where(BackupHistory.status == "completed", BackupHistory.kind != "uploaded")
         last = db.session.scalar(done.order_by(BackupHistory.created_at.desc()).limit(1))

@@ -1,4 +1,4 @@
-"""The figures that Prometheus scrapes: counted from the database when asked for, so that every web process says the same.
+"""Metrics for Prometheus, counted from the database at each scrape, so that every web process reports the same.
 
 docs/operators-guide.md lists them, with rules for alerts.
 """
@@ -29,17 +29,17 @@ from app.services.schedules import schedules
 logger = structlog.get_logger(__name__)
 
 SCHEDULE_LABELS = ("schedule_id", "name")
-# What is asked for again when the next scrape comes, at the latest.
+# How long figures are kept: at most until the next scrape.
 AWAY = (SQLAlchemyError, RedisError, OSError)
 
 
 class _Figures(Collector):
     def collect(self) -> Iterator[Metric]:
-        """Yield every figure; what can't be looked at just now is left out, and its check says so."""
+        """Yield every metric; those that can't be read are left out, and their health check reports it."""
         found = health.checks()
         yield _gauge(
             "backup_check_ok",
-            "Whether a health check is fine (1) or not (0).",
+            "Whether a health check passed (1) or failed (0).",
             ("check",),
             (((check.name,), float(check.ok)) for check in found),
         )
@@ -60,19 +60,19 @@ class _Figures(Collector):
 
 
 def text() -> bytes:
-    """Return the figures in Prometheus' text format."""
+    """Return the metrics in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_Figures())
     return generate_latest(registry)
 
 
 def _whole(group: Callable[[], Iterator[Metric]]) -> list[Metric]:
-    """Return a group's figures, or none of them if it breaks off."""
+    """Return a group's metrics, or none of them if one fails."""
     try:
         return list(group())
     except AWAY:
         db.session.rollback()
-        logger.exception("figures can't be counted")
+        logger.exception("metrics can't be read")
         return []
 
 
@@ -90,8 +90,8 @@ def _history() -> Iterator[Metric]:
     )
     made_here = rows.kind != "uploaded"
     for status, name, words in (
-        ("queued", "backup_oldest_queued_age_seconds", "How long the oldest queued backup waits."),
-        ("in_progress", "backup_running_age_seconds", "How long the running backup takes by now."),
+        ("queued", "backup_oldest_queued_age_seconds", "How long the oldest queued backup has been waiting."),
+        ("in_progress", "backup_running_age_seconds", "How long the running backup has been running."),
     ):
         since = db.session.scalar(
             select(func.min(func.coalesce(rows.started_at, rows.created_at))).where(rows.status == status, made_here)
@@ -99,7 +99,7 @@ def _history() -> Iterator[Metric]:
         yield _figure(name, words, _age(since) if since else 0)
     beat = db.session.scalar(select(func.min(rows.heartbeat_at)).where(rows.status == "in_progress", made_here))
     yield _figure(
-        "backup_running_silent_seconds", "How long the running backup has said nothing.", _age(beat) if beat else 0
+        "backup_running_silent_seconds", "How long the running backup has shown no progress.", _age(beat) if beat else 0
     )
     failed = select(func.max(rows.finished_at)).where(rows.status == "failed", made_here)
     yield from _moment("backup_last_failure_timestamp_seconds", "When a backup last failed.", db.session.scalar(failed))
@@ -136,7 +136,7 @@ def _proofs() -> Iterator[Metric]:
     ).first()
     if tested is not None and tested[0] is not None:
         name = "backup_last_restore_tested_timestamp_seconds"
-        yield from _moment(name, "When an archive was last really restored.", tested[0])
+        yield from _moment(name, "When an archive was last actually restored.", tested[0])
         yield _figure("backup_last_restore_tested_age_seconds", "How long ago that was.", _age(tested[0]))
         yield _figure("backup_last_restore_test_seconds", "How long that restore took.", tested[1] or 0)
 
@@ -163,9 +163,9 @@ def _schedules() -> Iterator[Metric]:
     def gauge(name: str, words: str, values: Iterator[tuple[BackupSchedule, float]]) -> Metric:
         return _gauge(name, words, SCHEDULE_LABELS, ((labels[row.id], value) for row, value in values))
 
-    yield gauge("backup_schedule_enabled", "Whether a schedule is on.", ((row, row.enabled) for row in rows))
+    yield gauge("backup_schedule_enabled", "Whether a schedule is enabled.", ((row, row.enabled) for row in rows))
     yield gauge(
-        "backup_schedule_overdue", "Whether its backup should be there and is not.", ((row, row.id in late) for row in rows)
+        "backup_schedule_overdue", "Whether its expected backup is missing.", ((row, row.id in late) for row in rows)
     )
     yield gauge(
         "backup_schedule_next_run_timestamp_seconds",
@@ -194,13 +194,13 @@ def _queues() -> Iterator[Metric]:
     served = [name for worker in queue.workers() for name in worker.queues]
     yield _gauge(
         "backup_workers",
-        "Workers alive that serve a queue.",
+        "Live workers that serve a queue.",
         ("queue",),
         (((name,), served.count(name)) for name in queue.QUEUES),
     )
     yield _gauge(
         "backup_queue_jobs",
-        "Jobs that wait in a queue.",
+        "Jobs waiting in a queue.",
         ("queue",),
         (((name,), queue.length(name)) for name in queue.QUEUES),
     )
@@ -209,8 +209,8 @@ def _queues() -> Iterator[Metric]:
 def _disk() -> Iterator[Metric]:
     settings = current.settings()
     usage = shutil.disk_usage(settings.storage_dir)
-    yield _figure("backup_storage_free_bytes", "Bytes free where the archives lie.", usage.free)
-    yield _figure("backup_storage_size_bytes", "Bytes of that disk.", usage.total)
+    yield _figure("backup_storage_free_bytes", "Free bytes on the archives' disk.", usage.free)
+    yield _figure("backup_storage_size_bytes", "Size of that disk in bytes.", usage.total)
     yield _figure(
         "backup_storage_needed_bytes", "Bytes that the next backup is expected to need.", health.next_backup_bytes()
     )

@@ -1,4 +1,4 @@
-"""How much the archives took, day by day: those that are there, and those of which the audit log knows that they were."""
+"""Storage used by archives, day by day, from existing archives and the audit log's records of deleted ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Row = BackupHistory
 
 @dataclass(frozen=True)
 class Stored:
-    """What there was at the end of a day (UTC), in backups and bytes."""
+    """The backups and bytes stored at the end of a day (UTC)."""
 
     day: date
     backups: int
@@ -25,7 +25,7 @@ class Stored:
 
 def history(now: datetime | None = None) -> list[Stored]:
     """Return the days of the last year on which something changed, oldest first, the last one today. The first is the day
-    before the first archive, or the one a year ago. Empty: there never was an archive."""
+    before the first archive, or a year ago. Empty if there never was an archive."""
     today = (now or utcnow()).astimezone(UTC).date()
     first = today - timedelta(days=DAYS)
     changes = {max(day, first): (backups, size) for day, backups, size in _changes(first)}
@@ -41,7 +41,7 @@ def history(now: datetime | None = None) -> list[Stored]:
 
 
 def _changes(first: date) -> list[tuple[date, int, int]]:
-    """Return by how many backups and bytes each day changed; what came before `first` is on that day."""
+    """Return each day's change in backups and bytes; changes before `first` count on that day."""
     arrived = case((Row.kind == "uploaded", Row.created_at), else_=Row.finished_at)
     there = select(cast(arrived, Date).label("day"), literal(1).label("backups"), Row.size_bytes.label("size"))
     detail = AuditEntry.detail

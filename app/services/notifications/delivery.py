@@ -1,4 +1,4 @@
-"""How one message leaves: by SMTP, through Apprise, or as a ping of a heartbeat URL."""
+"""Deliver one message: by SMTP, through Apprise, or as a ping of a heartbeat URL."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ NOT_UNDERSTOOD = (
     "Apprise does not understand this URL. Its documentation names the form for each service, for example "
     "ntfys://ntfy.example.com/topic."
 )
-# Apprise's own services that talk to the desktop, the system log or programs of this machine, or read keys from its disk.
+# Apprise services that reach the desktop, the system log or programs on this machine, or read keys from its disk.
 LOCAL_SERVICES = {
     "dbus", "kde", "qt", "glib", "gnome", "macosx", "windows", "syslog", "deltachat", "deltachats", "vapid", "growl", "exec",
 }  # fmt: skip
-# `template`, `keyfile`, `subfile`, `attach` and their like; PGP and S/MIME take keys from the disk.
+# `template`, `keyfile`, `subfile`, `attach` and the like; PGP and S/MIME read keys from the disk.
 LOCAL_PARAMETERS = re.compile(r"templ|file|attach|pgp|smime|cert|include|plugin|storage")
 PORTS = {"smtp": 587, "smtps": 465}
 
 
 class Undelivered(Exception):
-    """It did not arrive. str() is a sentence without secrets. `final`: trying again would not help; `server`: nothing that
-    goes the same way would arrive just now."""
+    """A message was not delivered. str() is a sentence without secrets. `final`: a retry would not help. `server`: the
+    server is at fault, so other messages to it would fail as well."""
 
     def __init__(self, detail: str, final: bool = False, server: bool = False) -> None:
         super().__init__(detail)
@@ -43,9 +43,9 @@ class Undelivered(Exception):
 
 
 def email(settings: Settings, message_id: str, to: str, title: str, text: str, html: str | None) -> None:
-    """Given a message for one address, hand it to the server of SMTP_URL. Raise Undelivered.
+    """Send a message to one address through SMTP_URL. Raise Undelivered.
 
-    smtps:// is TLS from the start; smtp:// becomes TLS by STARTTLS, without which no password is sent.
+    smtps:// uses TLS from the start; smtp:// upgrades by STARTTLS, without which no password is sent.
     """
     if not settings.smtp_url:
         raise Undelivered("SMTP_URL is not set, so no mail can be sent.", server=True)
@@ -74,7 +74,7 @@ def email(settings: Settings, message_id: str, to: str, title: str, text: str, h
 
 
 def check_server(url: str) -> None:
-    """Given SMTP_URL, connect and sign in there, and send nothing. Raise Undelivered."""
+    """Connect and log in to SMTP_URL without sending anything. Raise Undelivered."""
     try:
         with closing(_connect(url)) as client:
             client.quit()
@@ -85,25 +85,25 @@ def check_server(url: str) -> None:
 
 
 def channel_problem(url: str) -> str | None:
-    """Return why an Apprise URL can't be a channel, or None.
+    """Return why an Apprise URL is refused as a channel, or None.
 
-    Some of Apprise's services act on the machine they run on, and some parameters name files to read: whoever may change
-    settings must not be able to send this machine's files away, nor to make it run something.
+    Some Apprise services act on the machine that they run on, and some parameters name files to read: whoever may change
+    settings must not be able to exfiltrate this machine's files or make it run programs.
     """
     import apprise
     from apprise.utils.parse import parse_urls
 
     if len(parse_urls(url)) > 1:  # type: ignore[no-untyped-call]
-        return "This is more than one URL. Make a channel of each."
+        return "This is more than one URL. Add a channel for each."
     for name, value in _parameters(url):
         if LOCAL_PARAMETERS.search(name) or value.strip().lower().startswith("file:"):
-            return f"The parameter '{name}' is not accepted, since it can name a file of this machine. Leave it out."
+            return f"The parameter '{name}' is not accepted, since it can name a file on this machine. Leave it out."
     plugin = apprise.Apprise.instantiate(url, suppress_exceptions=True)
     if plugin is None:
         return NOT_UNDERSTOOD
     names = {name for kind in (plugin.protocol, plugin.secure_protocol) for name in _several(kind)}
     if names & LOCAL_SERVICES or type(plugin).__module__.partition(".")[0] != "apprise":
-        return "This service acts on the machine itself and sends nothing over the network. Choose another one."
+        return "This service acts on this machine instead of sending over the network. Choose another one."
     return None
 
 
@@ -112,17 +112,17 @@ def _several(names: object) -> list[str]:
 
 
 def _parameters(url: str) -> list[tuple[str, str]]:
-    """Return the parameters of an Apprise URL with their values; Apprise takes `;` for `&`, too."""
+    """Return the parameters of an Apprise URL; Apprise accepts `;` as well as `&` between them."""
     query = url.partition("?")[2]
     parts = [part.partition("=") for part in re.split("[&;?]", query)]
     return [(unquote_plus(name).strip().lower(), unquote_plus(value)) for name, _, value in parts if name]
 
 
 def channel(url: str, title: str, text: str) -> None:
-    """Given an Apprise URL, send a message there. Raise Undelivered, which does not name the URL."""
+    """Send a message to an Apprise URL. Raise Undelivered, which does not name the URL."""
     import apprise
 
-    # What Apprise logs may hold parts of the URL.
+    # Apprise may log parts of the URL.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     problem = channel_problem(url)
     if problem is not None:
@@ -130,13 +130,13 @@ def channel(url: str, title: str, text: str) -> None:
     sender = apprise.Apprise()
     sender.add(url)
     if not sender.notify(body=text, title=title, body_format=apprise.NotifyFormat.TEXT):
-        raise Undelivered("The channel did not take the message. Check its URL and that the service is up.")
+        raise Undelivered("The channel did not accept the message. Check its URL and that the service is up.")
 
 
 def ping(url: str) -> None:
-    """Given a heartbeat URL, ask for it. Raise Undelivered, which does not name the URL."""
+    """Request a heartbeat URL. Raise Undelivered, which does not name the URL."""
     if urlsplit(url).scheme not in ("http", "https"):
-        raise Undelivered("The heartbeat URL is no web address. Enter it again.", final=True)
+        raise Undelivered("The heartbeat URL is not an http or https address. Enter it again.", final=True)
     try:
         with urlopen(Request(url, headers={"User-Agent": "backup-heartbeat"}), timeout=TIMEOUT_SECONDS) as answer:
             answer.read(1024)
@@ -165,7 +165,7 @@ def _connect(url: str) -> smtplib.SMTP:
             safe = True
         if parts.username:
             if not safe and not _is_loopback(host):
-                raise smtplib.SMTPException("it offers no TLS, so the password was not sent")
+                raise smtplib.SMTPException("it does not offer TLS, so the password was not sent")
             client.login(unquote(parts.username), unquote(parts.password or ""))
     except BaseException:
         client.close()

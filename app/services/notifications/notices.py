@@ -1,4 +1,4 @@
-"""News and how they are told: looks at what has ended, and puts a message for each addressee into the outbox, once."""
+"""Compose notifications: find runs that have ended, and add one message per recipient to the outbox, once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.services.installation import settings
 from app.services.schedules import schedules, slots
 
 ENDED = ("completed", "failed", "cancelled")
-# What ended longer ago is no news: the history of a restored database, say.
+# Runs that ended longer ago are not announced: the history of a restored database, for example.
 NEWS = timedelta(days=2)
 LINES = 20
 TITLE_LENGTH = 200
@@ -35,7 +35,7 @@ HEARTBEATS = {"success": "success", "warnings": "success", "failure": "failure"}
 
 @dataclass(frozen=True)
 class Notice:
-    """A message. `mood` is good, bad or mixed; `facts` are names with values, `lists` titles with lines."""
+    """A notification. `mood` is good, bad or mixed; `facts` are (name, value), `lists` (title, lines)."""
 
     event: str
     key: str
@@ -48,18 +48,18 @@ class Notice:
 
     @property
     def link(self) -> str | None:
-        """The page's full address, or None where PUBLIC_URL is not set."""
+        """The page's full address, or None if PUBLIC_URL is not set."""
         base = current.settings().public_url
         return f"{base.rstrip('/')}{self.path}" if base and self.path else None
 
     @property
     def sender(self) -> str:
-        """What we are called."""
+        """The name in the subject and the signature."""
         return f"{current.settings().app_name} backup"
 
 
 def announce(now: datetime | None = None) -> None:
-    """Put what has ended, and what is overdue, into the outbox. Asked by every job at its end and by the minute tick."""
+    """Add messages for ended runs and overdue backups to the outbox. Called at the end of every job and each minute."""
     now = now or utcnow()
     for backup in db.session.scalars(_news(select(BackupHistory), BackupHistory)).all():
         _backup_ended(backup, now)
@@ -72,30 +72,30 @@ def announce(now: datetime | None = None) -> None:
 
 
 def cleanup_trouble(trouble: list[str], now: datetime) -> None:
-    """Given what a cleanup could not do, tell it, once a day."""
-    headline = f"The cleanup of old backups met {len(trouble)} problem{'s' if len(trouble) > 1 else ''}"
+    """Notify of a cleanup's problems, at most once a day."""
+    headline = f"The cleanup of old backups had {len(trouble)} problem{'s' if len(trouble) > 1 else ''}"
     key = f"cleanup:{now:%Y-%m-%d}"
     put(Notice("cleanup", key, headline, headline, "bad", lists=[("Problems", _first(trouble))], path="/backups/"))
     db.session.commit()
 
 
 def damaged(problems: list[str], now: datetime) -> None:
-    """Put what was found to be wrong with archives into the outbox, in the session's transaction."""
+    """Add a message about damaged or missing archives to the outbox, in the session's transaction."""
     number = len(problems)
     headline = "An archive is damaged or missing" if number == 1 else f"{number} archives are damaged or missing"
-    hints = ["They protect nothing until the right files are back. The pages of these backups say what is wrong."]
+    hints = ["They protect nothing until the right files are back. Open these backups for details."]
     lists = [("Problems", _first(problems)), ("What to do", hints)]
     put(Notice("damaged", f"damaged:{now:%Y%m%dT%H%M%S.%f}", headline, headline, "bad", lists=lists, path="/backups/"))
 
 
 def put(notice: Notice) -> None:
-    """Given a message, add a row for each addressee to the session's transaction, but for those that have it already."""
+    """Add an outbox row per recipient to the session's transaction, skipping recipients that already have one."""
     found = settings.row()
-    told = any(getattr(found, switch) for switch in SWITCHES[notice.event])
+    wanted = any(getattr(found, switch) for switch in SWITCHES[notice.event])
     targets: list[tuple[str, str]] = []
-    if told and current.settings().smtp_url:
+    if wanted and current.settings().smtp_url:
         targets += [("email", address) for address in found.recipients]
-    if told:
+    if wanted:
         targets += [("channel", channel.id) for channel in settings.channels()]
     outcome = HEARTBEATS.get(notice.event)
     if outcome and settings.heartbeat_url(outcome):
@@ -110,7 +110,7 @@ def put(notice: Notice) -> None:
 
 
 def rendered(notice: Notice) -> tuple[str, str, str]:
-    """Given a message, return its title, its text and its HTML, with every secret of the settings blotted out."""
+    """Return a message's title, text and HTML, with every secret of the settings redacted."""
     environment = current.settings()
     title = " ".join(f"[{notice.sender}] {notice.title}".split())[:TITLE_LENGTH]
     text = render_template("mail/notice.txt", notice=notice)
@@ -144,7 +144,7 @@ def _backup_ended(backup: BackupHistory, now: datetime) -> None:
     facts += [("File", backup.filename or ""), ("Size", f"{(backup.size_bytes or 0) / 1e6:,.1f} MB")]
     counts = backup.summary
     if counts:
-        facts.append(("Holds", f"{counts['tables']} tables, {counts['rows']} rows, {counts['documents']} documents"))
+        facts.append(("Contents", f"{counts['tables']} tables, {counts['rows']} rows, {counts['documents']} documents"))
     warned = len(backup.warnings)
     headline = f"Backup completed with {warned} warnings: {name}" if warned else f"Backup completed: {name}"
     event, mood = ("warnings", "mixed") if warned else ("success", "good")
@@ -162,11 +162,11 @@ def _restore_ended(restore: Restore, now: datetime) -> None:
     if restore.finished_at is None or now - restore.finished_at > NEWS or restore.status == "cancelled":
         return
     done = restore.status == "completed"
-    headline = "Restore completed" if done else "Restore failed: the data is as it was before"
+    headline = "Restore completed" if done else "Restore failed: the data is unchanged"
     facts = [
         ("Restore of", current.settings().app_name),
         ("Scope", restore.scope),
-        ("Asked for by", restore.requested_by or "-"),
+        ("Requested by", restore.requested_by or "-"),
     ]
     facts += [("Started", _time(restore.started_at)), ("Finished", _time(restore.finished_at))]
     if done and restore.undo_until is not None:
@@ -178,8 +178,8 @@ def _restore_ended(restore: Restore, now: datetime) -> None:
 def _overdue(late: schedules.Overdue) -> Notice:
     headline = f"Backup overdue: {late.schedule.name}"
     key = f"overdue:{late.slot_id or late.schedule.id}:{late.since:%Y%m%dT%H%M}"
-    facts = [("Schedule", late.schedule.name), ("Was due", _time(late.since))]
-    hints = ["Check that a worker and the scheduler are running: `flask doctor` says what is missing."]
+    facts = [("Schedule", late.schedule.name), ("Due", _time(late.since))]
+    hints = ["Check that a worker and the scheduler are running: `flask doctor` shows what is missing."]
     return Notice("overdue", key, headline, headline, "bad", facts, [("What to do", hints)], "/schedules/")
 
 

@@ -1,5 +1,5 @@
-"""The outbox: each message is a job of its own, claimed, sent once, and tried again while its server is down. Nothing here
-changes the outcome of what it tells of.
+"""The outbox: each message is a job of its own, claimed, sent once, and retried while its server is down. A delivery never
+changes the outcome of the run that it reports.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ logger = structlog.get_logger(__name__)
 FIRST_RETRY = timedelta(minutes=1)
 LAST_RETRY = timedelta(hours=1)
 GIVE_UP_AFTER = timedelta(days=3)
-# A ping says "now": late it would only mislead.
+# A ping means "now", so a late one would mislead.
 PING_GIVE_UP_AFTER = timedelta(hours=1)
-# Whoever claimed it so long ago did not live to say how it went.
+# A claim older than this belongs to a process that died while sending.
 CLAIM_LASTS = timedelta(minutes=5)
 AT_ONCE = 200
 
 
 @dataclass(frozen=True)
 class TestResult:
-    """How a test message to one addressee went."""
+    """The result of a test message to one recipient."""
 
     medium: str
     target: str
@@ -47,7 +47,7 @@ class TestResult:
 
 
 def list_notifications(page: int = 1, page_size: int = 50) -> Page[Notification]:
-    """Given a page number from 1 and its size, return the messages, newest first."""
+    """Return a page of messages, newest first; pages count from 1."""
     total = db.session.scalar(select(func.count()).select_from(Notification)) or 0
     newest = select(Notification).order_by(Notification.created_at.desc(), Notification.id.desc())
     items = list(db.session.scalars(newest.limit(page_size).offset((page - 1) * page_size)))
@@ -55,8 +55,7 @@ def list_notifications(page: int = 1, page_size: int = 50) -> Page[Notification]
 
 
 def enqueue_due(now: datetime | None = None) -> list[UUID]:
-    """Put the messages that are due into the queue and return their ids. Where the queue can't be reached, the next tick
-    does it."""
+    """Enqueue the messages that are due and return their ids. If the queue is unavailable, the next tick retries."""
     now = now or utcnow()
     lost = (Notification.status == "sending", Notification.claimed_at < now - CLAIM_LASTS)
     db.session.execute(update(Notification).where(*lost).values(status="pending", next_attempt_at=now))
@@ -69,12 +68,12 @@ def enqueue_due(now: datetime | None = None) -> list[UUID]:
             if not queue.knows(queue.TICKS, job_id):
                 queue.enqueue(queue.TICKS, queue.NOTIFY_JOB, notification_id, job_id)
     except (queue.QueueUnavailable, RedisError):
-        logger.warning("the queue can't be reached; the next tick tries again")
+        logger.warning("queue unavailable; the next tick retries")
     return ids
 
 
 def send(notification_id: UUID, now: datetime | None = None) -> bool:
-    """Given a message that is due, send it, and write how that went. Return whether it arrived; False, too, if another has
+    """Send a message that is due and record the result. Return whether it was delivered; also False if another process has
     claimed it."""
     now = now or utcnow()
     mine = (Notification.id == notification_id, Notification.status == "pending", Notification.next_attempt_at <= now)
@@ -95,13 +94,13 @@ def send(notification_id: UUID, now: datetime | None = None) -> bool:
 
 
 def send_test(actor: Actor) -> list[TestResult]:
-    """Send a test message to every recipient and channel, now, and return how each went. Raise InvalidInput if there are
-    none."""
+    """Send a test message to every recipient and channel at once, and return the results. Raise InvalidInput if there
+    are none."""
     found = settings.row()
     targets = [("email", address, address) for address in found.recipients]
     targets += [("channel", channel.id, channel.name) for channel in settings.channels()]
     if not targets:
-        raise InvalidInput({"recipients": "Save a recipient or a channel first: there is nobody to send the test to."})
+        raise InvalidInput({"recipients": "Save a recipient or a channel first."})
     headline = "This is a test"
     notice = notices.Notice("success", "test", headline, headline, "good", [("Sent by", actor.name)], [], "/")
     message = notices.rendered(notice)
@@ -118,7 +117,7 @@ def send_test(actor: Actor) -> list[TestResult]:
 
 
 def trouble() -> str | None:
-    """Return the reason why messages can't be delivered just now, or None."""
+    """Return why the latest undelivered message failed, or None."""
     waits = select(Notification.error).where(
         Notification.status.in_(("pending", "failed")), Notification.error.is_not(None), Notification.medium != "heartbeat"
     )
@@ -151,7 +150,7 @@ def _not_sent(row: Notification, error: Undelivered, now: datetime) -> None:
         row.next_attempt_at = now + min(FIRST_RETRY * 2 ** min(row.attempts - 1, 10), LAST_RETRY)
     logger.warning("message not delivered", notification=str(row.id), medium=row.medium, reason=row.error)
     if error.server and row.medium == "email":
-        # The others would wait for the same dead server, one by one.
+        # The others would each wait for the same dead server.
         others = (Notification.status == "pending", Notification.medium == "email", Notification.next_attempt_at <= now)
         db.session.execute(update(Notification).where(*others).values(next_attempt_at=now + FIRST_RETRY))
     db.session.commit()

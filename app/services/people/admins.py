@@ -1,4 +1,4 @@
-"""The people who may sign in: made, disabled, removed; passwords set; the first admin."""
+"""Create, disable and remove admins; set passwords; create the first admin."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from app.services.people import devices, passwords, reauthentication, sessions, 
 from app.services.people.throttle import Visitor
 
 WRONG = "Email or password is wrong."
-LAST = "This is the last admin who can log in. Invite or enable another one first, or nobody could get in any more."
+LAST = "This is the last admin who can log in. Invite or enable another one first, or nobody could log in."
 SELF = "This is your own account. Ask another admin, so that nobody locks themselves out by mistake."
-# The longest address that RFC 5321 allows; nobody has a longer one.
+# The longest address that RFC 5321 allows.
 EMAIL_LENGTH = 254
-# While somebody is kept waiting, one line in the audit log says so; a thousand would only hide the others.
+# One audit entry per throttled period: thousands would only hide the others.
 THROTTLED_TOLD = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
 class AdminView:
-    """An admin as lists show them, with how many open sessions and working tokens they have."""
+    """An admin for lists, with their numbers of open sessions and active tokens."""
 
     id: UUID
     email: str
@@ -45,7 +45,7 @@ class AdminView:
 
 @dataclass(frozen=True)
 class Ended:
-    """What ended with an admin's access, each as a number."""
+    """The numbers of sessions, tokens and invitations that ended with an admin's access."""
 
     sessions: int
     tokens: int
@@ -53,9 +53,9 @@ class Ended:
 
 
 def authenticate(email: str, password: str, address: str, device: str | None = None) -> Admin:
-    """Return the admin whose email and password were typed.
+    """Return the admin with this email and password.
 
-    `device` is the cookie of a device that signed in before, as it was sent. Raise InvalidCredentials or Throttled.
+    `device` is the cookie of a device that signed in before, as received. Raise InvalidCredentials or Throttled.
     """
     email = normalised(email)
     admin = _by_email(email[:EMAIL_LENGTH])
@@ -66,7 +66,7 @@ def authenticate(email: str, password: str, address: str, device: str | None = N
         _note_throttled(email, address)
         raise
     kept = admin.password_hash if admin is not None else None
-    # Whoever waits in line for the hash must not hold one of our few connections to the database meanwhile.
+    # Don't hold one of the few database connections while waiting for the hash.
     db.session.rollback()
     right = passwords.matches(kept, password, known=visitor.device is not None)
     admin = _by_email(email[:EMAIL_LENGTH]) if admin is not None else None
@@ -90,19 +90,19 @@ def authenticate(email: str, password: str, address: str, device: str | None = N
 
 
 def list_admins() -> list[AdminView]:
-    """Return all admins, those who may sign in first, then by address."""
+    """Return all admins, enabled ones first, then by address."""
     open_sessions, working_tokens = sessions.numbers(), tokens.numbers()
     ordered = select(Admin).order_by(Admin.disabled_at.is_not(None), Admin.email)
     return [_view(admin, open_sessions, working_tokens) for admin in db.session.scalars(ordered)]
 
 
 def view(admin_id: UUID) -> AdminView:
-    """Given an id, return the admin as lists show them. Raise NotFound."""
+    """Return an admin for display. Raise NotFound."""
     return _view(get(admin_id), sessions.numbers(), tokens.numbers())
 
 
 def get(admin_id: UUID) -> Admin:
-    """Given an id, return the admin. Raise NotFound."""
+    """Return an admin by id. Raise NotFound."""
     admin = db.session.get(Admin, admin_id, populate_existing=True)
     if admin is None:
         raise NotFound("There is no such admin.")
@@ -110,7 +110,7 @@ def get(admin_id: UUID) -> Admin:
 
 
 def find(email: str) -> Admin:
-    """Given an address, return the admin. Raise NotFound."""
+    """Return an admin by address. Raise NotFound."""
     admin = _by_email(normalised(email))
     if admin is None:
         raise NotFound(f"There is no admin with the address {normalised(email)}.")
@@ -118,7 +118,7 @@ def find(email: str) -> Admin:
 
 
 def create(actor: Actor, email: str, password: str) -> Admin:
-    """Given an email address and a password, return the new admin. Raise InvalidInput or Conflict."""
+    """Create an admin. Raise InvalidInput or Conflict."""
     problems = {"email": email_problem(email), "password": passwords.problem(password, email)}
     found = {name: text for name, text in problems.items() if text}
     if found:
@@ -136,7 +136,7 @@ def create(actor: Actor, email: str, password: str) -> Admin:
 
 
 def obstacle(actor: Actor, admin_id: UUID) -> str | None:
-    """Given who acts, return the reason why this admin can't be disabled or removed, or None. Raise NotFound."""
+    """Return why the actor can't disable or remove this admin, or None. Raise NotFound."""
     admin = get(admin_id)
     others = select(func.count()).where(Admin.id != admin.id, Admin.disabled_at.is_(None))
     if admin.disabled_at is None and not db.session.scalar(others):
@@ -145,7 +145,7 @@ def obstacle(actor: Actor, admin_id: UUID) -> str | None:
 
 
 def disable(actor: Actor, admin_id: UUID, password: str | None = None) -> Ended:
-    """Given an admin, end their access at once: sessions, tokens for good, invitations that they sent. Return how many.
+    """End an admin's access at once: sessions, tokens (permanently), and invitations that they sent. Return the numbers.
 
     An admin with a session gives their own password again. Raise NotFound, InvalidInput, Throttled, Unauthenticated, or
     Conflict if it is the last one or oneself.
@@ -162,8 +162,8 @@ def disable(actor: Actor, admin_id: UUID, password: str | None = None) -> Ended:
 
 
 def enable(actor: Actor, admin_id: UUID, password: str | None = None) -> Admin:
-    """Given a disabled admin, let them sign in again, with their old password. Ended tokens stay so. Raise NotFound,
-    InvalidInput, Throttled or Unauthenticated."""
+    """Let a disabled admin sign in again with their old password. Revoked tokens stay revoked. Raise NotFound, InvalidInput,
+    Throttled or Unauthenticated."""
     reauthentication.require(actor, password)
     locks.in_transaction(locks.ADMINS)
     _check_enabled(actor)
@@ -176,8 +176,8 @@ def enable(actor: Actor, admin_id: UUID, password: str | None = None) -> Admin:
 
 
 def remove(actor: Actor, admin_id: UUID, password: str | None = None) -> Ended:
-    """Given an admin, delete the account for good, with all that `disable` ends. The audit log keeps what they did. Return
-    how much ended. Raise as `disable` does."""
+    """Delete an admin's account permanently, with everything that `disable` ends. The audit log keeps their history. Return
+    the numbers. Raise as `disable` does."""
     admin = _locked_for_change(actor, admin_id, password)
     ended = _end_access(actor, admin)
     audit.record(actor, "admin.removed", "admin", admin.id, {"email": admin.email} | vars(ended))
@@ -187,12 +187,12 @@ def remove(actor: Actor, admin_id: UUID, password: str | None = None) -> Ended:
 
 
 def change_password(actor: Actor, session_id: UUID | None, present: str, new: str) -> int:
-    """Given an admin's present and new password, and the session that stays, keep the new one, end their other sessions and
-    return how many those were. Raise InvalidInput for `password` or `new_password`, or Throttled."""
+    """Replace an admin's password, end their other sessions and return the number of those. Raise InvalidInput for
+    `password` or `new_password`, or Throttled."""
     admin = get(UUID(actor.id or ""))
     problem = passwords.problem(new, admin.email)
     if problem is None and new == present:
-        problem = "This is the present password. Choose a new one."
+        problem = "This is the current password. Choose a new one."
     try:
         reauthentication.require(actor, present)
     except InvalidInput as error:
@@ -207,8 +207,8 @@ def change_password(actor: Actor, session_id: UUID | None, present: str, new: st
 
 
 def set_password(actor: Actor, email: str, new: str) -> int:
-    """Given the address of an admin who forgot their password, set a new one, end their sessions and return how many those
-    were. For the command line only. Raise NotFound or InvalidInput."""
+    """Set a new password for an admin who forgot theirs, end their sessions and return the number of those. For the command
+    line only. Raise NotFound or InvalidInput."""
     admin = find(email)
     problem = passwords.problem(new, admin.email)
     if problem:
@@ -223,7 +223,7 @@ def set_password(actor: Actor, email: str, new: str) -> int:
 
 
 def unlock(actor: Actor, email: str) -> Admin:
-    """Forget the wrong passwords typed at an account, so that its admin can sign in from anywhere at once. For the command
+    """Reset the count of an account's wrong passwords, so that its admin can sign in from anywhere at once. For the command
     line only. Raise NotFound or QueueUnavailable."""
     admin = find(email)
     throttle.unlock(admin.email)
@@ -233,7 +233,7 @@ def unlock(actor: Actor, email: str) -> Admin:
 
 
 def ensure_first_admin(settings: Settings) -> None:
-    """Given the settings, make the admin of ADMIN_EMAIL and ADMIN_PASSWORD if there is no admin at all."""
+    """Create the admin of ADMIN_EMAIL and ADMIN_PASSWORD if there is no admin at all."""
     if not settings.admin_email or not settings.admin_password:
         return
     locks.in_transaction(locks.FIRST_ADMIN)
@@ -244,7 +244,7 @@ def ensure_first_admin(settings: Settings) -> None:
 
 
 def email_problem(email: str) -> str | None:
-    """Given what was typed as an address, return what is wrong with it, or None."""
+    """Return what is wrong with an email address, or None."""
     try:
         validate_email(email.strip(), check_deliverability=False, test_environment=True)
     except EmailNotValidError as error:
@@ -253,12 +253,12 @@ def email_problem(email: str) -> str | None:
 
 
 def normalised(email: str) -> str:
-    """Given an address as it was typed, return it as we keep it. PostgreSQL takes no NUL."""
+    """Return an address as it is stored. PostgreSQL accepts no NUL."""
     return email.replace("\0", "").strip().lower()
 
 
 def exists(email: str) -> bool:
-    """Given an address, return whether an admin has it, disabled ones included."""
+    """Return whether an admin, even a disabled one, has this address."""
     return _by_email(normalised(email)) is not None
 
 
@@ -280,8 +280,8 @@ def _view(admin: Admin, open_sessions: dict[UUID, int], working_tokens: dict[UUI
 
 
 def _locked_for_change(actor: Actor, admin_id: UUID, password: str | None) -> Admin:
-    """Take the lock under which admins are disabled and removed one after the other, so that two who disable each other at
-    once can't both succeed; return the admin, whose row nobody else changes now."""
+    """Take the lock that serialises disabling and removing admins, so that two who disable each other at once can't both
+    succeed; return the admin with the row locked."""
     reauthentication.require(actor, password)
     locks.in_transaction(locks.ADMINS)
     _check_enabled(actor)
@@ -295,7 +295,7 @@ def _locked_for_change(actor: Actor, admin_id: UUID, password: str | None) -> Ad
 
 
 def _check_enabled(actor: Actor) -> None:
-    """Under the lock: whoever was disabled a moment ago disables nobody any more. Raise Unauthenticated."""
+    """Check under the lock that the actor was not disabled a moment ago. Raise Unauthenticated."""
     if actor.kind == "admin":
         enabled = select(Admin.id).where(Admin.id == UUID(actor.id or ""), Admin.disabled_at.is_(None))
         if db.session.scalar(enabled) is None:

@@ -1,7 +1,7 @@
-"""Devices that an admin has signed in from before: strangers at the login page can't lock those out.
+"""Remember devices that an admin has signed in from, so that strangers at the login page can't lock those out.
 
-The cookie holds a signed random id and the admin's. It opens nothing: whoever has it gets a count of wrong passwords of its
-own, and no more.
+The cookie holds a signed random id and the admin's. It grants no access: its holder only gets a separate count of wrong
+passwords.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ LONGEST = 500
 
 
 def cookie_name() -> str:
-    """Return the name of the cookie that says "signed in from here before"."""
+    """Return the name of the cookie of a device that signed in before."""
     return "__Host-device" if current.settings().https else "device"
 
 
 def issue(admin_id: UUID, present: str | None = None) -> str:
-    """Return the cookie of a device that an admin has just signed in from: its present id anew, or another one."""
+    """Return the cookie for a device that an admin has just signed in from, renewing its id if it has one."""
     device = read(present, admin_id) or secrets.token_urlsafe(16)
     return _serializer().dumps([str(admin_id), device])
 

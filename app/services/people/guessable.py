@@ -1,4 +1,4 @@
-"""Secrets that an attacker would try first: common passwords, keyboard sequences, repetitions.
+"""Detect secrets that an attacker would try first: common passwords, keyboard sequences, repetitions.
 
 A few rules rather than a list of millions: guesses are counted (app.services.people.throttle), so only the first hundreds
 matter.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-# What common passwords are made of, once digits and signs around it are gone (from the lists that have leaked most often).
+# The stems of common passwords, without surrounding digits and signs (from the most frequently leaked lists).
 WORDS = """
     password passwort passwd pass qwerty qwertz azerty letmein welcome admin administrator changeme change me please
     iloveyou love dragon monkey football baseball basketball soccer hockey sunshine princess master superman batman
@@ -41,14 +41,14 @@ def is_common_password(password: str, *context: str) -> bool:
     if _repeats(text) or _is_row(text):
         return True
     known = COMMON | {part for word in context for part in re.findall(r"[a-z]{3,}", word.lower())}
-    # Leet in the middle of a word ("passw0rd"), digits and signs around it ("Password2026!").
+    # Leet inside a word ("passw0rd"), digits and signs around it ("Password2026!").
     stems = {re.sub(r"^[\W\d_]+|[\W\d_]+$", "", text), re.sub(r"^[^a-z]+|[^a-z]+$", "", text.translate(LEET))}
     stems.add(re.sub(r"^[\W\d_]+|[\W\d_]+$", "", text).translate(LEET))
     return any(_is_made_of(stem, known) or _is_row(stem) for stem in stems) or text.isdigit()
 
 
 def is_hopeless_key(secret: str) -> bool:
-    """Return whether a key is no secret at all: repeated characters, a row of keys, or words such as "change me"."""
+    """Return whether a key is trivially guessable: repeated characters, a row of keys, or words such as "change me"."""
     text = secret.strip().lower()
     few = len(set(text)) < FEWEST_CHARACTERS
     words = re.findall(r"[a-z]+", text)
@@ -57,7 +57,7 @@ def is_hopeless_key(secret: str) -> bool:
 
 
 def _repeats(text: str, longest: int = LONGEST_PERIOD) -> bool:
-    """Return whether a text is a short piece again and again."""
+    """Return whether a text repeats a short piece."""
     period = (text + text).find(text, 1)
     return len(set(text)) < 4 or (period <= longest and period * 2 <= len(text))
 

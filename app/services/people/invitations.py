@@ -1,4 +1,4 @@
-"""How somebody becomes an admin: a link that works once and for three days, with which they choose their own password."""
+"""Invite admins by a link that works once, for three days, and lets them choose their own password."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from app.services.notifications import delivery
 from app.services.people import admins, passwords, reauthentication
 
 LASTS = timedelta(days=3)
-# In the query: the log of requests keeps the path.
+# In the query string, since request logs keep the path.
 PATH = "/invitation?key="
 NO_ADDRESS = "PUBLIC_URL is not set: put the address of the pages in front of the link."
 NOT_VALID = "This invitation no longer works: it was used or withdrawn, or is older than three days. Ask for a new one."
@@ -31,8 +31,8 @@ NOT_VALID = "This invitation no longer works: it was used or withdrawn, or is ol
 
 @dataclass(frozen=True)
 class Invited:
-    """A new invitation and its link, which is kept nowhere. `mailed` tells whether the link went out by mail; where it was
-    tried and failed, `mail_problem` says why."""
+    """A new invitation and its link, which is not stored. `mailed`: whether the link was mailed; if that failed,
+    `mail_problem` says why."""
 
     invitation: AdminInvitation
     link: str
@@ -41,9 +41,9 @@ class Invited:
 
 
 def invite(actor: Actor, email: str, password: str | None = None, base_url: str | None = None) -> Invited:
-    """Given an address, make an invitation for it, in place of an older one, and mail the link where SMTP_URL is set.
+    """Create an invitation for an address, replacing an older one, and mail the link if SMTP_URL is set.
 
-    `base_url` begins the link where PUBLIC_URL is not set. An admin with a session gives their own password again.
+    `base_url` begins the link if PUBLIC_URL is not set. An admin with a session gives their own password again.
     Raise InvalidInput, Throttled, Unauthenticated, or Conflict if there is such an admin.
     """
     problem = admins.email_problem(email)
@@ -81,7 +81,7 @@ def list_invitations() -> list[AdminInvitation]:
 
 
 def withdraw(actor: Actor, invitation_id: UUID) -> str:
-    """Given an open invitation, make its link worth nothing. Return whose it was. Raise NotFound."""
+    """Withdraw an open invitation, so that its link stops working. Return the invited address. Raise NotFound."""
     gone = delete(AdminInvitation).where(AdminInvitation.id == invitation_id).returning(AdminInvitation.email)
     email = db.session.scalar(gone)
     if email is None:
@@ -92,7 +92,7 @@ def withdraw(actor: Actor, invitation_id: UUID) -> str:
 
 
 def read(secret: str) -> AdminInvitation:
-    """Given a link's secret, return the invitation. Raise NotFound."""
+    """Return the invitation of a link's secret. Raise NotFound."""
     row = db.session.scalar(select(AdminInvitation).where(_valid(secret)))
     if row is None:
         raise NotFound(NOT_VALID)
@@ -100,7 +100,7 @@ def read(secret: str) -> AdminInvitation:
 
 
 def accept(secret: str, password: str, address: str) -> Admin:
-    """Given a link's secret and a chosen password, make the admin and return them; the link then works no more.
+    """Create the invited admin with the chosen password and return them; the link then stops working.
 
     Raise NotFound, InvalidInput, or Conflict if there is such an admin by now.
     """
@@ -108,7 +108,7 @@ def accept(secret: str, password: str, address: str) -> Admin:
     problem = passwords.problem(password, email)
     if problem:
         raise InvalidInput({"password": problem})
-    # Hashed before the lock: nobody should wait for it.
+    # Hash before taking the lock, so that nobody waits for it.
     admin = Admin(id=uuid4(), email=email, password_hash=passwords.hashed(password), last_login_at=utcnow())
     locks.in_transaction(locks.ADMINS)
     inviter = db.session.scalar(delete(AdminInvitation).where(_valid(secret)).returning(AdminInvitation.invited_by_name))
@@ -146,5 +146,5 @@ def _mail(row: AdminInvitation, link: str) -> tuple[bool, str | None]:
 
 
 def _hash(secret: str) -> str:
-    # The secret is 256 random bits: nothing to guess, so a fast hash is enough.
+    # The secret is 256 random bits and can't be guessed, so a fast hash is enough.
     return hashlib.sha256(secret.encode()).hexdigest()

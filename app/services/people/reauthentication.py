@@ -1,4 +1,4 @@
-"""The password once more, for what a session alone is not enough for: restores, deletion, trust, settings, people."""
+"""Ask for the password again where a session alone is not enough: restores, deletion, trust, settings, people."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ GONE = "Your account was disabled or removed. Ask another admin."
 
 
 def require(actor: Actor, password: str | None, field: str = "password") -> None:
-    """Check the password of an admin who came in with a session; tokens and the command line have none.
+    """Check the password of an admin who acts in a session; tokens and the command line have none.
 
-    Wrong ones are counted for the session alone: nothing that happens at the login page, or from the same address, keeps an
-    admin who is signed in from restoring. Raise InvalidInput for `field`, Throttled, or Unauthenticated if the admin has
-    gone meanwhile.
+    Wrong passwords are counted per session: nothing that happens at the login page, or from the same address, prevents an
+    admin who is signed in from restoring. Raise InvalidInput for `field`, Throttled, or Unauthenticated if the admin was
+    disabled or removed in the meantime.
     """
     if actor.kind != "admin":
         return

@@ -1,4 +1,4 @@
-"""Who is signed in: one row a session. The cookie only names the row, so ending a session ends every copy of its cookie."""
+"""Sessions: one row each. The cookie only names the row, so ending a session invalidates every copy of its cookie."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from app.models import Admin, AdminSession, utcnow
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 
-# So long after the last request, and so long after logging in, a session is over.
+# A session expires this long after the last request, and this long after logging in.
 IDLE = timedelta(hours=2)
 LONGEST = timedelta(hours=12)
-# "Last seen" is for people and for IDLE: one write a minute is enough.
+# "Last seen" is for people and for IDLE: one write per minute is enough.
 SEEN_STEP = timedelta(minutes=1)
 USER_AGENT_LENGTH = 300
 
 
 @dataclass(frozen=True)
 class SignedIn:
-    """An admin in one of their sessions, as Flask-Login asks for a user."""
+    """An admin in one of their sessions, as a Flask-Login user."""
 
     id: UUID
     email: str
@@ -34,12 +34,12 @@ class SignedIn:
     is_anonymous: bool = False
 
     def get_id(self) -> str:
-        """Return what the cookie remembers."""
+        """Return the value that the cookie stores."""
         return str(self.session_id)
 
 
 def begin(admin: Admin, address: str, user_agent: str) -> SignedIn:
-    """Given an admin who proved who they are, their address and their browser, open a session and return it."""
+    """Open a session for an admin who has authenticated."""
     now = utcnow()
     db.session.execute(delete(AdminSession).where(_over(now)))
     row = AdminSession(
@@ -51,7 +51,7 @@ def begin(admin: Admin, address: str, user_agent: str) -> SignedIn:
 
 
 def find(session_id: str) -> SignedIn | None:
-    """Given what a cookie remembers, return who that is, or None if the session is over or the admin disabled."""
+    """Return the user of a cookie's value, or None if the session has ended or the admin is disabled."""
     try:
         wanted = UUID(session_id)
     except ValueError:
@@ -70,35 +70,35 @@ def find(session_id: str) -> SignedIn | None:
 
 
 def list_sessions(admin_id: UUID) -> list[AdminSession]:
-    """Given an admin, return their open sessions, the last used first."""
+    """Return an admin's open sessions, most recently used first."""
     theirs = select(AdminSession).where(AdminSession.admin_id == admin_id, ~_over(utcnow()))
     return list(db.session.scalars(theirs.order_by(AdminSession.last_seen_at.desc(), AdminSession.id)))
 
 
 def numbers() -> dict[UUID, int]:
-    """Return how many open sessions each admin has; those without one are left out."""
+    """Return the number of open sessions by admin; admins without one are left out."""
     counted = select(AdminSession.admin_id, func.count()).where(~_over(utcnow())).group_by(AdminSession.admin_id)
     return dict(db.session.execute(counted).all())
 
 
 def log_out(actor: Actor, session_id: UUID) -> None:
-    """Given a session of the actor's that they leave, end it."""
+    """End the actor's current session."""
     db.session.execute(delete(AdminSession).where(AdminSession.id == session_id))
     audit.record(actor, "logout", "admin", actor.id)
     db.session.commit()
 
 
 def end_one(actor: Actor, session_id: UUID) -> None:
-    """Given another session of the actor's own, end it. Raise NotFound."""
+    """End another session of the actor's. Raise NotFound."""
     mine = (AdminSession.id == session_id, AdminSession.admin_id == UUID(actor.id or ""))
     if db.session.scalar(delete(AdminSession).where(*mine).returning(AdminSession.id)) is None:
-        raise NotFound("There is no such session. It may have ended by itself.")
+        raise NotFound("There is no such session. It may have expired.")
     audit.record(actor, "sessions.ended", "admin", actor.id, {"sessions": 1})
     db.session.commit()
 
 
 def end_others(actor: Actor, keep: UUID) -> int:
-    """Given the session that stays, end all others of the actor's and return their number."""
+    """End all of the actor's sessions except the one to keep, and return their number."""
     ended = drop(UUID(actor.id or ""), keep)
     if ended:
         audit.record(actor, "sessions.ended", "admin", actor.id, {"sessions": ended})
@@ -107,8 +107,7 @@ def end_others(actor: Actor, keep: UUID) -> int:
 
 
 def drop(admin_id: UUID, keep: UUID | None = None) -> int:
-    """Given an admin, and a session that stays, delete their sessions in the current transaction. Return how many of them
-    were open."""
+    """Delete an admin's sessions, except the one to keep, in the current transaction. Return how many were open."""
     now = utcnow()
     db.session.execute(delete(AdminSession).where(AdminSession.admin_id == admin_id, _over(now)))
     theirs = delete(AdminSession).where(AdminSession.admin_id == admin_id)

@@ -1,10 +1,10 @@
-"""How many wrong passwords are accepted, counted in Redis for all containers together.
+"""Limit wrong passwords, counted in Redis across all containers.
 
 Three counts, so that a stranger can't lock anybody out (OWASP: "device cookies"):
 - a sign-in from a device that has signed in before is counted by that device alone;
 - any other sign-in by account and address together, by address, and, with a far higher limit, by account;
 - the password asked for again inside a session by that session alone.
-What a client sent never becomes part of a key as it is: keys hold its SHA-256.
+What a client sent never becomes part of a key as it is; keys contain its SHA-256.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ T = TypeVar("T")
 MINUTES = 15
 PER_PAIR = RateLimitItemPerMinute(5, MINUTES, namespace="login-pair")
 PER_ADDRESS = RateLimitItemPerMinute(30, MINUTES, namespace="login-address")
-# Guesses from many addresses at once. Whoever spends it shuts out new devices only; `flask admin unlock` clears it.
+# Guesses from many addresses at once. Exhausting it shuts out new devices only; `flask admin unlock` resets it.
 PER_ACCOUNT = RateLimitItemPerMinute(100, MINUTES, namespace="login-account")
 PER_DEVICE = RateLimitItemPerMinute(5, MINUTES, namespace="login-device")
 PER_SESSION = RateLimitItemPerMinute(5, MINUTES, namespace="reauthentication")
 
-# Where Redis is down, each process counts for itself: an admin who wants to see what is wrong can still sign in.
+# While Redis is down, each process counts for itself, so that an admin can still sign in to find out what is wrong.
 _own = MovingWindowRateLimiter(MemoryStorage())
-# Then Redis is left alone for a while: a login must not wait for it again and again.
+# Redis is then not contacted for a while, so that logins don't wait for it repeatedly.
 PAUSE_SECONDS = 10.0
 _UNLOCKED = "login-unlocked:"
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """Where a sign-in comes from. `device` is the id in the device's cookie if that is genuine and of this account."""
+    """The origin of a sign-in. `device` is the id in the device's cookie if that is valid and belongs to this account."""
 
     address: str
     device: str | None = None
 
 
 def check_login(email: str, visitor: Visitor) -> None:
-    """Count a sign-in that is about to be tried. Raise Throttled if there were too many."""
+    """Count a sign-in before it is attempted. Raise Throttled if there were too many."""
     since = _unlocked_at(email)
     if visitor.device is not None:
         _hit(PER_DEVICE, _key(email, visitor.device, since))
@@ -66,14 +66,14 @@ def check_login(email: str, visitor: Visitor) -> None:
 
 
 def count_failure(email: str, visitor: Visitor) -> None:
-    """Count a wrong password for the address that it came from; a known device is counted by itself alone."""
+    """Count a wrong password for its address; a known device is counted separately."""
     if visitor.device is None:
         address = _key(visitor.address, _unlocked_at(email))
         _counting(lambda limiter: limiter.hit(PER_ADDRESS, address))
 
 
 def forgive(email: str, visitor: Visitor) -> None:
-    """Forget the failures of whoever has just signed in; those of others at the same account stay counted."""
+    """Reset the failures of whoever has just signed in; those of others at the same account stay counted."""
     since = _unlocked_at(email)
     item = PER_PAIR if visitor.device is None else PER_DEVICE
     key = _key(email, visitor.device or visitor.address, since)
@@ -81,20 +81,20 @@ def forgive(email: str, visitor: Visitor) -> None:
 
 
 def check_again(session_id: str) -> None:
-    """Count a password that is asked for again in a session. Raise Throttled if too many were wrong."""
+    """Count a re-entered password of a session. Raise Throttled if too many were wrong."""
     _hit(PER_SESSION, _key(session_id))
 
 
 def forgive_again(session_id: str) -> None:
-    """Forget the wrong passwords of a session."""
+    """Reset a session's count of wrong passwords."""
     _counting(lambda limiter: limiter.clear(PER_SESSION, _key(session_id)))
 
 
 def unlock(email: str) -> None:
-    """Forget every wrong password at an account, wherever it came from. Raise QueueUnavailable.
+    """Reset all counts of wrong passwords for an account. Raise QueueUnavailable.
 
-    The counts can't be listed, since their keys are hashes. The moment of the unlocking becomes part of the keys instead,
-    so that the counts before it are found no more.
+    The counts can't be listed, since their keys are hashes. The time of the unlocking becomes part of the keys instead, so
+    that earlier counts are no longer found.
     """
     try:
         queue.connection().set(_UNLOCKED + _key(email), str(time.time_ns()), ex=2 * MINUTES * 60)
@@ -113,7 +113,7 @@ def _unlocked_at(email: str) -> str:
 
 
 def _key(*parts: str) -> str:
-    """Return a key of fixed length: what a client sends may have any length and hold any character."""
+    """Return a key of fixed length: what a client sends may have any length and contain any character."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -138,7 +138,7 @@ def _counting(ask: Callable[[MovingWindowRateLimiter], T]) -> T:
         return ask(_shared())
     except RedisError as error:
         extensions["login_limiter_pause"] = time.monotonic() + PAUSE_SECONDS
-        logger.warning("logins are counted by this process alone: Redis can't be reached", error=str(error))
+        logger.warning("Redis can't be reached; logins are counted in this process only", error=str(error))
         return ask(_own)
 
 

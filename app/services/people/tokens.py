@@ -1,4 +1,4 @@
-"""Keys for machines: made, shown once, checked, revoked."""
+"""API tokens: created, shown once, checked, revoked."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from app.services.people import reauthentication
 
 MARK = "mvb_"
 PREFIX_LENGTH = len(MARK) + 6
-# "Last used" is for people: one write a minute is enough.
+# "Last used" is for people: one write per minute is enough.
 LASTS_DAYS = 365
 MOST_DAYS = 3650
-# So long before its end, a token that is in use is spoken of.
+# How long before its expiry a token in use is reported.
 WARNED_BEFORE = timedelta(days=14)
 IN_USE = timedelta(days=30)
 LAST_USE_STEP = timedelta(minutes=1)
@@ -33,7 +33,7 @@ NAME_LENGTH = 100
 def create(
     actor: Actor, name: str, scopes: Iterable[str], password: str | None = None, days: int | None = LASTS_DAYS
 ) -> tuple[ApiToken, str]:
-    """Create a token with some of SCOPES; return its row and its secret, which is kept nowhere. It expires after `days`
+    """Create a token with some of SCOPES; return its row and its secret, which is not stored. It expires after `days`
     (None: never).
 
     An admin with a session gives the password again. Raise InvalidInput, Throttled or Unauthenticated.
@@ -69,8 +69,8 @@ def create(
 
 
 def authenticate(secret: str, address: str | None = None) -> ApiToken | None:
-    """Return the token of a secret and record its use; None if it is unknown, revoked or expired, or if the admin who made
-    it is disabled."""
+    """Return the token of a secret and record its use; None if it is unknown, revoked or expired, or if the admin who
+    created it is disabled."""
     statement = (
         select(ApiToken)
         .outerjoin(Admin, Admin.id == ApiToken.created_by)
@@ -83,12 +83,12 @@ def authenticate(secret: str, address: str | None = None) -> ApiToken | None:
 
 
 def list_tokens() -> list[ApiToken]:
-    """Return all tokens, the newest first, revoked ones included."""
+    """Return all tokens, newest first, including revoked ones."""
     return list(db.session.scalars(select(ApiToken).order_by(ApiToken.created_at.desc(), ApiToken.id)))
 
 
 def working(now: datetime | None = None) -> ColumnElement[bool]:
-    """Return the condition that a token is neither revoked nor expired."""
+    """Return the SQL condition that a token is neither revoked nor expired."""
     unexpired = or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > (now or utcnow()))
     return and_(ApiToken.revoked_at.is_(None), unexpired)
 
@@ -99,7 +99,7 @@ def works(token: ApiToken) -> bool:
 
 
 def ending() -> list[ApiToken]:
-    """Return the tokens that are in use and end soon, or ended a short while ago, the next to end first."""
+    """Return tokens in use that expire soon or expired recently, in order of expiry."""
     now = utcnow()
     soon = ApiToken.expires_at.between(now - WARNED_BEFORE, now + WARNED_BEFORE)
     used = or_(ApiToken.last_used_at > now - IN_USE, ApiToken.last_used_at > ApiToken.expires_at - IN_USE)
@@ -108,7 +108,7 @@ def ending() -> list[ApiToken]:
 
 
 def get(token_id: UUID) -> ApiToken:
-    """Given an id, return the token, revoked or not. Raise NotFound."""
+    """Return a token by id, even a revoked one. Raise NotFound."""
     token = db.session.get(ApiToken, token_id, populate_existing=True)
     if token is None:
         raise NotFound("There is no such token.")
@@ -116,20 +116,20 @@ def get(token_id: UUID) -> ApiToken:
 
 
 def working_of(admin_id: UUID) -> list[ApiToken]:
-    """Given an admin, return the tokens that they made and nobody revoked, by name."""
+    """Return the active tokens that an admin created, by name."""
     theirs = select(ApiToken).where(ApiToken.created_by == admin_id, working())
     return list(db.session.scalars(theirs.order_by(ApiToken.name, ApiToken.id)))
 
 
 def numbers() -> dict[UUID, int]:
-    """Return how many working tokens each admin made; those without one are left out."""
+    """Return the number of active tokens by admin; admins without one are left out."""
     theirs = select(ApiToken.created_by, func.count()).where(ApiToken.created_by.is_not(None), working())
     counted = db.session.execute(theirs.group_by(ApiToken.created_by))
     return {maker: number for maker, number in counted if maker is not None}
 
 
 def revoke(actor: Actor, token_id: UUID) -> ApiToken:
-    """Given a token, end it at once and for good. Raise NotFound."""
+    """Revoke a token at once and permanently. Raise NotFound."""
     token = get(token_id)
     if token.revoked_at is None:
         token.revoked_at = utcnow()
@@ -139,7 +139,7 @@ def revoke(actor: Actor, token_id: UUID) -> ApiToken:
 
 
 def revoke_all_of(actor: Actor, admin_id: UUID) -> int:
-    """Given an admin, end the tokens that they made, in the current transaction. Return their number."""
+    """Revoke the tokens that an admin created, in the current transaction. Return their number."""
     theirs = update(ApiToken).where(ApiToken.created_by == admin_id, ApiToken.revoked_at.is_(None))
     ended = db.session.execute(theirs.values(revoked_at=utcnow()).returning(ApiToken.id, ApiToken.name)).all()
     for token_id, name in ended:
@@ -148,8 +148,8 @@ def revoke_all_of(actor: Actor, admin_id: UUID) -> int:
 
 
 def _maker(actor: Actor) -> UUID | None:
-    """Return the admin to whom a new token belongs. Whoever disables or removes them waits for the token and then ends it,
-    or has been first. Raise Unauthenticated."""
+    """Return the admin who owns a new token, with the row locked: a concurrent disabling or removal either waits and then
+    revokes the token, or came first. Raise Unauthenticated."""
     if actor.kind != "admin" or not actor.id:
         return None
     admin_id = UUID(actor.id)
@@ -172,5 +172,5 @@ def _note_use(token: ApiToken, address: str | None) -> None:
 
 
 def _hash(secret: str) -> str:
-    # The secret is 256 random bits: nothing to guess, so a fast hash is enough.
+    # The secret is 256 random bits and can't be guessed, so a fast hash is enough.
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What the restore's services and its job tell the engine: which archive goes where."""
+"""Build the engine's restore requests: which archive goes where."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JOURNALS = ".restores"
 
 
 def target() -> Source:
-    """Return where a restore goes: what is backed up."""
+    """Return the target of restores, which is the source of backups."""
     return source_of(current.settings())
 
 
@@ -30,7 +30,7 @@ def state_dir() -> Path:
 
 
 def database_name() -> str:
-    """Return the name of the database that a restore replaces: what its confirmation has to say."""
+    """Return the name of the database that a restore replaces, which its confirmation must repeat."""
     try:
         return str(conninfo.conninfo_to_dict(current.settings().source_url).get("dbname") or "")
     except psycopg.ProgrammingError:
@@ -38,7 +38,7 @@ def database_name() -> str:
 
 
 def request(backup: BackupHistory, path: Path, scope: str, restore_id: UUID | None = None) -> RestoreRequest:
-    """Given a backup, its archive, a scope and a restore (None: only a look), return the engine's request."""
+    """Build the engine's request; without a restore it is for a preview only."""
     return RestoreRequest(
         archive=path,
         target=target(),
@@ -51,11 +51,10 @@ def request(backup: BackupHistory, path: Path, scope: str, restore_id: UUID | No
 
 
 def old_state_is_live(restore_id: UUID) -> bool:
-    """Given a restore whose other state is kept, return whether the state before it is the live one now."""
+    """Return whether the state before a restore is the live one; its other state must be kept."""
     return any(journal.restore_id == restore_id and journal.wanted == "old" for journal in all_in(state_dir()))
 
 
 def journal_problems() -> list[str]:
-    """Return a sentence for each journal of a restore that can't be used. Raise EngineError if the source's URL can't be
-    read."""
+    """Return a sentence for each restore's journal that can't be used. Raise EngineError if the source's URL is invalid."""
     return [current.settings().redact(problem) for problem in survey_journals(state_dir(), target()).problems]

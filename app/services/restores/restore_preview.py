@@ -1,4 +1,4 @@
-"""What a restore would do, and what keeps it from starting: the engine's preview with what only the house knows."""
+"""Preview a restore: the engine's preview, plus blockers and estimates from our own history."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from app.runs import ledger
 from app.services.backups import backups
 from app.services.restores import restore_engine
 
-# An exact preview counts rows and compares documents within the request: for so long, then the quick one is the answer.
+# How long an exact preview may count rows and compare documents within a request; after that, the quick one is the answer.
 EXACT_SECONDS = 20.0
-# Rows are compared for so long, tables that are left then are only counted.
+# How long rows may be compared; the remaining tables are only counted.
 COMPARE_SECONDS = 12.0
 PAST_RUNS = 5
-TOO_LONG = "Counting everything takes longer than a page may: the figures marked ≈ are estimates."
+TOO_LONG = "Counting everything takes too long for a page: the figures marked ≈ are estimates."
 
 
 @dataclass(frozen=True)
 class RestorePreview:
-    """`diff` is the engine's; `blockers` are all reasons why a restore would be refused now. `confirm` is what has to be
-    typed. The seconds are what such work took on this machine, None if it was never done."""
+    """`diff` is the engine's; `blockers` are all reasons why a restore would be refused now; `confirm` is the text to type.
+    The seconds are estimates from earlier runs on this machine, or None if there were none."""
 
     backup: BackupHistory
     diff: Preview
@@ -48,7 +48,7 @@ class _TooLong(Exception):
 
 
 def preview(backup_id: UUID, scope: str = "all", exact: bool = False) -> RestorePreview:
-    """Given a completed backup and a scope of SCOPES, return what its restore would do, changing nothing.
+    """Return what restoring a completed backup in a scope of SCOPES would do. Change nothing.
 
     Not exact: within a second, from the manifest and the server's estimates. Exact: counted and compared, as far as
     EXACT_SECONDS and COMPARE_SECONDS allow; `diff.exact` says whether it was counted. Raise NotFound, InvalidInput, or
@@ -78,7 +78,7 @@ def preview(backup_id: UUID, scope: str = "all", exact: bool = False) -> Restore
 
 
 def busy() -> list[str]:
-    """Return what runs just now and keeps a restore from starting, as sentences."""
+    """Return sentences on running work that prevents a restore from starting."""
     found = []
     if ledger.restores.live() is not None:
         found.append("A restore is queued or running already. Wait until it has finished, or cancel it.")
@@ -88,13 +88,13 @@ def busy() -> list[str]:
 
 
 def running_backup() -> BackupHistory | None:
-    """Return the backup that is being made now, or None."""
+    """Return the running backup, or None."""
     made_now = (BackupHistory.status == "in_progress", BackupHistory.kind != "uploaded")
     return db.session.scalar(select(BackupHistory).where(*made_now).limit(1))
 
 
 def check_scope(scope: str) -> None:
-    """Given a scope, raise InvalidInput unless it is one of SCOPES."""
+    """Raise InvalidInput unless the scope is one of SCOPES."""
     if scope not in SCOPES:
         raise InvalidInput({"scope": f"Choose from {', '.join(SCOPES)}."})
 
@@ -111,7 +111,7 @@ def _look(request: RestoreRequest, exact: bool) -> Preview:
 
 
 def _restore_seconds(scope: str, size_bytes: int) -> float | None:
-    """Given a scope and an archive's size, return how long its restore takes at the pace of the last ones like it."""
+    """Estimate the seconds of a restore from the speed of the latest ones of that scope."""
     past = select(Restore.result).where(Restore.status == "completed", Restore.scope == scope)
     results = db.session.scalars(past.order_by(Restore.created_at.desc()).limit(PAST_RUNS)).all()
     runs = [(result["archive_bytes"], result["restore_seconds"]) for result in results if result.get("restore_seconds")]

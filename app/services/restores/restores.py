@@ -1,4 +1,4 @@
-"""The rules of restores: who may start, stop and undo which, and when."""
+"""The rules for starting, cancelling and undoing restores."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ __all__ = [
 ]
 
 TRUST_WORDS = "I trust this archive"
-UNDO_RUNNING = "A backup or a restore is running just now. Try again when it has finished."
+UNDO_RUNNING = "A backup or a restore is running. Try again when it has finished."
 
 
 def get(restore_id: UUID) -> Restore:
-    """Given an id, return the restore as the database has it now. Raise NotFound."""
+    """Read a restore afresh from the database. Raise NotFound."""
     row = db.session.get(Restore, restore_id, populate_existing=True)
     if row is None:
         raise NotFound("There is no such restore.")
@@ -74,7 +74,7 @@ def get(restore_id: UUID) -> Restore:
 
 
 def status() -> Restore | None:
-    """Return the restore that is queued or running, else the last one, or None if there never was one."""
+    """Return the queued or running restore, otherwise the last one, or None if there never was one."""
     newest = select(Restore).order_by(Restore.created_at.desc(), Restore.id.desc()).limit(1)
     return ledger.restores.live() or db.session.scalar(newest.execution_options(populate_existing=True))
 
@@ -87,9 +87,9 @@ def start(
     safety_backup: bool = True,
     password: str | None = None,
 ) -> Restore:
-    """Given a completed backup and the typed name of the database, queue its restore and return the row.
+    """Queue the restore of a completed backup and return its row. `confirm` is the typed name of the database.
 
-    An admin at a page gives the password again. `safety_backup` False is the override: nothing is saved first.
+    An admin with a session gives the password again. `safety_backup` False is the override: no safety backup is made.
     Raise NotFound; InvalidInput for what was typed; Throttled; Conflict with `blockers`, or the `id` of what runs;
     Unavailable.
     """
@@ -122,7 +122,7 @@ def start(
 def _check_typed(actor: Actor, confirm: str, scope: str, password: str | None) -> None:
     check_scope(scope)
     if confirm != database_name():
-        raise InvalidInput({"confirm": f"Type the name of the database that is replaced: {database_name()}"})
+        raise InvalidInput({"confirm": f"Type the name of the database that will be replaced: {database_name()}"})
     reauthentication.require(actor, password)
 
 
@@ -140,8 +140,8 @@ def _check_nothing_runs() -> None:
 
 
 def cancel(actor: Actor, restore_id: UUID | None = None) -> Restore:
-    """Given a restore (None: the one that is queued or running), stop it: a running one at its next heartbeat. Return
-    its row. Raise NotFound, or Conflict when it is over or its swap has begun."""
+    """Cancel a restore (None: the queued or running one); a running one stops at its next heartbeat. Return its row. Raise
+    NotFound, or Conflict if it has ended or its swap has begun."""
     row = get(restore_id) if restore_id else ledger.restores.live()
     if row is None:
         raise Conflict("No restore is queued or running: there is nothing to cancel.")
@@ -151,7 +151,9 @@ def cancel(actor: Actor, restore_id: UUID | None = None) -> Restore:
     elif not ledger.restores.request_cancel(row_id):
         row = get(row_id)
         if row.status == "in_progress":
-            raise Conflict("The swap has begun and can't be stopped any more. Undo it when it is over.", id=str(row_id))
+            raise Conflict(
+                "The swap has begun and can no longer be stopped. Undo the restore once it has completed.", id=str(row_id)
+            )
         raise Conflict(f"This restore is {row.status}: there is nothing to cancel.", id=str(row_id))
     audit.record(actor, "restore.cancelled", "restore", row_id)
     db.session.commit()
@@ -159,7 +161,7 @@ def cancel(actor: Actor, restore_id: UUID | None = None) -> Restore:
 
 
 def undo_problem(row: Restore) -> str | None:
-    """Given a restore, return why its two states can't be exchanged now, or None if they can."""
+    """Return why a restore's two states can't be swapped now, or None."""
     if row.status != "completed":
         return f"This restore is {row.status}: there is nothing to undo."
     if row.undo_until is None:
@@ -167,12 +169,12 @@ def undo_problem(row: Restore) -> str | None:
     if row.discarded_at is not None or row.undo_until <= utcnow():
         return "The state before this restore is no longer kept. Restore its safety backup instead."
     if _later(row) is not None:
-        return "A later restore has taken its place. Undo that one first."
+        return "A later restore has replaced its state. Undo that one first."
     return None
 
 
 def _later(row: Restore) -> Restore | None:
-    """Return a later restore whose new state is live where this one's would go."""
+    """Return a later restore whose new state is live in this one's place, or None."""
     later = select(Restore).where(
         Restore.status == "completed", Restore.undone_at.is_(None), Restore.created_at > row.created_at
     )
@@ -182,8 +184,8 @@ def _later(row: Restore) -> Restore | None:
 
 
 def undo(actor: Actor, restore_id: UUID | None = None, password: str | None = None) -> Restore:
-    """Given a completed restore (None: the last one), exchange the live state and the one kept, and return its row: done
-    twice, it is as after the restore again.
+    """Swap the live and the kept state of a completed restore (None: the last one), and return its row. A second undo brings
+    the restored state back.
 
     An admin with a session gives the password again. Raise NotFound, InvalidInput, Throttled, Unauthenticated, Conflict
     with the reason, or Unavailable.
@@ -214,8 +216,8 @@ def undo(actor: Actor, restore_id: UUID | None = None, password: str | None = No
 
 
 def trust(actor: Actor, backup_id: UUID, words: str, password: str | None = None) -> BackupHistory:
-    """Given a backup that this installation has not signed and the sentence TRUST_WORDS, let its SQL be executed as ours
-    when it is restored. Return its row.
+    """Trust a backup that this installation has not signed, so that its SQL is executed like ours when it is restored.
+    Return its row. `words` must be TRUST_WORDS.
 
     An admin with a session gives the password again. Raise NotFound, InvalidInput, Throttled, Unauthenticated or Conflict.
     """

@@ -1,4 +1,4 @@
-"""Deletes what retention keeps no longer: the file first, the row last; and sweeps up what nobody needs."""
+"""Delete backups that retention no longer keeps, file first, row last; and remove obsolete rows and files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from app.services.schedules import ticks
 logger = structlog.get_logger(__name__)
 
 DAILY_HOUR = 4
-# The scheduler gets this long to tick at 04:00 before the cleanup is made up for.
+# How long after 04:00 the scheduler may still tick before the missed cleanup is run.
 GRACE = timedelta(minutes=10)
 FAILED_KEPT = timedelta(days=30)
 SLOTS_KEPT = timedelta(days=400)
@@ -36,8 +36,8 @@ NAMES_TOLD = 200
 
 @dataclass
 class CleanupReport:
-    """What a cleanup did: names of archives deleted, left because they are in use, and of those that nobody lists;
-    sentences where a person should look; how many failed rows went; how many rows have no file, or a damaged one."""
+    """The result of a cleanup: names of archives deleted, skipped because they are in use, and not in the history;
+    sentences on problems; the numbers of failed rows deleted and of rows whose file is missing or damaged."""
 
     deleted: list[str] = field(default_factory=list)
     freed_bytes: int = 0
@@ -50,7 +50,7 @@ class CleanupReport:
 
 
 def daily_if_missed(now: datetime | None = None) -> CleanupReport | None:
-    """What the minute tick asks: make up for the cleanup of 04:00 UTC if it was missed. Return its report, or None."""
+    """Run the cleanup of 04:00 UTC if it was missed, at the minute tick. Return its report, or None."""
     now = now or utcnow()
     last = ticks.last(ticks.CLEANUP)
     due = now.astimezone(UTC).replace(hour=DAILY_HOUR, minute=0, second=0, microsecond=0)
@@ -61,7 +61,7 @@ def daily_if_missed(now: datetime | None = None) -> CleanupReport | None:
 
 
 def daily(now: datetime | None = None) -> CleanupReport | None:
-    """The cleanup of 04:00 UTC. Return its report, or None if another container is already doing it."""
+    """Run the cleanup of 04:00 UTC. Return its report, or None if another container is already doing so."""
     now = now or utcnow()
     report = cleanup(Actor.system("daily cleanup"), now)
     if report is not None:
@@ -70,8 +70,8 @@ def daily(now: datetime | None = None) -> CleanupReport | None:
 
 
 def cleanup(actor: Actor, now: datetime | None = None) -> CleanupReport | None:
-    """Given who asks, delete what no quota protects, old failed rows and files that nobody writes. Return the report, or
-    None if another cleanup is under way."""
+    """Delete backups that no quota protects, old failed rows, and abandoned partial files. Return the report, or None if
+    another cleanup is running."""
     now = now or utcnow()
     with locks.holding(locks.CLEANUP) as lock:
         if lock is None:
@@ -87,7 +87,7 @@ def cleanup(actor: Actor, now: datetime | None = None) -> CleanupReport | None:
         reconcile.remove_stray_partials()
         _find_orphans(report)
         retention_plan.refresh(now)
-        audit.record(actor, "retention.cleanup", "storage", None, _told(report))
+        audit.record(actor, "retention.cleanup", "storage", None, _summary(report))
         db.session.commit()
         if report.trouble:
             notices.cleanup_trouble(report.trouble, now)
@@ -101,7 +101,7 @@ def _delete_archives(actor: Actor, now: datetime, report: CleanupReport) -> None
     leaving = [decision.backup for decision in reversed(plan.deleted)]
     used = retention_plan.in_use([backup.id for backup in leaving])
     for backup in leaving:
-        # A cleanup may take a while: what it relies on is looked at again before each deletion.
+        # A cleanup may take a while, so the files that it relies on are checked again before each deletion.
         for filename, size_bytes in pillars:
             lost = archive_files.problem(filename, size_bytes, archive_files.look_at(filename))
             if lost:
@@ -112,7 +112,7 @@ def _delete_archives(actor: Actor, now: datetime, report: CleanupReport) -> None
 
 def _delete_archive(actor: Actor, backup_id: UUID, used: bool, report: CleanupReport) -> None:
     with locks.holding(locks.archive_name(backup_id)) as lock:
-        # Whoever pins it now waits until the row is gone, or is seen here.
+        # A concurrent pin either waits until the row is gone, or is visible here.
         chosen = select(BackupHistory).where(BackupHistory.id == backup_id).with_for_update()
         row = db.session.scalar(chosen.execution_options(populate_existing=True))
         if row is None or row.status != "completed" or row.pinned or not row.filename:
@@ -139,14 +139,14 @@ def _delete_archive(actor: Actor, backup_id: UUID, used: bool, report: CleanupRe
 
 
 def _delete_failed_rows(now: datetime, report: CleanupReport) -> None:
-    """Delete the rows of backups that came to nothing a month ago, but for those whose slots are tried again."""
+    """Delete rows of backups that failed a month ago, except those whose slots are being retried."""
     tried_again = select(BackupSlot.backup_id).where(
         BackupSlot.status.in_(("pending", "running")), BackupSlot.backup_id.is_not(None)
     )
     old = (
         BackupHistory.status.in_(("failed", "cancelled")),
         BackupHistory.created_at < now - FAILED_KEPT,
-        # An upload is pinned on arrival, also one that is refused later.
+        # An upload is pinned on arrival, even if it is refused later.
         ~BackupHistory.pinned | (BackupHistory.kind == "uploaded"),
         BackupHistory.filename.is_(None),
         BackupHistory.id.not_in(tried_again),
@@ -159,7 +159,7 @@ def _delete_failed_rows(now: datetime, report: CleanupReport) -> None:
 
 
 def _delete_old_records(now: datetime) -> None:
-    """Delete slots that no backup fills any more, and messages, when nobody asks for them."""
+    """Delete slots without a backup, and messages, once they are old."""
     closed = BackupSlot.status.in_(("completed", "failed", "cancelled"))
     gone = (closed, BackupSlot.backup_id.is_(None), BackupSlot.scheduled_for < now - SLOTS_KEPT)
     db.session.execute(delete(BackupSlot).where(*gone))
@@ -169,7 +169,7 @@ def _delete_old_records(now: datetime) -> None:
 
 
 def _find_orphans(report: CleanupReport) -> None:
-    """Name the archives that the history does not list. They are never deleted: nobody has looked at them."""
+    """List the archives that are not in the history. They are never deleted, since nobody has reviewed them."""
     folder = current.settings().storage_dir
     if folder.is_dir():
         known = set(db.session.scalars(select(BackupHistory.filename)))
@@ -179,7 +179,7 @@ def _find_orphans(report: CleanupReport) -> None:
             report.orphans = [path.name for path in found if path.name not in known]
 
 
-def _told(report: CleanupReport) -> dict[str, object]:
+def _summary(report: CleanupReport) -> dict[str, object]:
     told = asdict(report)
     for name in ("deleted", "in_use", "orphans"):
         told[f"{name}_count"] = len(told[name])

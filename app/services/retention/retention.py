@@ -1,4 +1,4 @@
-"""Retention for people: the plan, why and until when a backup is kept, what there will be, what a changed policy does."""
+"""Explain retention: the plan, why and until when each backup is kept, the forecast, and the effect of a changed policy."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from app.services.schedules.schedule_rules import QUOTA_COLUMNS, rule_of
 __all__ = ["Explanation", "PlanView", "Reckoning", "StorageAway", "explain", "explain_some", "plan", "reckon", "refresh"]
 
 HORIZONS = (30, 90, 365)
-# Twelve monthly backups need twelve more months to leave.
+# The last of twelve monthly backups leaves after twelve more months.
 LOOK_AHEAD = timedelta(days=400)
 RECENT = 10
-# Of more than these, all names are read.
+# Above this number, the whole folder is listed at once.
 ASKED_BY_NAME = 500
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a backup is kept, in a sentence. `leaves_at` None: never, or further away than is reckoned."""
+    """Why a backup is kept, in a sentence. `leaves_at` None: never, or beyond the forecast."""
 
     backup_id: UUID
     filename: str | None
@@ -52,8 +52,8 @@ class Explanation:
 
 @dataclass(frozen=True)
 class PlanView:
-    """What a policy keeps and deletes now. `newly_deleted` are those that the present policy would keep; `forecast` is for
-    30, 90 and 365 days from now with today's schedules."""
+    """What a policy keeps and deletes now. `newly_deleted` are those that the current policy would keep; `forecast` is for
+    30, 90 and 365 days from now, with today's schedules."""
 
     quotas: dict[str, int]
     kept: list[Explanation]
@@ -67,7 +67,7 @@ class PlanView:
 
 
 def plan(given: PlanInput | None = None, now: datetime | None = None) -> PlanView:
-    """Given quotas to try (default: the stored ones), return what they keep and delete. Changes nothing.
+    """Return what the given quotas (default: the stored ones) would keep and delete. Change nothing.
 
     Raise InvalidInput for a schedule that does not exist.
     """
@@ -103,8 +103,8 @@ def plan(given: PlanInput | None = None, now: datetime | None = None) -> PlanVie
 
 @dataclass(frozen=True)
 class Reckoning:
-    """What a policy keeps now, and the runs to come. Explanations and the forecast are made when asked for: of thousands
-    of backups a page shows a few."""
+    """What a policy keeps now, and the coming runs. Explanations and the forecast are computed on demand, since a page shows
+    few of thousands of backups."""
 
     now: datetime
     plan: Plan
@@ -114,11 +114,11 @@ class Reckoning:
 
     @cached_property
     def outlook(self) -> Outlook:
-        """What the coming runs will do to the backups."""
+        """The effect of the coming runs on the backups."""
         return Outlook(self.stock.candidates, _by_set(self.future, self.rules))
 
     def explained(self, decisions: Iterable[Decision]) -> list[Explanation]:
-        """Given some of the plan's decisions, return them in words, in the same order."""
+        """Explain some of the plan's decisions, in the same order."""
         decisions = list(decisions)
         ids = [decision.backup.id for decision in decisions]
         names = _filenames(ids)
@@ -126,13 +126,13 @@ class Reckoning:
         return [_explained(decision, self.outlook, self.rules, names, used) for decision in decisions]
 
     def forecast(self) -> list[Forecast]:
-        """Return how many backups and bytes there will be in 30, 90 and 365 days."""
+        """Forecast the backups and bytes in 30, 90 and 365 days."""
         return _forecast(self.stock.candidates, self.rules, self.future, self.now)
 
 
 def reckon(now: datetime | None = None, rules: Policy | None = None) -> Reckoning:
-    """Given a policy to try (default: the stored one), return what it does. Changes nothing. Where the storage folder is
-    away, there is nothing to reckon with."""
+    """Compute the effect of a policy (default: the stored one). Change nothing. The result is empty if the storage folder is
+    not mounted."""
     now = now or utcnow()
     try:
         found, rules, stock = retention_plan.current(now, rules)
@@ -143,44 +143,42 @@ def reckon(now: datetime | None = None, rules: Policy | None = None) -> Reckonin
 
 
 def explain(backup_id: UUID, now: datetime | None = None) -> Explanation:
-    """Given a backup, return why it is kept and until when. Raise NotFound."""
+    """Return why and until when a backup is kept. Raise NotFound."""
     row = backups.get(backup_id)
     found = explain_some([backup_id], now).get(backup_id)
     if found is not None:
         return found
     text = "Retention looks at completed backups only: this one is " + row.status.replace("_", " ") + "."
     if row.status == "completed":
-        text = (
-            f"It counts for nothing, and no cleanup deletes it: {archive_files.damage(row) or 'its archive is not there.'}"
-        )
+        text = f"It protects nothing, and no cleanup deletes it: {archive_files.damage(row) or 'its archive is missing.'}"
     started = row.started_at or row.created_at
     return Explanation(row.id, row.filename, started, row.size_bytes or 0, row.kind, True, [], None, None, text)
 
 
 def explain_some(backup_ids: Iterable[UUID], now: datetime | None = None) -> dict[UUID, Explanation]:
-    """Given backups, return the explanations of those of them that count, by their ids."""
+    """Return explanations by id, for those of the backups that take part in retention."""
     found = reckon(now)
     wanted = [found.plan.by_id[backup_id] for backup_id in backup_ids if backup_id in found.plan.by_id]
     return {entry.backup_id: entry for entry in found.explained(wanted)}
 
 
 def explain_all(now: datetime | None = None) -> dict[UUID, Explanation]:
-    """Return each completed backup's explanation by its id."""
+    """Return the explanation of each completed backup by id."""
     found = reckon(now)
     return {entry.backup_id: entry for entry in found.explained(found.plan.decisions)}
 
 
 def forecast(now: datetime | None = None) -> list[Forecast]:
-    """Return how many backups and bytes there will be in 30, 90 and 365 days, with today's schedules and quotas."""
+    """Forecast the backups and bytes in 30, 90 and 365 days, with today's schedules and quotas."""
     return reckon(now).forecast()
 
 
 def coming_runs(now: datetime, quotas: Iterable[Quotas]) -> list[tuple[datetime, frozenset[UUID]]]:
-    """Return the runs of the enabled schedules from now on that may matter, in order, each with its schedules."""
+    """Return the coming runs of the enabled schedules that may affect retention, in order, each with its schedules."""
     runs: dict[datetime, set[UUID]] = {}
     horizons = [now + timedelta(days=days) for days in HORIZONS]
     enabled = select(BackupSchedule).where(BackupSchedule.enabled, BackupSchedule.deleted_at.is_(None))
-    # A tier may be full already, and one more run pushes the first of it out.
+    # A category may already be full, so that one more run pushes its oldest backup out.
     newest = max((quota.hourly for quota in quotas), default=0) + 1
     for schedule in db.session.scalars(enabled).all():
         try:

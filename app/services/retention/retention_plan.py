@@ -1,4 +1,4 @@
-"""From the history's rows to the engine's retention and back: what is kept and why, and the columns that say so."""
+"""Translate between the history's rows and the engine's retention: what is kept and why, and the columns that record it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Row = BackupHistory
 
 
 class StorageAway(Exception):
-    """Not one of the archives that the history lists is in the storage folder: it is not mounted, most likely."""
+    """None of the archives in the history is in the storage folder, which is probably not mounted."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The quotas of every set, and which set each schedule's backups belong to."""
+    """The quotas of every set, and the set of each schedule."""
 
     quotas: Mapping[str, Quotas]
     set_of: Mapping[UUID, str]
@@ -35,18 +35,18 @@ class Policy:
 
     @property
     def common(self) -> Quotas:
-        """The quotas of all schedules that have none of their own."""
+        """The quotas of all schedules without their own."""
         return self.quotas[retention.DEFAULT_SET]
 
     def set_name(self, name: str) -> str:
-        """Given a set, return what people call it: its schedule's name."""
+        """Return a set's display name, which is its schedule's."""
         return self.names.get(name, name)
 
 
 @dataclass(frozen=True)
 class Stock:
-    """The completed backups as retention sees them. What is `missing` (without a file) or `damaged` (a file that is not what
-    it was) counts for nothing: it keeps no other backup from being kept, and is not deleted."""
+    """The completed backups as retention sees them. Those `missing` (no file) or `damaged` (a changed file) take no part:
+    they use up no quota, and are not deleted."""
 
     candidates: list[Candidate]
     missing: list[UUID]
@@ -57,7 +57,7 @@ def policy(
     global_quotas: Mapping[str, int | None] | None = None,
     schedule_quotas: Mapping[UUID, Mapping[str, int | None]] | None = None,
 ) -> Policy:
-    """Given quotas to try in place of the stored ones (by column; by schedule and column), return the policy.
+    """Return the policy, with the given quotas in place of the stored ones (by column; by schedule and column).
 
     A schedule, deleted or not, forms a set of its own if it has any quota; its other quotas are the global ones.
     """
@@ -80,8 +80,8 @@ def policy(
 
 
 def stock(rules: Policy) -> Stock:
-    """Return the completed backups whose files are there and as they were. Raise StorageAway where none is there, OSError
-    where the folder can't be read."""
+    """Return the completed backups, sorted by the state of their files. Raise StorageAway if no file exists, OSError if the
+    folder can't be read."""
     several = len(rules.quotas) > 1
     sets = _sets(rules) if several else {}
     columns = (Row.id, Row.started_at, Row.size_bytes, Row.kind, Row.pinned, Row.verified_at, Row.schedule_id, Row.filename)
@@ -112,15 +112,15 @@ def stock(rules: Policy) -> Stock:
 
 
 def current(now: datetime | None = None, rules: Policy | None = None) -> tuple[Plan, Policy, Stock]:
-    """Return what is kept and why by the stored policy, or by a given one. Raise StorageAway."""
+    """Return what the stored policy, or a given one, keeps and why. Raise StorageAway."""
     rules = rules or policy()
     found = stock(rules)
     return retention.plan(found.candidates, rules.quotas, now or utcnow()), rules, found
 
 
 def refresh(now: datetime | None = None) -> None:
-    """Make `categories` and `expires_at` of every row true. Called whenever backups or quotas come, change or go; does
-    nothing where the storage folder is away."""
+    """Update `categories` and `expires_at` of every row. Called whenever backups or quotas are added, changed or removed;
+    does nothing if the storage folder is not mounted."""
     try:
         plan, rules, _ = current(now)
     except StorageAway:
@@ -136,7 +136,7 @@ def refresh(now: datetime | None = None) -> None:
         if (list(row.categories), row.expires_at) != (categories, expires):
             changes.append({"row_id": row_id, "categories": categories, "expires_at": expires})
     if changes:
-        # In the same order everywhere: two of us at once would else wait for each other.
+        # In the same order everywhere; otherwise two writers could deadlock.
         changes.sort(key=lambda change: str(change["row_id"]))
         statement = update(Row.__table__).where(Row.__table__.c.id == bindparam("row_id"))  # type: ignore[arg-type]
         db.session.connection().execute(
@@ -147,7 +147,7 @@ def refresh(now: datetime | None = None) -> None:
 
 
 def pillars(plan: Plan) -> list[tuple[str, int]]:
-    """Return the files that a plan relies on before all others, the newest and the newest verified, with their sizes."""
+    """Return the files that a plan relies on most, the newest and the newest verified, with their sizes."""
     names = {retention.NEWEST, retention.NEWEST_VERIFIED}
     chosen = [decision.backup.id for decision in plan.decisions if names.intersection(decision.shields)]
     rows = db.session.execute(select(Row.filename, Row.size_bytes).where(Row.id.in_(chosen)))
@@ -155,7 +155,7 @@ def pillars(plan: Plan) -> list[tuple[str, int]]:
 
 
 def in_use(backup_ids: list[UUID]) -> set[UUID]:
-    """Given backups, return those that are being read, downloaded, verified or restored."""
+    """Return those of the backups that are being read, downloaded, verified or restored."""
     names = {locks.archive_name(backup_id): backup_id for backup_id in backup_ids}
     used = {names[name] for name in locks.held(names)}
     asked = select(Row.id).where(Row.verify_requested_at.is_not(None), Row.id.in_(backup_ids))

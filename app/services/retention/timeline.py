@@ -1,7 +1,7 @@
-"""Retention in one picture: which backups each tier keeps, how old they are, which leave next, and what there will be.
+"""The data of the retention chart: which backups each category keeps, their ages, which leave next, and the forecast.
 
-Reckoning with thousands of backups takes a moment, so what came out is kept in Redis until something changes that it
-depends on; the minute tick sees to it that a page rarely waits for it.
+Computing it for thousands of backups takes a moment, so the result is cached in Redis until something that it depends on
+changes; the minute tick refreshes it, so that a page rarely waits for it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from app.services.installation import settings
 from app.services.retention import retention
 from app.services.schedules.schedule_rules import QUOTA_COLUMNS, RULE_COLUMNS
 
-# Ages up to these are drawn at the same length each: what is young lies closer together.
+# Ages up to each of these are drawn at the same length, so that recent backups get more space.
 STRETCHES = (timedelta(days=1), timedelta(days=7), timedelta(days=31), timedelta(days=366))
 BINS = 24  # of each stretch
 OTHERWISE = "otherwise"
@@ -37,7 +37,7 @@ KEY = "backup:timeline:"
 
 @dataclass(frozen=True)
 class Spot:
-    """Backups of about one age: `place` is 0 for now and grows by 1 with each stretch of ages."""
+    """Backups of about the same age: `place` is 0 for now and grows by 1 with each stretch of ages."""
 
     place: float
     backups: int
@@ -48,7 +48,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Lane:
-    """What one tier keeps; `quota` None: there is none, or each set has its own."""
+    """What one category keeps; `quota` None: there is none, or each set has its own."""
 
     name: str
     kept: int
@@ -58,7 +58,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Leaving:
-    """A backup that leaves, and when, with today's schedules."""
+    """A backup that will be deleted, and when, with today's schedules."""
 
     backup_id: UUID
     started_at: datetime
@@ -70,7 +70,7 @@ class Leaving:
 @dataclass(frozen=True)
 class Timeline:
     """`stretches` is how many of STRETCHES are needed, and one more if a backup is older than all of them. `deleted` are
-    those that go at the next cleanup; `missing` counts archives that are not in the storage folder."""
+    those that the next cleanup deletes; `missing` counts archives that are not in the storage folder."""
 
     lanes: list[Lane]
     stretches: int
@@ -87,7 +87,7 @@ _JSON = TypeAdapter(Timeline)
 
 
 def timeline() -> Timeline:
-    """Return the picture of now; one that is a few minutes old if nothing has changed since."""
+    """Return the current chart, cached for a few minutes if nothing has changed since."""
     key = KEY + _fingerprint()
     try:
         kept = queue.connection().get(key)
@@ -104,7 +104,7 @@ def timeline() -> Timeline:
 
 
 def reckoned(now: datetime) -> Timeline:
-    """Given the moment, return the picture, worked out anew."""
+    """Compute the chart for a moment, without the cache."""
     found = retention.reckon(now)
     kept, deleted = found.plan.kept, found.plan.deleted
     leaving = _leaving(kept, found.outlook)
@@ -136,7 +136,7 @@ def reckoned(now: datetime) -> Timeline:
 
 
 def place_of(age: timedelta) -> float:
-    """Given an age, return where it lies: 0.5 is half a day, 1 a day, 2 a week, 3 a month, 4 a year, 5 whatever is older."""
+    """Return the place of an age: 0.5 is half a day, 1 a day, 2 a week, 3 a month, 4 a year, 5 anything older."""
     before = timedelta(0)
     for number, end in enumerate(STRETCHES):
         if age < end:
@@ -178,7 +178,7 @@ def _leaving(kept: Iterable[Decision], outlook: Outlook) -> list[Leaving]:
 
 
 def _next_ones(leaving: list[Leaving], now: datetime) -> set[UUID]:
-    """Return those that are marked: what leaves within a day, or else the first if it leaves soon."""
+    """Return the backups to mark: those that leave within a day, otherwise the first if it leaves soon."""
     if not leaving or leaving[0].leaves_at > now + SOON:
         return set()
     latest = max(now + timedelta(days=1), leaving[0].leaves_at)
@@ -195,7 +195,7 @@ def _fingerprint() -> str:
         func.max(row.verified_at),
         func.count().filter(row.pinned),
     ).where(row.status == "completed")
-    # Not their `updated_at`, which each run moves.
+    # Not their `updated_at`, which each run changes.
     names = ("id", "enabled", "deleted_at", *RULE_COLUMNS, *QUOTA_COLUMNS)
     schedules = select(*(getattr(schedule, name) for name in names)).order_by(schedule.id)
     seen: list[object] = [tuple(found) for chosen in (backups, schedules) for found in db.session.execute(chosen)]

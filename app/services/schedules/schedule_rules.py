@@ -1,4 +1,4 @@
-"""From a schedule's columns, or a form's values, to the engine's rule."""
+"""Convert a schedule's columns, or a form's values, to the engine's rule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.services.inputs import ScheduleInput
 
 RULE_COLUMNS = ("frequency", "minute", "hour", "day_of_week", "day_of_month", "cron_expression", "timezone")
 QUOTA_COLUMNS = ("keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
-# What each frequency looks at: the other columns are kept empty.
+# The columns that each frequency uses; the others stay empty.
 USED = {
     "hourly": ("minute",),
     "daily": ("minute", "hour"),
@@ -24,12 +24,12 @@ DEFAULTS: dict[str, Any] = {"minute": 0, "hour": 3, "day_of_week": 0, "day_of_mo
 
 
 def rule_of(row: BackupSchedule) -> ScheduleRule:
-    """Given a schedule, return its rule. Raise ScheduleError if a zone is no longer known."""
+    """Return a schedule's rule. Raise ScheduleError if its time zone is no longer known."""
     return _rule({name: getattr(row, name) for name in RULE_COLUMNS})
 
 
 def columns(given: ScheduleInput, present: BackupSchedule | None = None) -> dict[str, Any]:
-    """Given what was sent, and the schedule as it is if it is to be changed, return the rule's columns, checked.
+    """Validate input, merged with the existing schedule if there is one, and return the rule's columns.
 
     Raise InvalidInput with a message for each field.
     """

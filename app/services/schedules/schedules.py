@@ -1,4 +1,4 @@
-"""The rules of schedules: kept, changed, switched, tried and run; and what the minute tick asks of them."""
+"""The rules for creating, changing, switching, previewing and running schedules, and the work of the minute tick."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from app.services.schedules import slots
 from app.services.schedules.schedule_rules import QUOTA_COLUMNS, RULE_COLUMNS, columns, rule_of
 
 RUNS_SHOWN = 5
-# So long after a slot's time there should be its backup, whatever had to be tried again.
+# A slot without a backup is overdue this long after its time, which leaves room for retries.
 OVERDUE_AFTER = timedelta(hours=1)
 LARGEST_NUMBER = 200
 
@@ -40,7 +40,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Overdue:
-    """A schedule without the backup that should be there, and the time that it was due."""
+    """A schedule whose expected backup is missing, and the time when it was due."""
 
     schedule: BackupSchedule
     since: datetime
@@ -49,7 +49,7 @@ class Overdue:
 
 
 def list_schedules(page: int = 1, page_size: int = 50) -> Page[BackupSchedule]:
-    """Given a page number from 1 and its size, return the schedules, oldest first."""
+    """Return a page of schedules, oldest first; pages count from 1."""
     chosen = select(BackupSchedule).where(BackupSchedule.deleted_at.is_(None))
     total = db.session.scalar(select(func.count()).select_from(chosen.subquery())) or 0
     oldest = chosen.order_by(BackupSchedule.created_at, BackupSchedule.id)
@@ -58,7 +58,7 @@ def list_schedules(page: int = 1, page_size: int = 50) -> Page[BackupSchedule]:
 
 
 def get(schedule_id: UUID) -> BackupSchedule:
-    """Given an id, return the schedule as the database has it now. Raise NotFound."""
+    """Read a schedule afresh from the database. Raise NotFound."""
     row = db.session.get(BackupSchedule, schedule_id, populate_existing=True)
     if row is None or row.deleted_at is not None:
         raise NotFound("There is no such schedule. It may have been deleted.")
@@ -66,7 +66,7 @@ def get(schedule_id: UUID) -> BackupSchedule:
 
 
 def create(actor: Actor, given: ScheduleInput, now: datetime | None = None) -> BackupSchedule:
-    """Given a new schedule, keep it and return it; its first run is the next after now. Raise InvalidInput."""
+    """Create a schedule; its first run is the next one after now. Raise InvalidInput."""
     now = now or utcnow()
     if not given.name:
         raise InvalidInput({"name": "Give it a name."})
@@ -79,7 +79,7 @@ def create(actor: Actor, given: ScheduleInput, now: datetime | None = None) -> B
     row.next_run_at = rule_of(row).next_runs(now, 1)[0] if row.enabled else None
     db.session.add(row)
     db.session.flush()
-    audit.record(actor, "schedule.created", "schedule", row.id, _told(row))
+    audit.record(actor, "schedule.created", "schedule", row.id, _recorded(row))
     db.session.commit()
     return row
 
@@ -87,7 +87,7 @@ def create(actor: Actor, given: ScheduleInput, now: datetime | None = None) -> B
 def update(
     actor: Actor, schedule_id: UUID, given: ScheduleInput, now: datetime | None = None, password: str | None = None
 ) -> BackupSchedule:
-    """Given changes to a schedule, keep them and return it: what is not named stays. A changed rule counts from now on.
+    """Change a schedule and return it; omitted fields stay. A changed rule applies from now on.
 
     Other quotas may let a cleanup delete more, so an admin with a session gives the password again. Raise NotFound,
     InvalidInput, Throttled or Unauthenticated.
@@ -120,7 +120,7 @@ def update(
 
 
 def toggle(actor: Actor, schedule_id: UUID, enabled: bool | None = None, now: datetime | None = None) -> BackupSchedule:
-    """Given a schedule, switch it on or off (None: to what it is not) and return it. Raise NotFound."""
+    """Switch a schedule on or off (None: toggle) and return it. Raise NotFound."""
     row = get(schedule_id)
     _switch(actor, row, not row.enabled if enabled is None else enabled, now or utcnow())
     db.session.commit()
@@ -128,7 +128,7 @@ def toggle(actor: Actor, schedule_id: UUID, enabled: bool | None = None, now: da
 
 
 def delete(actor: Actor, schedule_id: UUID, now: datetime | None = None) -> None:
-    """Given a schedule, run it no more. Its backups stay under its last quotas. Raise NotFound."""
+    """Delete a schedule. Its backups stay under its last quotas. Raise NotFound."""
     now = now or utcnow()
     row = get(schedule_id)
     row.deleted_at, row.enabled, row.next_run_at = now, False, None
@@ -138,7 +138,7 @@ def delete(actor: Actor, schedule_id: UUID, now: datetime | None = None) -> None
 
 
 def run(actor: Actor, schedule_id: UUID) -> BackupHistory:
-    """Given a schedule, queue a backup that belongs to it and return its row. It fills no slot.
+    """Queue a backup that belongs to a schedule and return its row. It fills no slot.
 
     Raise NotFound; Conflict with the `id` of one that is queued or running for it; Unavailable.
     """
@@ -166,30 +166,30 @@ def run(actor: Actor, schedule_id: UUID) -> BackupHistory:
 
 
 def preview(given: ScheduleInput, now: datetime | None = None) -> Preview:
-    """Given a schedule that is being typed, return it in words with its next runs. Raise InvalidInput."""
+    """Return an unsaved schedule in words, with its next runs. Raise InvalidInput."""
     values = columns(given)
     rule = rule_of(BackupSchedule(**values))
     return Preview(rule.in_words(), rule.cron, rule.timezone, rule.next_runs(now or utcnow(), RUNS_SHOWN))
 
 
 def in_words(row: BackupSchedule) -> str:
-    """Given a schedule, return when it runs, in words."""
+    """Describe in words when a schedule runs."""
     return rule_of(row).in_words()
 
 
 def due(now: datetime | None = None) -> None:
-    """What the minute tick asks: close what has ended, and queue what is due at `now`. Safe to be asked by any number of
-    containers at once; what the queue does not take now, the next tick puts there."""
+    """Close slots whose backups have ended, and queue what is due at `now`, at the minute tick. Any number of containers may
+    call this at once; what can't be queued now is queued by the next tick."""
     backup_id = slots.decide(now or utcnow())
     if backup_id is not None:
         try:
             _enqueue(backup_id)
         except queue.QueueUnavailable:
-            slots.logger.warning("the queue can't be reached; the next tick tries again", backup_id=str(backup_id))
+            slots.logger.warning("queue unavailable; the next tick retries", backup_id=str(backup_id))
 
 
 def overdue(now: datetime | None = None) -> list[Overdue]:
-    """Return the enabled schedules whose last slot has no backup though its time is long past."""
+    """Return the enabled schedules whose last slot is overdue for a backup."""
     now = now or utcnow()
     before = now - OVERDUE_AFTER
     found = []
@@ -228,6 +228,6 @@ def _enqueue(backup_id: UUID) -> None:
     ledger.backups.mark_enqueued(backup_id)
 
 
-def _told(row: BackupSchedule) -> dict[str, object]:
+def _recorded(row: BackupSchedule) -> dict[str, object]:
     told = {name: getattr(row, name) for name in ("name", *RULE_COLUMNS, *QUOTA_COLUMNS)}
     return {name: value for name, value in told.items() if value is not None}

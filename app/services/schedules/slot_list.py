@@ -1,4 +1,4 @@
-"""Which backups filled which schedules' slots, for people to read."""
+"""Which backups filled which schedules' slots, for display."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from app.models import BackupHistory, BackupSchedule, BackupSlot
 
 @dataclass(frozen=True)
 class Filled:
-    """A schedule that a backup was made for. `scheduled_for` None: it was run by hand, for no slot."""
+    """A schedule that a backup was made for. `scheduled_for` None: it was run manually, for no slot."""
 
     schedule: BackupSchedule
     scheduled_for: datetime | None
 
 
 def filled_by(backup: BackupHistory) -> list[Filled]:
-    """Given a backup, return the schedules, deleted ones too, that it was made for: those whose slots it fills first."""
+    """Return the schedules, including deleted ones, that a backup was made for; those whose slots it fills come first."""
     slots = select(BackupSchedule, BackupSlot.scheduled_for).join(BackupSlot, BackupSlot.schedule_id == BackupSchedule.id)
     chosen = slots.where(BackupSlot.backup_id == backup.id).order_by(BackupSchedule.created_at, BackupSchedule.id)
     found = [Filled(schedule, moment) for schedule, moment in db.session.execute(chosen)]
@@ -33,7 +33,7 @@ def filled_by(backup: BackupHistory) -> list[Filled]:
 
 
 def names_of_schedules(backups: Iterable[BackupHistory]) -> dict[UUID, list[str]]:
-    """Given backups, return for each that was made for schedules, deleted ones too, their names in order."""
+    """Return, by backup, the names of the schedules, including deleted ones, that it was made for, in order."""
     own = {backup.id: backup.schedule_id for backup in backups}
     slots = select(BackupSlot.backup_id, BackupSlot.schedule_id).where(BackupSlot.backup_id.in_(list(own)))
     pairs = {(backup_id, schedule_id) for backup_id, schedule_id in db.session.execute(slots) if backup_id is not None}
@@ -49,7 +49,7 @@ def names_of_schedules(backups: Iterable[BackupHistory]) -> dict[UUID, list[str]
 
 
 def last_backups(schedule_ids: Iterable[UUID]) -> dict[UUID, UUID]:
-    """Given schedules, return the backup that filled the last slot of each, where there is one."""
+    """Return, by schedule, the backup that filled its last slot, if there is one."""
     newest = select(BackupSlot.schedule_id, func.max(BackupSlot.scheduled_for))
     newest = newest.where(BackupSlot.schedule_id.in_(list(schedule_ids)), BackupSlot.backup_id.is_not(None))
     last = tuple_(BackupSlot.schedule_id, BackupSlot.scheduled_for).in_(newest.group_by(BackupSlot.schedule_id))
@@ -58,13 +58,13 @@ def last_backups(schedule_ids: Iterable[UUID]) -> dict[UUID, UUID]:
 
 
 def belongs_to(schedule_id: UUID) -> ColumnElement[bool]:
-    """Given a schedule, return the condition that a backup was made for it, or fills a slot of it that coincided with the
-    slot of another schedule."""
+    """Return the SQL condition that a backup was made for a schedule, or fills a slot of it that coincided with another
+    schedule's."""
     filled = select(BackupSlot.backup_id).where(BackupSlot.schedule_id == schedule_id, BackupSlot.backup_id.is_not(None))
     return or_(BackupHistory.schedule_id == schedule_id, BackupHistory.id.in_(filled))
 
 
 def number_of_backups(schedule_id: UUID) -> int:
-    """Given a schedule, return how many completed backups belong to it."""
+    """Return the number of completed backups that belong to a schedule."""
     done = select(func.count()).where(BackupHistory.status == "completed", belongs_to(schedule_id))
     return db.session.scalar(done) or 0

@@ -1,5 +1,5 @@
-"""Slots: which are due, which backup fills them, and what becomes of them when it ends. All is decided from PostgreSQL, by
-one container at a time, at a moment that the caller may name.
+"""Slots: which are due, which backup fills them, and how they are closed when it ends. Everything is decided from
+PostgreSQL, by one container at a time, for a moment that the caller may choose.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from app.services.schedules.schedule_rules import rule_of
 
 logger = structlog.get_logger(__name__)
 
-# A slot whose run failed is tried again so long after each failure, then it has failed.
+# A slot whose run failed is retried after each of these delays, then it has failed.
 RETRY_AFTER = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
 MOMENT = timedelta(microseconds=1)
 REQUESTED_BY = "schedule"
-# A container that hangs while it decides must not keep the others from it.
+# A container that hangs while it decides must not block the others.
 HANGS_AFTER = "60s"
 ENDED = {"completed": "completed", "cancelled": "cancelled"}
 
 
 def decide(now: datetime) -> UUID | None:
-    """Given the moment, close what has ended, open what is due, and queue a backup for it. Return the backup to be put into
-    the queue, or None: nothing is due, or another container is deciding just now."""
+    """Close slots that have ended, open those that are due, and create a backup for them. Return the backup to enqueue, or
+    None if nothing is due or another container is deciding."""
     if not _alone():
         db.session.rollback()
         return None
@@ -43,7 +43,7 @@ def decide(now: datetime) -> UUID | None:
 
 
 def settle(now: datetime) -> None:
-    """Given the moment, close the slots whose backups have ended, unless another container is at it: then it does that."""
+    """Close the slots whose backups have ended, unless another container is already doing so."""
     if _alone():
         _settle(now)
         db.session.commit()
@@ -52,7 +52,7 @@ def settle(now: datetime) -> None:
 
 
 def schedules_of(backup_id: UUID) -> list[BackupSchedule]:
-    """Given a backup, return the schedules whose slots it fills, and the one that it was started for, oldest first."""
+    """Return the schedules whose slots a backup fills, and the one that it was started for, oldest first."""
     filled = select(BackupSlot.schedule_id).where(BackupSlot.backup_id == backup_id)
     named = select(BackupHistory.schedule_id).where(BackupHistory.id == backup_id)
     chosen = select(BackupSchedule).where(BackupSchedule.id.in_(filled) | BackupSchedule.id.in_(named))
@@ -60,20 +60,19 @@ def schedules_of(backup_id: UUID) -> list[BackupSchedule]:
 
 
 def of_backup(backup_id: UUID) -> list[BackupSlot]:
-    """Given a backup, return the slots that it fills."""
+    """Return the slots that a backup fills."""
     chosen = select(BackupSlot).where(BackupSlot.backup_id == backup_id)
     return list(db.session.scalars(chosen.order_by(BackupSlot.scheduled_for, BackupSlot.schedule_id)))
 
 
 def drop_retries(schedule_id: UUID, now: datetime) -> None:
-    """Given a schedule that was switched off or deleted, wait for its slots no longer. The caller commits."""
+    """Drop the pending retries of a schedule that was switched off or deleted. The caller commits."""
     waiting = (BackupSlot.schedule_id == schedule_id, BackupSlot.status == "pending")
     db.session.execute(update(BackupSlot).where(*waiting).values(status="cancelled", finished_at=now))
 
 
 def restore_slots(backup_id: UUID, pairs: Iterable[tuple[UUID, datetime]]) -> None:
-    """Given a backup that was found again and the slots that its manifest names, let them point at it.
-    The caller commits."""
+    """Point the slots that a rediscovered backup's manifest names at that backup. The caller commits."""
     for schedule_id, scheduled_for in pairs:
         if db.session.get(BackupSchedule, schedule_id) is None:
             continue
@@ -100,7 +99,7 @@ def _settle(now: datetime) -> None:
         backup = db.session.get(BackupHistory, slot.backup_id, populate_existing=True) if slot.backup_id else None
         schedule = db.session.get_one(BackupSchedule, slot.schedule_id)
         if backup is None:
-            # Its backup was deleted before it came to anything: it is due again.
+            # Its backup was deleted before it completed, so the slot is due again.
             slot.status, slot.next_attempt_at = "pending", now
         elif backup.status in ENDED:
             slot.status, slot.finished_at = ENDED[backup.status], now
@@ -125,7 +124,7 @@ def _note(schedule: BackupSchedule, backup: BackupHistory, status: str) -> None:
 
 
 def _open(now: datetime) -> None:
-    """Open a slot for each schedule that is due: however many runs were missed, one is made up for."""
+    """Open a slot for each schedule that is due; any number of missed runs makes one catch-up run."""
     enabled = select(BackupSchedule).where(BackupSchedule.enabled, BackupSchedule.deleted_at.is_(None)).with_for_update()
     due = (BackupSchedule.next_run_at <= now) | BackupSchedule.next_run_at.is_(None)
     for schedule in db.session.scalars(enabled.where(due).execution_options(populate_existing=True)).all():
@@ -134,7 +133,7 @@ def _open(now: datetime) -> None:
             slot_time = rule.latest_due(schedule.next_run_at - MOMENT, now) if schedule.next_run_at else None
             schedule.next_run_at = rule.next_runs(now, 1)[0]
         except (ScheduleError, IndexError) as error:
-            logger.error("schedule can't be reckoned", schedule=schedule.name, reason=str(error))
+            logger.error("next run can't be computed", schedule=schedule.name, reason=str(error))
             continue
         if slot_time is not None:
             values = {"schedule_id": schedule.id, "scheduled_for": slot_time, "status": "pending", "next_attempt_at": now}
@@ -142,12 +141,12 @@ def _open(now: datetime) -> None:
 
 
 def _fill(now: datetime) -> UUID | None:
-    """Let one backup fill all slots that wait: one that is queued already, the one that failed, or a new one."""
+    """Let one backup fill all pending slots: one that is already queued, the one that failed, or a new one."""
     pending = select(BackupSlot).where(BackupSlot.status == "pending")
     due = set(db.session.scalars(pending.where(BackupSlot.next_attempt_at <= now).with_only_columns(BackupSlot.schedule_id)))
     if not due:
         return None
-    # A schedule's older slot that waits for its next try is filled along with the new one.
+    # A schedule's older slot that waits for a retry is filled along with the new one.
     chosen = pending.where(BackupSlot.schedule_id.in_(due)).order_by(BackupSlot.scheduled_for.desc(), BackupSlot.schedule_id)
     waiting = db.session.scalars(chosen.with_for_update().execution_options(populate_existing=True)).all()
     backup_id = _queued() or _reopened(waiting) or _new(waiting)
@@ -160,7 +159,7 @@ def _fill(now: datetime) -> UUID | None:
 
 
 def _queued() -> UUID | None:
-    """Return a scheduled backup that has not begun yet: what it will hold is as new as that of one queued now."""
+    """Return a scheduled backup that has not begun yet: its contents will be as recent as those of one queued now."""
     chosen = select(BackupHistory.id).where(BackupHistory.kind == "scheduled", BackupHistory.status == "queued")
     return db.session.scalar(chosen.order_by(BackupHistory.created_at.desc()).limit(1).with_for_update())
 
@@ -182,6 +181,6 @@ def _new(waiting: Iterable[BackupSlot]) -> UUID:
 
 
 def _is_no_news(backup_id: UUID | None, now: datetime) -> None:
-    """Given a failed backup whose slots another one fills now, let nobody be told of it."""
+    """Mark a failed backup whose slots another one fills now as notified, so that it is not announced."""
     told = update(BackupHistory).where(BackupHistory.id == backup_id, BackupHistory.notified_at.is_(None))
     db.session.execute(told.values(notified_at=now))

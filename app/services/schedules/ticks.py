@@ -1,4 +1,4 @@
-"""When each periodic tick last ran."""
+"""Record when each periodic tick last ran."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLEANUP = "cleanup"
 
 
 def ran(name: str, at: datetime | None = None) -> None:
-    """Given a tick that runs now, or ran at a time, remember it."""
+    """Record that a tick runs now, or ran at a given time."""
     statement = insert(Tick).values(name=name, last_ran_at=at or utcnow())
     statement = statement.on_conflict_do_update(
         index_elements=[Tick.name], set_={"last_ran_at": statement.excluded.last_ran_at}
@@ -25,5 +25,5 @@ def ran(name: str, at: datetime | None = None) -> None:
 
 
 def last(name: str) -> datetime | None:
-    """Given a tick, return when it last ran, or None."""
+    """Return when a tick last ran, or None."""
     return db.session.scalar(select(Tick.last_ran_at).where(Tick.name == name))

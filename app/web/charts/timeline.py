@@ -1,5 +1,5 @@
-"""Retention as a picture: a line for each tier, time going to the right, today at its end. Places are percentages of the
-width, so that the same picture fits a phone and a wide screen with letters of the same size."""
+"""The retention chart: a line per category, with time running to the right and today at its end. Positions are percentages
+of the width, so that one picture fits a phone and a wide screen with the same font size."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,21 @@ from app.services.retention.timeline import BINS, OTHERWISE, STRETCHES, Lane, Sp
 from app.web.filters import utc_day
 
 LANE_HEIGHT, TOP, BOTTOM = 46, 26, 8
-# Room for half a mark at both ends, in percent.
+# Space for half a mark at both ends, in percent.
 MARGIN = 1.5
 NAMES = {
     "hourly": "Hourly",
     "daily": "Daily",
     "weekly": "Weekly",
     "monthly": "Monthly",
-    OTHERWISE: "Beside the tiers",
+    OTHERWISE: "Other reasons",
 }
 TICKS = ("now", "1 day", "1 week", "1 month", "1 year", "older")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """`x` is the middle and `width` how much it takes, both in percent; one backup is a dot, several are a block."""
+    """`x` is the centre, and it and `width` are in percent; one backup is a dot, several are a block."""
 
     x: float
     width: float
@@ -53,7 +53,7 @@ class Picture:
 
 
 def picture(timeline: Timeline) -> Picture:
-    """Given the timeline, return where its marks go. A tier that is off and keeps nothing has no line."""
+    """Lay out the chart. A category that is off and keeps nothing has no line."""
     lanes = [lane for lane in timeline.lanes if lane.kept or lane.quota]
     rows = [_row(lane, TOP + number * LANE_HEIGHT, timeline.stretches) for number, lane in enumerate(lanes)]
     ticks = [_tick(number, timeline.stretches) for number in range(timeline.stretches + 1)]
@@ -61,7 +61,7 @@ def picture(timeline: Timeline) -> Picture:
 
 
 def kept_words(lane: Lane) -> str:
-    """Given a tier, return how much of its quota is used: "3 of 7", or the number where there is no one quota."""
+    """Return how much of a category's quota is used: "3 of 7", or the number where there is no single quota."""
     return f"{lane.kept:,}" if lane.quota is None else f"{lane.kept:,} of {lane.quota:,}"
 
 
@@ -80,7 +80,7 @@ def _mark(spot: Spot, y: int, width: float, stretches: int) -> Mark:
     if spot.backups > 1:
         title = f"{spot.backups:,} backups, {utc_day(spot.oldest)} to {utc_day(spot.newest)}"
     if spot.leaves_next:
-        title += "; among the next to leave"
+        title += "; among the next to be deleted"
     return Mark(_across(spot.place, stretches), width, y, spot.backups, title, spot.leaves_next)
 
 

@@ -29,11 +29,11 @@ def test_a_token_works_until_its_end_and_is_spoken_of_before(app: APIFlask) -> N
     row.expires_at = utcnow() + timedelta(days=10)
     db.session.commit()
     assert [found.id for found in tokens.ending()] == [row.id]
-    assert any("“nightly” ends on" in matter.text for matter in attention.standing().matters)
+    assert any("“nightly” ends on" in problem.text for problem in attention.standing().problems)
     row.expires_at = utcnow() - timedelta(seconds=1)
     db.session.commit()
     assert tokens.authenticate(secret) is None
-    assert any("“nightly” ended on" in matter.text for matter in attention.standing().matters)
+    assert any("“nightly” ended on" in problem.text for problem in attention.standing().problems)
     answer = app.test_client().get(URL, headers={"Authorization": f"Bearer {secret}"})
     assert (answer.status_code, "expired" in answer.get_json()["detail"]) == (401, True)
 

@@ -130,7 +130,7 @@ def test_a_restore_is_refused_while_a_backup_runs_and_waits_if_one_slipped_in(
         assert lock is not None
         row = restores.start(TESTER, backup.id, source_db.name)
         wait_for(lambda: restores.get(row.id).phase == "waiting", 20)
-        with pytest.raises(Conflict, match="running just now"):
+        with pytest.raises(Conflict, match="is running"):
             restores.undo(TESTER)
     backups.enqueue_waiting()
     assert ended(row).status == "completed"
@@ -183,7 +183,7 @@ def test_a_restore_is_cancelled_before_its_swap_and_never_after(
     attempt = ledger.restores.claim(swapping.id, "worker")
     assert attempt == 1
     restore_steps.begin_swap(swapping.id, attempt)
-    with pytest.raises(Conflict, match="can't be stopped"):
+    with pytest.raises(Conflict, match="can no longer be stopped"):
         restores.cancel(TESTER, swapping.id)
 
 

@@ -161,7 +161,7 @@ def test_deleting_says_first_what_goes_and_what_remains(admin: Browser, make_row
 def test_deleting_the_only_verified_backup_says_so(admin: Browser, make_row: Make) -> None:
     row, other = make_row(verified_at=utcnow()), make_row()
     page = admin.get(f"/backups/{row.id}/delete")
-    assert "the only backup that was read back and verified" in page.by_id("last-copy")
+    assert "the only verified backup" in page.by_id("last-copy")
     assert page.select("a", href=f"/backups/{other.id}")
     assert "last-copy" not in admin.get(f"/backups/{other.id}/delete").html
 
@@ -173,7 +173,7 @@ def test_deleting_the_way_back_of_a_restore_says_so(admin: Browser, make_row: Ma
     restore.undo_until = utcnow()
     db.session.commit()
     page = admin.get(f"/backups/{row.id}/delete")
-    assert "this backup is the only way back" in page.by_id("way-back")
+    assert "this backup is the only way to return to that state" in page.by_id("way-back")
     assert page.select("a", href=f"/restores/{restore.id}")
 
 

@@ -85,7 +85,7 @@ def test_a_search_finds_documents_by_name_and_says_where_they_are(admin: Browser
     assert "1 document whose name contains “INVOICE Ü”" in page.text
     assert admin.get(link(page, "in 7/a & b/er")).select("a", aria_current="location")
     nothing = admin.get(f"/backups/{backup.id}/documents?search=zebra&folder=7")
-    assert "No document has such a name" in nothing.text
+    assert "No document matches" in nothing.text
     assert nothing.select("input", type="hidden", name="folder", value="7")
     assert "search=zebra" in link(nothing, "Search all documents")
 

@@ -45,7 +45,7 @@ def test_a_changed_password_ends_the_other_sessions_and_says_how_many(app: APIFl
         ({"password": "", "new_password": NEW, "again": NEW}, "password", "Type the password"),
         ({"password": PASSWORD, "new_password": "short", "again": "short"}, "new_password", "at least 10 characters"),
         ({"password": PASSWORD, "new_password": "a" * 20, "again": "a" * 20}, "new_password", "different characters"),
-        ({"password": PASSWORD, "new_password": PASSWORD, "again": PASSWORD}, "new_password", "present password"),
+        ({"password": PASSWORD, "new_password": PASSWORD, "again": PASSWORD}, "new_password", "current password"),
         ({"password": PASSWORD, "new_password": NEW, "again": NEW + "!"}, "again", "two different passwords"),
     ],
 )

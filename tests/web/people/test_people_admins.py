@@ -76,7 +76,7 @@ def test_a_link_works_for_three_days_only(app: APIFlask, admin: Browser) -> None
     row.expires_at = row.expires_at - LASTS
     db.session.commit()
     assert "no longer works" in Browser(app.test_client()).get(path, 404).text
-    assert "Invited, not answered yet" not in admin.get("/admins/").text
+    assert "Pending invitations" not in admin.get("/admins/").text
 
 
 def test_a_withdrawn_or_replaced_link_does_nothing(app: APIFlask, admin: Browser) -> None:

@@ -98,7 +98,7 @@ def test_revoking_says_what_will_happen_and_ends_the_token(app: APIFlask, admin:
     admin.submit(page, url)
     page = admin.get("/tokens/")
     assert "old script is revoked: whatever still uses it is refused from now on." in page.text
-    assert "No token works any more" in page.text
+    assert "No active tokens" in page.text
     assert not may_look(app, secret)
     assert admin.redirected(url) == "/tokens/"
 

@@ -60,7 +60,7 @@ def test_a_restore_is_cancelled_until_its_swap(admin: Browser) -> None:
     assert not admin.get(f"/restores/{row.id}").select("form", action=f"/restores/{row.id}/cancel")
     values = {"csrf_token": page.select("input", name="csrf_token")[0].get("value", "")}
     admin.open("POST", f"/restores/{row.id}/cancel", data=values)
-    assert "can't be stopped any more" in admin.get(f"/restores/{row.id}").by_id("flashes")
+    assert "can no longer be stopped" in admin.get(f"/restores/{row.id}").by_id("flashes")
 
 
 def test_a_failed_restore_says_why_and_where_to_go_on(admin: Browser, make_row: Make) -> None:
@@ -82,8 +82,8 @@ def test_the_result_shows_counts_gap_warnings_and_the_undo_with_its_deadline(adm
     page = admin.get(f"/restores/{row.id}")
     for expected in (
         "vehicles ≈ 10 1,000 +990",
-        "old.later ≈ 1 not there disappears",
-        "1 table keeps its number of rows, as far as estimated",
+        "old.later ≈ 1 missing disappears",
+        "1 table keeps its number of rows, by estimate",
         "0.11 s",
         "11 before, 312 after",
         "The role <x> is gone.",
@@ -146,7 +146,7 @@ def test_an_earlier_restore_is_undone_after_the_later_one(admin: Browser) -> Non
 
 
 def test_the_history_lists_all_restores(admin: Browser) -> None:
-    assert "Nothing was restored yet" in admin.get("/restores/").text
+    assert "Nothing has been restored yet" in admin.get("/restores/").text
     make_restore("failed", scope="documents")
     make_restore(undone_at=utcnow())
     page = admin.get("/restores/")

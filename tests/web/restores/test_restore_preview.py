@@ -44,7 +44,7 @@ def test_the_exact_preview_is_a_diff_of_tables_and_documents(admin: Browser, cha
     words = admin.get(f"/backups/{changed.id}/{path}", fragment=path == "restore/exact").text
     assert "vehicles 958 1,000 +42 42 rows come back 3 rows go back to what they were Show id" in words
     assert "Come back: 959; 960; 961; 962; 963; 964; 965; 966; 967; 968 and 32 more Change: 1; 2; 3" in words
-    assert "later 1 not there disappears" in words
+    assert "later 1 missing disappears" in words
     assert "1 disappear Show the name new <b>.txt" in words
     assert "signed by this installation" in words
     assert "≈" not in words
@@ -54,17 +54,17 @@ def test_a_table_that_keeps_its_number_of_rows_is_the_same_only_if_its_rows_are(
     admin: Browser, app: APIFlask, source_db: SourceDatabase
 ) -> None:
     row = own_backup(app)
-    assert "Every row is as it is in the backup." in admin.get(f"/backups/{row.id}/restore?exact=1").text
+    assert "Every row is the same as in the backup." in admin.get(f"/backups/{row.id}/restore?exact=1").text
     with psycopg.connect(source_db.url) as connection:
         connection.execute("UPDATE vehicles SET name = 'another' WHERE id = 7")
     words = admin.get(f"/backups/{row.id}/restore?exact=1").text
     assert "vehicles 1,000 1,000 changed 1 row goes back to what it was" in words
     assert "Every row" not in words
-    assert "1 table keeps its number of rows, as far as estimated" in admin.get(f"/backups/{row.id}/restore").text
+    assert "1 table keeps its number of rows, by estimate" in admin.get(f"/backups/{row.id}/restore").text
     with psycopg.connect(source_db.url) as connection:
         connection.execute("ALTER TABLE vehicles ADD COLUMN wheels int")
     words = admin.get(f"/backups/{row.id}/restore").text
-    assert "column wheels disappears rows not compared, as the columns differ" in words
+    assert "column wheels disappears rows not compared because the columns differ" in words
 
 
 def test_page_and_exact_fragment_are_the_same(admin: Browser, changed: BackupHistory) -> None:

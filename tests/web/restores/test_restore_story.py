@@ -40,7 +40,7 @@ def test_an_admin_previews_confirms_watches_and_undoes(
     assert "The restored state is live" in result.text
     assert "Safety backupcompleted" in result.text
     assert "data-live" not in result.html
-    assert "at the pace of the last restores" in admin.get(f"/backups/{backup.id}/restore").text
+    assert "at the speed of the last restores" in admin.get(f"/backups/{backup.id}/restore").text
 
     admin.submit(f"{path}/undo", f"{path}/undo", 422)
     assert live_state(source_db, documents_dir) == before

@@ -46,7 +46,7 @@ def test_with_a_schedule_it_says_what_leaves_next_and_what_there_will_be(admin: 
     keep_only(2)
     make_row(verified_at=utcnow(), size_bytes=1_000_000)
     row = make_row(verified_at=utcnow(), size_bytes=1_000_000)
-    assert "nothing takes their places" in admin.get("/retention/").by_id("leaving")
+    assert "no new backups replace them" in admin.get("/retention/").by_id("leaving")
     make_schedule(frequency="hourly", minute=(utcnow().minute + 30) % 60)
     page = admin.get("/retention/")
     assert any(f"in {when}" in page.by_id("leaving") for when in ("1 hour", *(f"{minutes} minute" for minutes in range(60))))
@@ -63,11 +63,11 @@ def test_the_picture_shows_each_tier_and_a_table_says_the_same(admin: Browser, m
     picture = drawn(page, "timeline")[0]
     labels = ["".join(text.itertext()) for text in picture.findall(".//{*}text") if text.get("class") == "lane-label"]
     assert labels[0] == "Hourly · 3 of 8"
-    assert labels[-1].startswith("Beside the tiers")
+    assert labels[-1].startswith("Other reasons")
     assert not [label for label in labels if label.startswith("Weekly")]
     words = page.by_id("tiers")
     assert "Weekly off 0" in words
-    assert "Beside the tiers – 1" in words
+    assert "Other reasons – 1" in words
     assert drawn(page, "storage")
 
 

@@ -23,7 +23,7 @@ Make = Callable[..., BackupHistory]
 
 def test_without_schedules_the_page_says_what_that_means(admin: Browser) -> None:
     page = admin.get("/schedules/")
-    assert "backups are only made by hand" in page.text
+    assert "backups are only made manually" in page.text
     assert page.select("a", href="/schedules/new")
 
 
@@ -33,7 +33,7 @@ def test_the_list_says_when_each_runs_what_it_keeps_and_how_the_last_run_went(ad
     backup = make_row(kind="scheduled")
     fill_slot(own, backup)
     page = admin.get("/schedules/")
-    for expected in ("At 03:00", "Europe/Berlin", "14 daily (its own quotas)", "as the global quotas say", "Completed"):
+    for expected in ("At 03:00", "Europe/Berlin", "14 daily (its own quotas)", "global quotas", "Completed"):
         assert expected in page.text
     assert "none while it is off" in page.text
     assert page.select("a", href=f"/backups/{backup.id}")
@@ -95,7 +95,11 @@ def test_deleting_says_what_goes_and_what_remains(admin: Browser, make_row: Make
     fill_slot(row, make_row(kind="scheduled"))
     action = f"/schedules/{row.id}/delete"
     page = admin.get(action)
-    for expected in ("No other schedule is on", "its 1 backup, under its last quotas: 3 daily", "switch it off instead"):
+    for expected in (
+        "No other schedule is enabled",
+        "its 1 backup, under its last quotas: 3 daily",
+        "switch it off instead",
+    ):
         assert expected in page.text
     admin.submit(page, action)
     assert schedules.list_schedules().total == 0
