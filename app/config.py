@@ -1,4 +1,4 @@
-"""The environment, read once into one frozen `Settings`. Every problem is collected and named by its setting."""
+"""Read the environment once into a frozen `Settings`. All problems are collected, each named by its setting."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PASSWORD_LENGTH = 10
 
 
 class ConfigError(Exception):
-    """The settings can't be used. `problems` holds one line for each, beginning with the setting's name."""
+    """The settings are invalid. `problems` has one line for each, beginning with the setting's name."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -53,7 +53,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says. Secrets are left out of its repr."""
+    """The settings from the environment. Secrets are left out of its repr."""
 
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
@@ -75,30 +75,30 @@ class Settings:
     metrics_allow: tuple[str, ...] = ()
     log_format: str = "console"
     rate_limit_factor: float = 1.0
-    # What a NAME_FILE held when it was read: name to (path, value).
+    # The content of each NAME_FILE when it was read: name to (path, value).
     files: Mapping[str, tuple[Path, str]] = field(default_factory=dict, repr=False, compare=False)
 
     def changed_files(self) -> dict[str, str]:
-        """Return the settings whose NAME_FILE holds something else than when it was read, with what it holds now.
+        """Return the settings whose NAME_FILE has changed since it was read, with their new values.
 
-        A file that can't be read counts as unchanged: no process would start again with it, so none should end.
+        A file that can't be read counts as unchanged: no process could restart with it, so none should exit.
         """
         now = {name: _now_in(path, value) for name, (path, value) in self.files.items()}
         return {name: value for name, value in now.items() if value != self.files[name][1]}
 
     @property
     def signing_key(self) -> bytes:
-        """The key of the archives' HMAC: the bytes of the text that BACKUP_SIGNING_KEY takes."""
+        """The key of the archives' HMAC: the bytes of BACKUP_SIGNING_KEY's text."""
         return self.signing_key_text.encode()
 
     @property
     def sqlalchemy_url(self) -> str:
-        """DATABASE_URL with psycopg 3 named as its driver."""
+        """DATABASE_URL with psycopg 3 as its driver."""
         return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql+psycopg://", self.database_url)
 
     @property
     def metadata_dsn(self) -> str:
-        """DATABASE_URL as libpq reads it."""
+        """DATABASE_URL in libpq's form."""
         return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", self.database_url)
 
     @property
@@ -115,21 +115,21 @@ class Settings:
         return sorted((secret for secret in found if len(secret) >= 4), key=len, reverse=True)
 
     def redact(self, text: str) -> str:
-        """Given a text, return it with every secret replaced by `***`."""
+        """Replace every secret in a text by `***`."""
         for secret in self.secrets():
             text = text.replace(secret, "***")
         return text
 
 
 def derive_signing_key(secret_key: str) -> str:
-    """Given SECRET_KEY, return the signing key that belongs to it, as 64 hexadecimal digits."""
+    """Derive the signing key from SECRET_KEY, as 64 hexadecimal digits."""
     kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"motovaultpro-backup archive signing key, version 1")
     return kdf.derive(secret_key.encode()).hex()
 
 
 def read_signing_key(environ: Mapping[str, str] | None = None) -> bytes | None:
-    """Given an environment (default: the process's own), return the archives' signing key from BACKUP_SIGNING_KEY or
-    SECRET_KEY alone, or None if neither is set. Raise ConfigError if a key's file can't be read."""
+    """Return the archives' signing key from BACKUP_SIGNING_KEY or SECRET_KEY alone, or None if neither is set. Raise
+    ConfigError if a key's file can't be read."""
     values, problems = _read_values(os.environ if environ is None else environ)
     problems = [problem for problem in problems if problem.startswith(("SECRET_KEY", "BACKUP_SIGNING_KEY"))]
     if problems:
@@ -141,13 +141,13 @@ def read_signing_key(environ: Mapping[str, str] | None = None) -> bytes | None:
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Given an environment (default: the process's own), return the settings.
+    """Read the settings from an environment (default: the process's own).
 
     Raise ConfigError with one line per problem, all of them at once.
     """
     environ = os.environ if environ is None else environ
     values, problems = _read_values(environ)
-    # Kept with the values, and an empty file too: it may be filled later.
+    # Remember empty files, too: they may be filled later.
     files = {name: (Path(path), values.get(name, "")) for name in NAMES if (path := environ.get(f"{name}_FILE"))}
     problems += [f"{name} is missing. Set it, or {name}_FILE." for name in REQUIRED if not values.get(name)]
     problems += _check_urls(values)
@@ -218,14 +218,14 @@ def _check_urls(values: dict[str, str]) -> list[str]:
     if "SMTP_URL" in values and not re.match(r"^smtps?://[^/]", values["SMTP_URL"]):
         problems.append("SMTP_URL must look like smtp://user:password@host:587 (or smtps://).")
     if "PUBLIC_URL" in values and not re.match(r"^https?://[^/]", values["PUBLIC_URL"]):
-        problems.append("PUBLIC_URL must begin with http:// or https://, as people type it into the browser.")
+        problems.append("PUBLIC_URL must begin with http:// or https://, as in the browser's address bar.")
     same = values.get("DATABASE_URL") and values.get("DATABASE_URL") == values.get("BACKUP_SOURCE_URL")
     return problems + ([SAME_DATABASE] if same else [])
 
 
 SAME_DATABASE = (
     "DATABASE_URL and BACKUP_SOURCE_URL are the same database. "
-    "Give the backup's own tables a database of their own, or a restore would overwrite its own history."
+    "Use a separate database for the backup history, or a restore would overwrite it."
 )
 
 
@@ -251,24 +251,24 @@ def _check_rest(values: dict[str, str]) -> list[str]:
         if name in values and len(values[name]) < SECRET_LENGTH:
             problems.append(f"{name} is too short: use at least {SECRET_LENGTH} random characters.")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,49}", values.get("BACKUP_APP_NAME", "a")):
-        problems.append("BACKUP_APP_NAME may hold lower-case letters, digits, '-' and '_' only, at most 50.")
+        problems.append("BACKUP_APP_NAME may contain only lower-case letters, digits, '-' and '_', at most 50 of them.")
     if "PG_BIN_DIR" in values and not Path(values["PG_BIN_DIR"]).is_dir():
-        problems.append("PG_BIN_DIR is no folder. Point it at the folder that holds pg_dump, or leave it out.")
+        problems.append("PG_BIN_DIR is not a directory. Point it at the directory that contains pg_dump, or leave it out.")
     if "ADMIN_EMAIL" in values and "@" not in values["ADMIN_EMAIL"]:
-        problems.append("ADMIN_EMAIL is no email address.")
+        problems.append("ADMIN_EMAIL is not an email address.")
     if "ADMIN_PASSWORD" in values and len(values["ADMIN_PASSWORD"]) < PASSWORD_LENGTH:
         problems.append(f"ADMIN_PASSWORD is too short: use at least {PASSWORD_LENGTH} characters.")
     if not values.get("TRUSTED_PROXY_HOPS", "0").isdigit():
         problems.append("TRUSTED_PROXY_HOPS must be the number of reverse proxies in front of the web process.")
     if not values.get("BACKUP_UPLOAD_MAX_BYTES", "1").isdigit():
-        problems.append("BACKUP_UPLOAD_MAX_BYTES must be a number of bytes; leave it out for no limit but the disk's.")
+        problems.append("BACKUP_UPLOAD_MAX_BYTES must be a number of bytes; leave it out to be limited only by the disk.")
     for network in values.get("METRICS_ALLOW", "").replace(",", " ").split():
         if not _is_network(network):
             problems.append(f"METRICS_ALLOW must name addresses or networks such as 10.0.0.0/8, not {network!r}.")
     if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", values.get("RATE_LIMIT_FACTOR", "1")):
-        problems.append("RATE_LIMIT_FACTOR must be a number such as 2.5: it multiplies the limits; 0 takes them away.")
+        problems.append("RATE_LIMIT_FACTOR must be a number such as 2.5: it multiplies the limits; 0 removes them.")
     if values.get("LOG_FORMAT", "console") not in LOG_FORMATS:
-        problems.append("LOG_FORMAT must be console (lines for people) or json (one object a line).")
+        problems.append("LOG_FORMAT must be console (lines for people) or json (one object per line).")
     if not re.fullmatch(r"[1-9]\d{0,4}", values.get("BACKUP_UNDO_HOURS", "24")):
         problems.append("BACKUP_UNDO_HOURS must be the number of hours, from 1, for which a restore can be undone.")
     return problems

@@ -1,4 +1,4 @@
-"""Bare objects of the Flask extensions; create_app binds them."""
+"""The unbound Flask extensions; the factory binds them to the app."""
 
 from __future__ import annotations
 

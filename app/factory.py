@@ -1,4 +1,4 @@
-"""The application, put together."""
+"""Build the application."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ OWN_HEADERS = ("Content-Security-Policy", "Referrer-Policy")
 
 
 class Policies(Talisman):
-    """The headers of every response. One that brings its own keeps it: a document out of an archive is sandboxed, whoever
-    wrote it, and the page behind an invitation's link says who may learn of that.
+    """The security headers of every response. A response with its own keeps it: a document from an archive is sandboxed, and
+    the page behind an invitation's link has its own referrer policy.
 
     Checked against flask-talisman 1.1.0: _set_response_headers.
     """
@@ -50,7 +50,7 @@ class Policies(Talisman):
 
 
 def build(settings: Settings | None = None) -> APIFlask:
-    """Given settings (default: the environment's), return the application. Raise ConfigError. Connects to nothing."""
+    """Build the application from settings (default: the environment's). Raise ConfigError. Connect to nothing."""
     settings = settings or read_settings()
     logs.configure(settings)
     app = APIFlask(
@@ -63,7 +63,7 @@ def build(settings: Settings | None = None) -> APIFlask:
     )
     app.request_class = Request
     app.config.update(_flask_config(settings))
-    # One more try finds a restarted server; more of them would only make a page without Redis slow.
+    # One retry finds a restarted server; more would only make pages slow while Redis is down.
     retry = Retry(NoBackoff(), 1)
     app.extensions["transfer_locks"] = transfer_locks.TransferLocks(settings.metadata_dsn)
     app.extensions["redis"] = Redis.from_url(settings.redis_url, socket_connect_timeout=3, socket_timeout=5, retry=retry)
@@ -102,10 +102,10 @@ def _flask_config(settings: Settings) -> dict[str, object]:
         "SQLALCHEMY_DATABASE_URI": settings.sqlalchemy_url,
         "SQLALCHEMY_ENGINE_OPTIONS": {
             "pool_pre_ping": True,
-            # What a row says must still be so after a power cut, also where the server or the role waits for no commit.
+            # Rows must survive a power cut, even if the server or the role has synchronous_commit switched off.
             "connect_args": {"connect_timeout": 5, "options": "-c timezone=UTC -c synchronous_commit=on"},
         },
-        # A cookie with this prefix is refused by browsers unless it came over HTTPS and for this very host.
+        # Browsers refuse a cookie with this prefix unless it came over HTTPS and for this very host.
         "SESSION_COOKIE_NAME": "__Host-session" if settings.https else "session",
         "SESSION_COOKIE_SECURE": settings.https,
         "SESSION_COOKIE_HTTPONLY": True,

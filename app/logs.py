@@ -1,4 +1,4 @@
-"""Structured logs on stderr, one line each, with every secret blotted out. LOG_FORMAT says how: `console` or `json`.
+"""Structured logs on stderr, one line each, with every secret redacted. LOG_FORMAT is `console` or `json`.
 
 A line of a request has its `request_id`, a line of a run its `backup_id` or `restore_id`: bound by `bound`.
 """
@@ -20,10 +20,10 @@ from structlog.contextvars import bind_contextvars, bound_contextvars, unbind_co
 from app.config import Settings
 
 bound = bound_contextvars
-"""`with bound(backup_id=…):` puts the value into every line of the block, whoever writes it."""
+"""`with bound(backup_id=…):` puts the value into every line logged in the block, by any module."""
 
 REQUEST_ID = "X-Request-Id"
-# Asked for by monitors and browsers all day long.
+# Requested constantly by monitors and browsers.
 QUIET = {"static", "bootstrap.static", "health.healthz", "health.readyz", "metrics.show"}
 _SECRET_NAMES = re.compile(r"password|secret|token|authorization|cookie|signing_key|credential", re.IGNORECASE)
 _IN_TEXT = (
@@ -31,21 +31,21 @@ _IN_TEXT = (
     (re.compile(r"(?P<head>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\g<head>***"),
     (re.compile(r"(?P<head>\b(?:password|sslpassword|token|secret)=)[^\s&\"']+", re.IGNORECASE), r"\g<head>***"),
 )
-# What a terminal obeys, or that makes two lines of one: control characters, and marks that turn the direction of writing.
+# Characters that control a terminal or split a line: control characters, and marks that change the text direction.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 logger = structlog.get_logger(__name__)
 
 
 class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Blots secrets out of the finished line, so that no path into the log is forgotten."""
+    """Redact secrets in the finished line, so that every path into the log is covered."""
 
     def __init__(self, settings: Settings, **options: Any) -> None:
         super().__init__(**options)
         self._settings = settings
 
     def format(self, record: logging.LogRecord) -> str:
-        """Given a record, return its line without secrets: ours by value, others by where they stand."""
+        """Format a record without secrets: ours are found by value, others by their position."""
         line = self._settings.redact(super().format(record))
         for pattern, instead in _IN_TEXT:
             line = pattern.sub(instead, line)
@@ -53,7 +53,7 @@ class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
 
 
 def configure(settings: Settings) -> None:
-    """Given the settings, send the logs of this process to stderr, those of its libraries and of its server too."""
+    """Send the logs of this process, its libraries and its server to stderr."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -87,9 +87,9 @@ def configure(settings: Settings) -> None:
 
 
 def register(app: Flask) -> None:
-    """Given the app, give each request an id, which is in all of its lines and in its answer, and log how it went.
+    """Give each request an id, which is in all of its log lines and in its response, and log its outcome.
 
-    A proxy's X-Request-Id is taken over, so that its log and ours can be read side by side.
+    A proxy's X-Request-Id is adopted, so that its log and ours can be correlated.
     """
     app.before_request(_begin)
     app.after_request(_finish)
@@ -109,7 +109,7 @@ def _finish(response: Response) -> Response:
         return response
     response.headers[REQUEST_ID] = g.request_id
     if request.endpoint not in QUIET:
-        # The path only: a query may hold what somebody searched for.
+        # The path only: a query string may contain search terms.
         logger.info(
             "request",
             method=request.method,
@@ -126,7 +126,7 @@ def _forget(_error: BaseException | None) -> None:
 
 
 def _adopt(name: str) -> None:
-    """Given a logger that has handlers of its own, let its lines take our way."""
+    """Route a logger that has handlers of its own through ours."""
     server = logging.getLogger(name)
     if server.handlers:
         server.handlers.clear()

@@ -1,8 +1,8 @@
-"""How many requests a web process works on at once.
+"""Limit how many requests a web process works on at once.
 
-A request takes a turn while the app computes its answer. Whoever only waits, for a slow client or in a line, gives the turn
-back meanwhile, so that waiting costs a sleeping thread and never keeps another request from being answered. Outside our own
-web server (tests, commands, worker) there are no turns, and nothing here does anything.
+A request holds a turn while the app computes its response. While it only waits, for a slow client or for a lock, it gives
+the turn back, so that waiting costs a sleeping thread and never blocks other requests. Outside our own web server (tests,
+commands, worker) there are no turns, and nothing here has any effect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 
 class ClientTooSlow(ConnectionResetError):
-    """A client sent or took too little in its time. Our server handles it like a connection that was cut."""
+    """A client sent or received too little in its time. Our server handles it like a lost connection."""
 
     def __init__(self) -> None:
         super().__init__(errno.ECONNRESET, "The client was too slow.")
@@ -39,7 +39,7 @@ class Turns:
 
     @contextmanager
     def given_back(self) -> Iterator[None]:
-        """Let another have this thread's turn, and wait for one again at the end."""
+        """Release this thread's turn for the block, and wait for one again at its end."""
         _thread.turns = None
         self._free.release()
         try:
@@ -69,7 +69,7 @@ def waiting() -> Iterator[None]:
 
 @contextmanager
 def with_patience(be_patient: Callable[[], None]) -> Iterator[None]:
-    """Let `be_patient` be what `expect_long_body` calls in this thread."""
+    """Set the function that `expect_long_body` calls in this thread."""
     _thread.be_patient = be_patient
     try:
         yield
@@ -78,6 +78,6 @@ def with_patience(be_patient: Callable[[], None]) -> Iterator[None]:
 
 
 def expect_long_body() -> None:
-    """Lift the deadline for the body of the present request: it is an upload by somebody who may upload."""
+    """Lift the deadline for the current request's body: an upload by somebody who may upload."""
     if _thread.be_patient is not None:
         _thread.be_patient()

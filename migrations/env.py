@@ -1,4 +1,4 @@
-"""Runs the migrations inside the app, by Flask-Migrate."""
+"""Run the migrations inside the app, by Flask-Migrate."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What compose.yaml runs besides web, worker and scheduler: the first start, and "is this process alive?"."""
+"""The commands that compose.yaml runs besides web, worker and scheduler: the first start and the health checks."""

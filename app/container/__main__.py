@@ -15,15 +15,15 @@ def main() -> int:
     """Run the command and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m app.container")
     commands = parser.add_subparsers(dest="command", required=True)
-    init = commands.add_parser("init", help="make folders, permissions and secrets")
+    init = commands.add_parser("init", help="create folders, permissions and secrets")
     for name in ("secrets", "postgres", "valkey", "storage", "documents"):
         init.add_argument(f"--{name}", type=Path, required=True)
     init.add_argument("--owner", required=True, help="UID:GID of the other containers")
-    make = commands.add_parser("databases", help="make roles and databases on the PostgreSQL of compose.yaml")
+    make = commands.add_parser("databases", help="create roles and databases on the PostgreSQL of compose.yaml")
     for name in ("secrets", "postgres"):
         make.add_argument(f"--{name}", type=Path, required=True)
     make.add_argument("--host", required=True)
-    process = commands.add_parser("alive", help="end with 0 if the process of this container is at work")
+    process = commands.add_parser("alive", help="exit with 0 if this container's process is alive")
     process.add_argument("process", choices=sorted(alive.PROCESSES))
     options = parser.parse_args()
     try:

@@ -1,4 +1,4 @@
-"""Is the process of this container at work? For the containers' health checks: no app is made, so it costs little."""
+"""The containers' health checks: cheap, since they create no app."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from rq_scheduler import Scheduler  # type: ignore[import-untyped]
 from app.config import ConfigError, Settings, read_settings
 from app.runs.queue import QUEUES
 
-# An idle worker says so every 15 seconds.
+# An idle worker sends a heartbeat every 15 seconds.
 WORKER_SILENT = timedelta(seconds=60)
 TIMEOUT_SECONDS = 5
 
 
 def is_alive(process: str) -> bool:
-    """Given "web", "worker" or "scheduler", return whether the one of this host is at work."""
+    """Return whether this host's "web", "worker" or "scheduler" is alive."""
     try:
         return PROCESSES[process]()
     except (RedisError, URLError, OSError, ConfigError):

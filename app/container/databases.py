@@ -1,4 +1,4 @@
-"""Roles and databases, made where they are not there yet, each owned by a role that is no superuser."""
+"""Create missing roles and databases, each owned by a role that is not a superuser."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ RIGHTS = {"DATABASE_URL": "", "BACKUP_SOURCE_URL": "CREATEDB CREATEROLE"}
 
 
 def make_all(secrets: Path, postgres: Path, host: str) -> None:
-    """Given the folders of the secrets and of the superuser's password, and the server's host name, make the databases of
-    those URLs that lead there. Those that lead elsewhere are their owner's matter. Raise StartError."""
+    """Create the databases of those URLs that name this server; databases elsewhere are their owner's responsibility. Raise
+    StartError."""
     password = (postgres / PASSWORD_FILE).read_text(encoding="utf-8")
     for name, rights in RIGHTS.items():
         url = urlsplit((secrets / FILES[name]).read_text(encoding="utf-8"))
@@ -29,14 +29,14 @@ def make_all(secrets: Path, postgres: Path, host: str) -> None:
                 database, role = unquote(url.path.lstrip("/")), unquote(url.username or "")
                 make_database(connection, role, unquote(url.password or ""), rights, database)
         except psycopg.Error as error:
-            raise StartError(f"{name}: its database can't be made: {' '.join(str(error).split())}") from error
+            raise StartError(f"{name}: its database can't be created: {' '.join(str(error).split())}") from error
 
 
 def make_database(
     connection: psycopg.Connection, name: str, password: str, rights: str, database: str | None = None
 ) -> None:
-    """Given a superuser's connection, make a role with these rights and its database (default: of the role's name), where
-    they are not there yet, and set its password. Nobody else may connect to a new database. Raise psycopg.Error."""
+    """Create a role with these rights and its database (default: named like the role) if they are missing, and set its
+    password. Only that role may connect to a new database. Raise psycopg.Error."""
     role, database = sql.Identifier(name), database or name
     if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone() is None:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER").format(role))

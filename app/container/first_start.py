@@ -1,7 +1,7 @@
-"""Secrets, folders and permissions, made by a container that runs as root once, before all others.
+"""Create secrets, folders and permissions, in a container that runs as root once, before all others.
 
-The secrets lie in volumes, one file each, and are read through the settings' NAME_FILE. What .env gives replaces what was
-generated. Passwords are never printed.
+The secrets are in volumes, one file each, and are read through the settings' NAME_FILE. Values in .env replace generated
+ones. Passwords are never printed.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ maxmemory-policy noeviction
 
 
 class StartError(Exception):
-    """Somebody has to decide something first. str() says what."""
+    """The operator has to make a decision first. str() says which."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """Where everything goes, and who the other containers run as."""
+    """The locations of everything, and the user that the other containers run as."""
 
     secrets: Path
     postgres: Path
@@ -61,7 +61,7 @@ class Order:
 
 
 def read_owner(text: str) -> tuple[int, int]:
-    """Given "UID:GID", return both. Raise StartError."""
+    """Parse "UID:GID". Raise StartError."""
     match = re.fullmatch(r"(\d{1,10}):(\d{1,10})", text)
     if match is None:
         raise StartError(f"BACKUP_UID and BACKUP_GID must be numbers, not {text!r}. `id -u` and `id -g` print yours.")
@@ -69,12 +69,12 @@ def read_owner(text: str) -> tuple[int, int]:
 
 
 def prepare(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
-    """Given an order, and what .env says, make what is missing; yield lines for people. Raise StartError.
+    """Create what is missing, and yield lines for people. Raise StartError.
 
-    Changes nothing that is there already but the owner of our own files: it runs at every start.
+    It runs at every start, and changes nothing that exists except the owner of our own files.
     """
     try:
-        # All that may need a decision first: until it is made nothing changes.
+        # Everything that may need a decision comes first: until it is made, nothing changes.
         _check_settings(order, environ)
         _check_key(order, environ)
         _check_installation(order)
@@ -84,15 +84,15 @@ def prepare(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
         yield from _secrets(order, environ)
     except PermissionError as error:
         raise StartError(
-            f"{error.filename} can't be prepared: {error.strerror}. This step must run as root; if the folder lies on a "
-            f"network disk that refuses that, make it belong to {order.uid}:{order.gid} by hand."
+            f"{error.filename} can't be prepared: {error.strerror}. This step must run as root; if the folder is on a "
+            f"network disk that refuses it, change its owner to {order.uid}:{order.gid} by hand."
         ) from error
 
 
 def _storage(order: Order) -> Iterator[str]:
     order.storage.mkdir(parents=True, exist_ok=True)
     changed = 0
-    # This runs as root in a folder of somebody else, who may put a link in the place of any path.
+    # This runs as root in a folder of somebody else, who may replace any path with a link.
     root = open_root(order.storage)
     if (os.fstat(root.fd).st_uid, os.fstat(root.fd).st_gid) != (order.uid, order.gid):
         os.chown(root.fd, order.uid, order.gid)
@@ -103,11 +103,11 @@ def _storage(order: Order) -> Iterator[str]:
             changed += 1
     order.storage.chmod(0o700)
     if changed:
-        yield f"{order.storage} belongs to {order.uid}:{order.gid} now."
+        yield f"{order.storage} now belongs to {order.uid}:{order.gid}."
 
 
 def _check_settings(order: Order, environ: Mapping[str, str]) -> None:
-    """Refuse what every other process would refuse when it has ended to read it."""
+    """Refuse settings that every other process would refuse at its start."""
     stand_in = {
         "SECRET_KEY": secrets.token_hex(32),
         "DATABASE_URL": "postgresql://m@h/m",
@@ -129,15 +129,15 @@ def _check_documents(order: Order) -> None:
     if uid != order.uid and any(live.iterdir()):
         raise StartError(
             f"The documents in {live} belong to user {uid}, group {gid}, but these containers run as {order.uid}: they "
-            f"could not give restored documents back to them.\nWrite BACKUP_UID={uid} and BACKUP_GID={gid} into .env, "
+            f"could not restore documents as that user.\nWrite BACKUP_UID={uid} and BACKUP_GID={gid} into .env, "
             "and start again."
         )
 
 
 def _check_installation(order: Order) -> None:
-    """Refuse a folder of archives that is not the one whose keys lie in the volume.
+    """Refuse a folder of archives other than the one whose keys are in the volume.
 
-    It may be that of a second stack whose folder has the same name as the first one's: Compose takes both for one project.
+    It may belong to a second stack in a folder of the same name: Compose takes both for one project.
     """
     known, here = _read(order.secrets / INSTALLATION_FILE), _read(order.storage / f".{INSTALLATION_FILE}")
     if known and known != here:
@@ -155,14 +155,14 @@ def _documents(order: Order) -> Iterator[str]:
     if not live.exists():
         live.mkdir(mode=0o750, parents=True)
         os.chown(live, *wanted)
-        yield f"{live} was made, empty: put the documents there, or set BACKUP_DOCUMENTS_PARENT to the folder above them."
+        yield f"{live} was created empty: put the documents there, or set BACKUP_DOCUMENTS_PARENT to the folder above them."
     elif _owner(live)[0] != order.uid and order.uid != 0:
         # It is empty: see _check_documents.
         os.chown(live, *wanted)
     if _owner(parent)[0] != order.uid and not _may_write(parent, order):
         if {path.name for path in parent.iterdir()} <= {live.name}:
             os.chown(parent, *wanted)
-            yield f"{parent} belongs to {order.uid}:{order.gid} now: a restore is built there, beside the documents."
+            yield f"{parent} now belongs to {order.uid}:{order.gid}: restores are staged there, beside the documents."
         else:
             yield (
                 f"WARNING: user {order.uid} may not write to {parent} (BACKUP_DOCUMENTS_PARENT): backups work, but "
@@ -204,23 +204,24 @@ def _secrets(order: Order, environ: Mapping[str, str]) -> Iterator[str]:
     for folder in (order.postgres, order.valkey):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
-    # Each of these volumes is mounted by one server only, whose user's number we don't know.
+    # Each of these volumes is mounted by a single server, whose user id we don't know.
     _write(order.postgres / PASSWORD_FILE, passwords["postgres"], 0o444)
     _write(order.valkey / "valkey.conf", VALKEY.format(password=passwords["valkey"]), 0o444)
     _write_installation(order)
     if first:
-        yield "Secrets were made."
-    # Each time: the logs of the first start are gone with its container.
+        yield "Secrets were created."
+    # At each start, since the logs of the first start are lost with its container.
     email = environ.get("ADMIN_EMAIL") or "ADMIN_EMAIL"
-    yield f"Sign in as {email}; this shows the password with which that admin was made:"
+    yield f"Sign in as {email}; this shows the password with which that admin was created:"
     yield f"  docker compose exec web cat {order.secrets / FILES['ADMIN_PASSWORD']}"
-    yield "It was changed since, or ADMIN_EMAIL and ADMIN_PASSWORD are newer than the first start? This sets another one:"
+    yield "If it was changed since, or ADMIN_EMAIL and ADMIN_PASSWORD are newer than the first start, this sets another one:"
     yield f"  docker compose exec web flask admin password {email}"
-    yield "Everything is prepared."
+    yield "Everything is ready."
 
 
 def _write_installation(order: Order) -> None:
-    """Let volume and folder know each other. A folder that is older than the volume keeps its name: it was moved here."""
+    """Record the same installation in volume and folder. A folder older than the volume keeps its name: it was moved
+    here."""
     here = order.storage / f".{INSTALLATION_FILE}"
     name = _read(order.secrets / INSTALLATION_FILE) or _read(here) or secrets.token_hex(16)
     _write(order.secrets / INSTALLATION_FILE, name, 0o400)
@@ -233,7 +234,7 @@ def _server_passwords(order: Order) -> dict[str, str]:
         found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
         return found
     made = {name: secrets.token_urlsafe(24) for name in ("postgres", "valkey", METADATA_ROLE, SOURCE_ROLE)}
-    # For root only: the superuser's password is none of the app's business.
+    # For root only: the app has no need of the superuser's password.
     _write(path, json.dumps(made), 0o400)
     return made
 
@@ -259,7 +260,7 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str, mode: int, owner: tuple[int, int] | None = None) -> None:
-    """Replace the file, whole or not at all."""
+    """Replace the file atomically."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         if owner is not None:
             os.chown(path, *owner)

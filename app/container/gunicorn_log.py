@@ -1,4 +1,4 @@
-"""Gunicorn's own lines as the rest of the log: its first process never loads the app, whose logs are set up with it."""
+"""Format Gunicorn's own lines like the rest of the log: its master process never loads the app, which sets up logging."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gunicorn import glogging  # type: ignore[import-untyped]
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line, with the names that app/logs.py uses."""
+    """One object per line, with the names that app/logs.py uses."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
@@ -28,7 +28,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]
     """For `--logger-class`: follows LOG_FORMAT."""
 
     def setup(self, cfg: Any) -> None:
-        """Set the formatter of what Gunicorn has set up (checked with Gunicorn 23 and 27)."""
+        """Set the formatter of Gunicorn's handlers (checked with Gunicorn 23 and 27)."""
         super().setup(cfg)
         if os.environ.get("LOG_FORMAT") != "json":
             return

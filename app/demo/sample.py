@@ -1,4 +1,4 @@
-"""A believable MotoVaultPro: its database and its documents folder, the same for the same seed and size."""
+"""A realistic MotoVaultPro: its database and its documents folder, the same for the same seed and size."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WORK = {
 
 @dataclass(frozen=True)
 class SampleSize:
-    """How much to make: users, their vehicles' rows, and documents for each user."""
+    """The amount of sample data: users, their vehicles' rows, and documents per user."""
 
     users: int = 40
     vehicles_per_user: int = 2
@@ -58,10 +58,10 @@ class Vehicle:
 
 
 def fill_sample(database_url: str, documents_dir: Path, size: SampleSize | None = None, seed: int = 2025) -> bool:
-    """Given the owner's URL of an empty database and a folder, make the sample app in both.
+    """Create the sample app in an empty database and a folder.
 
-    Return False, and change nothing, where the database holds one already. The rows are committed last, so that a
-    run that was cut off is repeated whole. Raise psycopg.Error or OSError.
+    Return False, and change nothing, if the database already contains one. The rows are committed last, so that an
+    interrupted run is repeated completely. Raise psycopg.Error or OSError.
     """
     size = size or SampleSize()
     chance = random.Random(seed)
@@ -100,7 +100,7 @@ def _fill_logs(connection: psycopg.Connection, chance: random.Random, vehicles: 
     _copy(connection, "fuel_logs", "vehicle_id filled_at odometer_km litres price_per_litre station notes", fuel)
     columns = "vehicle_id category done_on odometer_km title details shop cost"
     _copy(connection, "maintenance_records", columns, maintenance)
-    # After the rows: a trigger for each of them would only slow the copy down.
+    # After the rows: triggers would only slow down the copy.
     connection.execute(
         "UPDATE vehicles v SET odometer_km = m.km FROM "
         "(SELECT vehicle_id, max(odometer_km) AS km FROM fuel_logs GROUP BY 1) m WHERE m.vehicle_id = v.id"
@@ -156,7 +156,7 @@ def _vehicle(chance: random.Random, user_id: uuid.UUID) -> Vehicle:
 def _history(
     chance: random.Random, vehicle: Vehicle, fills: int, services: int
 ) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
-    """Given a vehicle, return its fuel logs and maintenance records, oldest first, on one rising odometer."""
+    """Return a vehicle's fuel logs and maintenance records, oldest first, on one rising odometer."""
     odometer = chance.randrange(500, 90_000)
     when = TODAY - timedelta(days=11 * fills)
     price = chance.uniform(1.2, 1.6)

@@ -46,7 +46,7 @@ class SampleDocument:
 def write_documents(
     folder: Path, garages: Mapping[uuid.UUID, Sequence[uuid.UUID]], per_user: int, chance: random.Random
 ) -> list[SampleDocument]:
-    """Given users with their vehicles, write `<user_id>/<file>` below the folder and return what was written."""
+    """Write `<user_id>/<file>` below the folder for each user and return what was written."""
     written = []
     for user_id, vehicles in garages.items():
         home = folder / str(user_id)

@@ -1,4 +1,4 @@
-"""The demo's servers and processes: started in order, watched, ended in the reverse order."""
+"""The demo's servers and processes: started in order, monitored, stopped in reverse order."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Child:
     name: str
     command: Sequence[str]
     stop_steps: Sequence[tuple[signal.Signals, float]]
-    # What it gets when the demo itself is killed, its servers going down at the same moment.
+    # The signal that it gets when the demo itself is killed, while its servers go down at the same moment.
     death_signal: signal.Signals = signal.SIGTERM
     process: subprocess.Popen[bytes] | None = None
     pause: float = 1.0
@@ -45,7 +45,7 @@ class Child:
 
 
 def lock_folder(place: Place) -> int:
-    """Given a place, take its lock while we live and return the descriptor. Raise StackError if it is taken."""
+    """Lock a place for as long as we live and return the descriptor. Raise StackError if it is taken."""
     descriptor = os.open(place.data_dir / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,7 +61,7 @@ def lock_folder(place: Place) -> int:
 
 
 def check_web_port(port: int) -> None:
-    """Given a port, raise StackError if the web server could not listen on it."""
+    """Raise StackError if the web server could not listen on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -89,13 +89,13 @@ class Stack:
             Child("web", gunicorn, [(signal.SIGTERM, 10), (signal.SIGQUIT, 5)]),
             # A second signal tells the worker not to wait for the running job.
             Child("worker", [*flask, "worker"], [(signal.SIGTERM, 10), (signal.SIGTERM, 10)]),
-            # It only ticks, so there is nothing to put in order without Redis.
+            # It only ticks, so without Redis it has nothing to clean up.
             Child("scheduler", [*flask, "scheduler"], [(signal.SIGTERM, 10)], death_signal=signal.SIGKILL),
         ]
         self._command: subprocess.Popen[bytes] | None = None
 
     def settings(self) -> dict[str, str]:
-        """Return the settings of our processes; known once the servers run."""
+        """Return the settings of our processes, which are known once the servers run."""
         return {
             "FLASK_APP": str(ROOT / "wsgi.py"),
             "DATABASE_URL": self.postgres.url(METADATA_NAME, METADATA_NAME, self.secrets.metadata_password),
@@ -114,7 +114,7 @@ class Stack:
     # -- start --------------------------------------------------------------------------------------------------
 
     def start_servers(self) -> None:
-        """Start PostgreSQL and Valkey and make the two databases, each with an owner that is no superuser."""
+        """Start PostgreSQL and Valkey and create the two databases, each with an owner that is not a superuser."""
         self.postgres.start()
         self.valkey.start()
         with psycopg.connect(self.postgres.url(), autocommit=True) as connection:
@@ -123,11 +123,12 @@ class Stack:
             make_database(connection, METADATA_NAME, self.secrets.metadata_password, "")
 
     def fill(self) -> bool:
-        """Make the sample app's data; return False if it is there already."""
+        """Create the sample app's data; return False if it already exists."""
         return fill_sample(self.settings()["BACKUP_SOURCE_URL"], self.place.documents)
 
     def use_admin(self, given: Mapping[str, str]) -> None:
-        """Let this admin sign in: the web process makes the first one; here a later start changes it. Raise StackError."""
+        """Set this admin's password: the web process creates the first admin; a later start changes it here. Raise
+        StackError."""
         before, self.secrets = self.secrets, replace(self.secrets, **given)
         if self.secrets == before:
             return
@@ -148,7 +149,7 @@ class Stack:
         write_private(self.place.secrets_file, json.dumps(vars(self.secrets), indent=2) + "\n")
 
     def run_flask(self, *arguments: str) -> None:
-        """Given a flask command's arguments, run it to its end. Raise StackError with its last lines if it fails."""
+        """Run a flask command to its end. Raise StackError with its last lines if it fails."""
         name = "-".join(arguments[:2])
         log = self.place.logs / f"{name}.log"
         with log.open("wb") as output:
@@ -184,11 +185,11 @@ class Stack:
     # -- life ---------------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Keep everything running, saying what had to be started again; return never, end by the caller's exception."""
+        """Keep everything running, reporting each restart; never return, end by the caller's exception."""
         while True:
             for server, name in ((self.postgres, "PostgreSQL"), (self.valkey, "Valkey")):
                 if server.pid is None:
-                    self.say(f"{name} ended unexpectedly; starting it again.")
+                    self.say(f"{name} ended unexpectedly; restarting it.")
                     server.start()
                     self.say(f"{name} runs again.")
             for child in self.children:
@@ -196,7 +197,7 @@ class Stack:
             time.sleep(0.5)
 
     def stop(self) -> None:
-        """End everything, the last started first."""
+        """Stop everything, in reverse order of its start."""
         if self._command is not None:
             end(self._command, (signal.SIGTERM, 10))
         for child in reversed(self.children):

@@ -48,11 +48,11 @@ class EmbeddedValkey:
 
     @property
     def pid(self) -> int | None:
-        """The server's process id while it runs, else None."""
+        """The server's process id while it runs, otherwise None."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def url(self, database: int = 0) -> str:
-        """Given a database number (0 to 63), return its redis:// URL."""
+        """Return the redis:// URL of a database number (0 to 63)."""
         return f"redis://:{quote(self.password, '')}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> EmbeddedValkey:
@@ -71,7 +71,7 @@ class EmbeddedValkey:
         raise StackError(f"Valkey did not start: {last_lines(self.log_file)} (see {self.log_file}).")
 
     def stop(self) -> None:
-        """Stop the server; with `persist` its data is written first."""
+        """Stop the server; with `persist`, write its data first."""
         if self._process is not None:
             end(self._process, (signal.SIGTERM, 15))
             self._process = None
@@ -97,7 +97,7 @@ class EmbeddedValkey:
             f"databases {DATABASES}",
             f'dir "{self.data_dir}"',
             "daemonize no",
-            # A title written over the environment would hide whose process it is.
+            # A process title written over the environment would hide which run it belongs to.
             "set-proc-title no",
             "protected-mode yes",
             'save ""',

@@ -53,11 +53,11 @@ SENTENCES = {
     400: "The request could not be understood.",
     401: "Sign in, or send an API token as 'Authorization: Bearer …'.",
     404: "There is nothing at this address.",
-    405: "This address does not take that method.",
-    408: "The request did not arrive in time. Send it again; if it is cut off again, look at the network in between.",
+    405: "This address does not support that method.",
+    408: "The request did not arrive in time. Send it again; if it fails again, check the network in between.",
     413: "What was sent is too large.",
     415: "Send the body as application/json.",
-    416: "The archive does not have the bytes that were asked for.",
+    416: "The archive does not contain the requested bytes.",
     429: "Too many requests. Wait a moment and try again.",
 }
 # The only page for browsers below /api/.
@@ -147,22 +147,22 @@ def _gone(error: ObjectDeletedError) -> Response:
     """Handle a row that was deleted between being read and being shown, which no service caught."""
     db.session.rollback()
     logger.info("deleted meanwhile", path=request.path, error=str(error))
-    return problem(404, "It was deleted just now.")
+    return problem(404, "It has just been deleted.")
 
 
 def _overtaken(error: StaleDataError | IntegrityError) -> Response:
     """Handle a row that another request changed or deleted before it was written, which no service caught."""
     db.session.rollback()
     logger.warning("overtaken by another request", path=request.path, error=str(error))
-    return problem(409, "Something that this needs was changed or deleted at the same moment. Reload, then try again.")
+    return problem(409, "Something that this needs was changed or deleted at the same time. Reload, then try again.")
 
 
 def _database_error(error: OperationalError | psycopg.OperationalError) -> Response:
     cause = error.orig if isinstance(error, OperationalError) else error
     if isinstance(cause, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
         db.session.rollback()
-        logger.warning("two requests stood in each other's way", path=request.path, error=str(cause))
-        return problem(409, "Another request changed the same thing at the same moment. Try again.")
+        logger.warning("two requests conflicted", path=request.path, error=str(cause))
+        return problem(409, "Another request changed the same object at the same time. Try again.")
     logger.error("database unreachable", error=str(cause))
     # Rendering the page must not query the database for the current user again.
     login_manager._update_request_context_with_user()
@@ -180,7 +180,7 @@ def _data_error(error: DataError) -> Response:
     """Handle a value that passed validation but that the database refuses: a NUL byte, a number that is too large."""
     db.session.rollback()
     logger.warning("the database refused a value", path=request.path, error=str(error.orig))
-    return problem(422, "What was sent holds something that can't be stored: a number that is too large, or a NUL byte.")
+    return problem(422, "The input contains a value that can't be stored: a number that is too large, or a NUL byte.")
 
 
 def _unexpected(error: Exception) -> Response:

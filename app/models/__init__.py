@@ -1,4 +1,4 @@
-"""The tables of the metadata database, one a file: columns and constraints only."""
+"""The tables of the metadata database, one per file: columns and constraints only."""
 
 from app.models.admin_invitations import AdminInvitation
 from app.models.admin_sessions import AdminSession

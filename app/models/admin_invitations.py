@@ -1,4 +1,4 @@
-"""Who has been asked to become an admin, and has not answered yet."""
+"""Pending invitations to become an admin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.models.base import Base, HasId, utcnow
 
 
 class AdminInvitation(HasId, Base):
-    """An open invitation: only the SHA-256 of its link's secret is kept. Accepting or withdrawing it deletes the row."""
+    """A pending invitation: only the SHA-256 of its link's secret is stored. Accepting or withdrawing it deletes the row."""
 
     __tablename__ = "admin_invitations"
     __table_args__ = (CheckConstraint("email = lower(email)", name="email_lower_case"),)

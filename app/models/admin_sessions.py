@@ -1,4 +1,4 @@
-"""Who is signed in, and where."""
+"""The sessions of admins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.models.base import Base, HasId, utcnow
 
 
 class AdminSession(HasId, Base):
-    """A session. The signed cookie holds its id; when the row goes, the cookie and every copy of it are worth nothing."""
+    """A session. The signed cookie holds its id; deleting the row invalidates the cookie and every copy of it."""
 
     __tablename__ = "admin_sessions"
 

@@ -1,4 +1,4 @@
-"""The people who may sign in."""
+"""The admins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.models.base import Base, HasId, utcnow
 
 
 class Admin(HasId, Base):
-    """An admin. One who is disabled can do nothing."""
+    """An admin. A disabled one can do nothing."""
 
     __tablename__ = "admins"
     __table_args__ = (CheckConstraint("email = lower(email)", name="email_lower_case"),)

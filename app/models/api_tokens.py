@@ -1,4 +1,4 @@
-"""Keys for machines."""
+"""The API tokens."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ SCOPES = ("read", "backup", "restore", "admin")
 
 
 class ApiToken(HasId, Base):
-    """A token: only the SHA-256 of its secret is kept; `prefix` is the part of it that may be shown. `expires_at` null: it
-    works until it is revoked."""
+    """A token: only the SHA-256 of its secret is stored; `prefix` is the part that may be shown. `expires_at` null: it works
+    until it is revoked."""
 
     __tablename__ = "api_tokens"
     __table_args__ = (

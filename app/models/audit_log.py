@@ -1,4 +1,4 @@
-"""Who changed what, when and from where."""
+"""The audit log: who changed what, when and from where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One row for every backup: asked for, running, done, failed, cancelled or found again."""
+"""One row for every backup: requested, running, completed, failed, cancelled or found by a rescan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORIGINS = ("own", "other_key", "foreign")
 
 
 def one_of(column: str, values: tuple[str, ...]) -> str:
-    """Given a column and its values, return the SQL condition that it has one of them."""
+    """Return the SQL condition that a column has one of the values."""
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
 
 
@@ -26,12 +26,12 @@ class BackupHistory(HasId, Base):
     """A backup. `attempt` and `status` together fence it: see app.runs.ledger, which writes both.
 
     `size_bytes`, `bytes_done` and `bytes_total` are bytes; `phase` is the engine's, or "waiting" while queued behind
-    another backup. `summary` holds the manifest's figures: tables, rows, documents, documents_bytes, server_version.
-    `verify_requested_at` is set while a verification is asked for or running, `verify_restoring` if it is to restore, too;
+    another backup. `summary` has the manifest's figures: tables, rows, documents, documents_bytes, server_version.
+    `verify_requested_at` is set while a verification is queued or running, `verify_restoring` if it also restores;
     `restore_test_seconds` is how long the last test restore took. `origin` says who signed the archive: "own" (our key),
-    "other_key" (our format, another key) or "foreign" (not signed). `trusted_at`: an admin vouched for this very archive.
+    "other_key" (our format, another key) or "foreign" (not signed). `trusted_at`: when an admin trusted this archive.
     `damaged` says what is wrong with the file of a completed backup, which then protects nothing; `file_mtime_ns` is the
-    file's time of writing when it was last seen whole, or read back.
+    file's modification time when it was last seen intact, or verified.
     """
 
     __tablename__ = "backup_history"
@@ -101,5 +101,5 @@ class BackupHistory(HasId, Base):
     job_id: Mapped[str | None]
     host: Mapped[str | None]
     worker: Mapped[str | None]
-    # When its end was put into the outbox, or found to be no news.
+    # When its end was added to the outbox, or found too old to announce.
     notified_at: Mapped[datetime | None]

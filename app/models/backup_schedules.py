@@ -1,4 +1,4 @@
-"""When backups are made by themselves."""
+"""The schedules of automatic backups."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ class BackupSettings(Base):
     """Quotas (backups kept per category, 0 switches one off) and the rest; its only row has the id 1.
 
     `channels_sealed`, `heartbeat_sealed` and `heartbeat_failure_sealed` are encrypted (app.services.installation.sealing).
-    `audit_cut_*` are the position and hash of the last entry that was cut from the audit log.
-    `undo_hours` null: as BACKUP_UNDO_HOURS says. `disk_reserve_bytes` stays free whatever is backed up.
+    `audit_cut_*` are the position and hash of the last entry that was deleted from the audit log.
+    `undo_hours` null: BACKUP_UNDO_HOURS applies. Backups leave `disk_reserve_bytes` free.
     """
 
     __tablename__ = "backup_settings"

@@ -18,8 +18,8 @@ OPEN_SLOTS = ("pending", "running")
 class BackupSlot(HasId, Base):
     """A schedule's slot, filled by the backup that it points at; slots that coincide point at one backup.
 
-    `pending` waits for `next_attempt_at`, `running` for its backup, queued or under way. `attempts` counts the runs that
-    were begun; `error` says why the last one failed.
+    `pending` waits for `next_attempt_at`, `running` for its backup, queued or in progress. `attempts` counts the runs
+    that were begun; `error` says why the last one failed.
     """
 
     __tablename__ = "backup_slots"

@@ -1,4 +1,4 @@
-"""What all tables share: names of constraints, ids, times."""
+"""Conventions of all tables: names of constraints, ids, times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMING = {
 
 
 class Base(DeclarativeBase):
-    """The declarative base. Times are aware, texts unlimited, whole numbers 64 bits wide."""
+    """The declarative base. Times are aware, texts unlimited, integers 64 bits wide."""
 
     registry = registry(
         metadata=MetaData(naming_convention=NAMING),
@@ -43,5 +43,5 @@ class HasId:
 
 
 def utcnow() -> datetime:
-    """Return the present moment, aware, in UTC."""
+    """Return the current time, aware, in UTC."""
     return datetime.now(UTC)

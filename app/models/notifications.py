@@ -1,4 +1,4 @@
-"""What is to be told to people: an outbox, a row for each message and each of its addressees."""
+"""The outbox of notifications: one row per message and recipient."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ NOTIFICATION_STATUSES = ("pending", "sending", "sent", "failed")
 
 
 class Notification(HasId, Base):
-    """A message. `subject_key` names what it is about, so that the same news is never told twice to the same target:
-    an email address, a channel's id, or "success" and "failure" for heartbeats. Holds no secret."""
+    """A message. `subject_key` identifies its event, so that no event is sent twice to the same target: an email address, a
+    channel's id, or "success" and "failure" for heartbeats. Contains no secret."""
 
     __tablename__ = "notifications"
     __table_args__ = (

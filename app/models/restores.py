@@ -1,4 +1,4 @@
-"""One row for every restore: asked for, running, done, failed or cancelled."""
+"""One row for every restore: requested, running, completed, failed or cancelled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Restore(HasId, Base):
     """A restore. `attempt` and `status` together fence it: see app.runs.ledger, which writes both.
 
     `swap_at` is set when the swap begins: from then on it can't be cancelled. A completed restore keeps the state before
-    it until `undo_until` (null: there is none to go back to), unless `discarded_at` says that it is gone; while `undone_at`
+    it until `undo_until` (null: none is kept), unless `discarded_at` says that it was dropped; while `undone_at`
     is set, that old state is the live one. `result` holds what changed: strategy, tables, documents, gap_seconds,
     archive_bytes.
     """
@@ -67,5 +67,5 @@ class Restore(HasId, Base):
     job_id: Mapped[str | None]
     host: Mapped[str | None]
     worker: Mapped[str | None]
-    # When its end was put into the outbox, or found to be no news.
+    # When its end was added to the outbox, or found too old to announce.
     notified_at: Mapped[datetime | None]

@@ -1,4 +1,4 @@
-"""When each periodic tick last ran: a scheduler that went silent, and a missed cleanup, are seen here."""
+"""When each periodic tick last ran, which reveals a silent scheduler and a missed cleanup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`flask scheduler`: rq-scheduler's entries as data. They are only ticks; what is due is decided from the database."""
+"""`flask scheduler`: rq-scheduler's entries as data. They are only ticks; the database decides what is due."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POLL_SECONDS = 5
 
 @dataclass(frozen=True)
 class Entry:
-    """A periodic job: its name, when it is due (cron, UTC), and the function that gets its name."""
+    """A periodic job: its name, when it is due (cron, UTC), and the function that is called with its name."""
 
     name: str
     cron: str
@@ -49,9 +49,9 @@ ENTRIES = (
 
 
 class TickScheduler(Scheduler):  # type: ignore[misc]
-    """rq-scheduler that looks after its own entries at every poll: they survive a flushed Redis, a crash at the wrong
-    moment and a changed version. Its first tick does not wait for the next full minute. Entries that are not ours, and a
-    queue class that an entry names, are left alone."""
+    """An rq-scheduler that reconciles its own entries at every poll, so that they survive a flushed Redis, a crash at the
+    wrong moment and a changed version. Its first tick does not wait for the next full minute. Entries that are not ours,
+    and a queue class that an entry names, are left alone."""
 
     job_class = queue.QueuedJob
     watch: Watch
@@ -62,25 +62,25 @@ class TickScheduler(Scheduler):  # type: ignore[misc]
         return queue.named(queue.TICKS, self.connection)
 
     def get_jobs_to_queue(self, with_times: bool = False) -> list[Job]:
-        """Return what is due of our entries."""
+        """Return our entries that are due."""
         ours = {entry.id for entry in ENTRIES}
         due = self.connection.zrangebyscore(self.scheduled_jobs_key, 0, int(time.time()))
         return [queue.QueuedJob.fetch(name, self.connection) for name in map(bytes.decode, due) if name in ours]
 
     def heartbeat(self) -> None:
-        """Say that we live, and end where a setting's file changed: whoever starts us again has the new settings read."""
+        """Renew the heartbeat, and exit if a setting's file changed: the restarted process reads the new settings."""
         if self.watch.changed():
             raise SystemExit(EXIT_SETTINGS_CHANGED)
         super().heartbeat()
         self.watch.report(self.connection)
 
     def register_death(self) -> None:
-        """Say that we end."""
+        """Report that this process ends."""
         self.watch.withdraw(self.connection)
         super().register_death()
 
     def enqueue_jobs(self) -> Iterable[Job]:
-        """Put the entries right, then enqueue what is due, and at the first time the check."""
+        """Reconcile the entries, then enqueue those that are due and, the first time, the check."""
         reconcile_entries(self)
         if not self._ticked:
             self.enqueue_job(queue.QueuedJob.fetch(queue.tick_id(ticks.CHECK), connection=self.connection))
@@ -90,9 +90,9 @@ class TickScheduler(Scheduler):  # type: ignore[misc]
 
 
 def reconcile_entries(scheduler: Scheduler, entries: Iterable[Entry] = ENTRIES) -> None:
-    """Given a scheduler, add the entries that it misses or has otherwise, and remove those that are no longer ours.
+    """Add entries that are missing or differ, and remove obsolete ones of ours.
 
-    An entry that is right is left alone: registering it again would drop a tick that is overdue.
+    A correct entry is left alone: registering it again would drop an overdue tick.
     """
     wanted = {entry.id: entry for entry in entries}
     for job_id in _registered(scheduler):
@@ -107,11 +107,11 @@ def reconcile_entries(scheduler: Scheduler, entries: Iterable[Entry] = ENTRIES) 
 
 
 def run(settings: Settings) -> None:
-    """Schedule until asked to stop, waiting for a Redis that goes away.
+    """Schedule until asked to stop, waiting for Redis whenever it is down.
 
-    Raise SystemExit with EXIT_SETTINGS_CHANGED where a setting's file changed.
+    Raise SystemExit with EXIT_SETTINGS_CHANGED if a setting's file changed.
     """
-    # rq-scheduler reckons cron in the process's own zone; with UTC, what its library warns of can't matter.
+    # rq-scheduler evaluates cron in the process's time zone; in UTC, its library's warning does not apply.
     os.environ["TZ"] = "UTC"
     time.tzset()
     warnings.filterwarnings("ignore", category=FutureWarning, module="rq_scheduler")
@@ -123,14 +123,14 @@ def run(settings: Settings) -> None:
             scheduler.watch = watch
             scheduler.run()
         except RedisError as error:
-            logger.error("Redis can't be reached, trying again", error=str(error))
+            logger.error("Redis can't be reached; retrying", error=str(error))
             if watch.changed():
                 raise SystemExit(EXIT_SETTINGS_CHANGED) from None
             time.sleep(POLL_SECONDS)
 
 
 def scheduler_name() -> str:
-    """Return a name for this process that is never taken, and says on which host it runs."""
+    """Return a unique name for this process that includes its host."""
     return f"{socket.gethostname()}.{uuid4().hex}"
 
 

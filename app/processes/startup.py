@@ -1,4 +1,4 @@
-"""What web, worker, scheduler and commands make sure of before they start."""
+"""Checks of web, worker, scheduler and commands before they start."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from app.services.people.guessable import is_hopeless_key
 
 HOPELESS_KEY = (
     "SECRET_KEY can be guessed: it is a placeholder, a repetition or a row of keys. "
-    "Make one: python3 -c 'import secrets; print(secrets.token_hex(32))'"
+    "Create one: python3 -c 'import secrets; print(secrets.token_hex(32))'"
 )
 logger = structlog.get_logger(__name__)
 
 
 def check_start(app: Flask) -> None:
-    """Given the app, make sure that its databases are two and the metadata one is usable; make the first admin.
+    """Check that source and metadata are two databases and that the metadata database is usable; create the first admin.
 
-    Raise ConfigError with a line that names the setting. An unreachable source is only logged: the pages must be there
+    Raise ConfigError with a line that names the setting. An unreachable source is only logged: the pages must be available
     on the day when the source is broken, and each backup checks it again.
     """
     settings: Settings = app.config["SETTINGS"]
@@ -34,7 +34,7 @@ def check_start(app: Flask) -> None:
         if not inspect(db.engine).has_table("backup_history"):
             raise ConfigError(["DATABASE_URL: the tables are missing. Run `flask db upgrade` first."])
         if is_hopeless_key(settings.secret_key):
-            # Where there is an admin, the installation is in use: `flask doctor` says so, and how to change the key.
+            # An installation with an admin is in use: `flask doctor` warns, and says how to change the key.
             if not admins.list_admins():
                 raise ConfigError([HOPELESS_KEY])
             logger.warning("SECRET_KEY can be guessed; see `flask doctor`")

@@ -39,7 +39,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class BackupWorker(Worker):
-    """An rq worker whose jobs run in the app's context, and which cleans up at once after a killed horse."""
+    """An rq worker whose jobs run in the app's context, and which cleans up at once after a killed work horse."""
 
     app: Flask
     watch: Watch
@@ -47,15 +47,15 @@ class BackupWorker(Worker):
     _busy = False
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
-        """Run in the forked child: connections of the parent must not be used by both."""
+        """Run in the forked child, which must not share connections with its parent."""
         with self.app.app_context():
             db.engine.dispose(close=False)
-            # For the lines of rq itself, which come after those of the job.
+            # For rq's own log lines, which follow those of the job.
             structlog.contextvars.bind_contextvars(job=job.id)
             super().main_work_horse(job, queue)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Say that we live, and who we are: a flushed Redis would otherwise show no worker until a restart."""
+        """Renew heartbeat and registration: after a flush, Redis would otherwise show no worker until a restart."""
         if self._outdated() and not self._busy:
             raise StopRequested
         redis = self.connection if pipeline is None else pipeline
@@ -65,12 +65,12 @@ class BackupWorker(Worker):
         self.watch.report(self.connection)
 
     def reorder_queues(self, reference_queue: Queue) -> None:
-        """Note that a job was taken: from here on it is ours to run or to give back (rq 3.0 calls this right after that)."""
+        """Note that a job was dequeued, so that it must be run or returned (rq 3.0 calls this right after dequeuing)."""
         self._busy = True
         super().reorder_queues(reference_queue)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run the job, unless the settings changed: then it is for a process that has read the new ones."""
+        """Run the job, unless the settings changed: then leave it to a process that has read the new ones."""
         if self._outdated():
             with self.connection.pipeline() as pipeline:
                 pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
@@ -84,30 +84,30 @@ class BackupWorker(Worker):
             self._busy = False
 
     def _is_ours(self, job: Job, queue: Queue) -> bool:
-        """Return whether a job may be run; delete it if not. A row whose job an older version left in pickle is enqueued
+        """Return whether a job may be run; delete it if not. A row whose job was pickled by an older version is enqueued
         again by the next tick."""
         try:
             return job.func_name is not None
         except DeserializationError:
-            logger.warning("a job that is not one of ours was refused and deleted", job=job.id, queue=queue.name)
+            logger.warning("refused and deleted a job that is not ours", job=job.id, queue=queue.name)
             self.connection.lrem(queue.intermediate_queue_key, 1, job.id)
             job.delete()
             return False
 
     def teardown(self) -> None:
-        """Say that this process ends."""
+        """Report that this process ends."""
         if not self.is_horse:
             self.watch.withdraw(self.connection)
         super().teardown()
 
     def _outdated(self) -> bool:
         if not self.settings_changed and self.watch.changed():
-            # A job that runs is finished first.
+            # A running job is finished first.
             self.settings_changed = self._stop_requested = True
         return self.settings_changed
 
     def handle_work_horse_killed(self, job: Job, retpid: Any, ret_val: Any, rusage: Any) -> None:
-        """Close the row of a job that was killed: no code of its own could."""
+        """Close the row of a killed job, which could not do so itself."""
         with self.app.app_context(), logs.bound(job=job.id):
             try:
                 if job.func_name in (queue.BACKUP_JOB, queue.CHECK_JOB):
@@ -117,18 +117,18 @@ class BackupWorker(Worker):
                 elif job.func_name == queue.VERIFY_JOB:
                     verification_steps.abandon(UUID(job.args[0]))
             except Exception:
-                # The minute tick tries again; the worker must live on.
-                logger.exception("a killed job could not be closed at once")
+                # The minute tick retries; the worker must survive.
+                logger.exception("could not close a killed job; the next tick retries")
             finally:
-                # Nothing may be open when the next horse is forked.
+                # No connection may be open when the next work horse is forked.
                 db.session.remove()
                 db.engine.dispose()
 
 
 def serve(app: Flask, queue_names: Sequence[str], burst: bool = False) -> None:
-    """Work on these queues, in order of importance, until asked to stop (burst: until they are empty).
+    """Work on these queues, in order of priority, until asked to stop (burst: until they are empty).
 
-    Raise SystemExit with EXIT_SETTINGS_CHANGED where a setting's file changed.
+    Raise SystemExit with EXIT_SETTINGS_CHANGED if a setting's file changed.
     """
     settings = app.config["SETTINGS"]
     with app.app_context():
@@ -158,8 +158,8 @@ def serve(app: Flask, queue_names: Sequence[str], burst: bool = False) -> None:
 def supervise(queue_names: Sequence[str]) -> int:
     """Run a worker process for each queue, so that ticks never wait behind a long backup, and return the exit code.
 
-    One whose settings changed is started again, when its job is done. When one ends otherwise, or we are asked to stop, all
-    of them are stopped.
+    One whose settings changed is restarted once its job is done. When one ends otherwise, or we are asked to stop, all of
+    them are stopped.
     """
 
     def start(name: str) -> subprocess.Popen[bytes]:
@@ -187,7 +187,7 @@ def supervise(queue_names: Sequence[str]) -> int:
         time.sleep(0.2)
     told = stopping
     if not told:
-        logger.error("a worker process ended by itself; stopping the others")
+        logger.error("a worker process ended unexpectedly; stopping the others")
         stop(signal.SIGTERM, None)
     for child in children:
         child.wait()
@@ -198,7 +198,7 @@ PARENT = "BACKUP_WORKER_PARENT"
 
 
 def follow_parent() -> None:
-    """Stop gracefully when the supervising process dies, however it dies (Linux)."""
+    """Stop gracefully when the supervising process dies for any reason (Linux)."""
     parent = os.environ.get(PARENT)
     if parent is None or not sys.platform.startswith("linux"):
         return

@@ -95,7 +95,7 @@ def upgrade() -> None:
     )
     for table in ("backup_history", "restores"):
         op.add_column(table, sa.Column("notified_at", sa.DateTime(timezone=True), nullable=True))
-        # What ended before there were notifications is no news.
+        # Do not announce what ended before there were notifications.
         op.execute(f"UPDATE {table} SET notified_at = now() WHERE status NOT IN ('queued', 'in_progress')")  # noqa: S608
         op.create_index(
             f"ix_{table}_news",

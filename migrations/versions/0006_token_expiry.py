@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Tokens that are there have no end: programs that use them go on working.
+    # Existing tokens do not expire: programs that use them keep working.
     op.add_column("api_tokens", sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True))
 
 

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # The entries that are there become part of the chain at the first tick.
+    # Existing entries become part of the chain at the first tick.
     op.add_column("audit_log", sa.Column("position", sa.BigInteger(), nullable=True))
     op.add_column("audit_log", sa.Column("chain_hash", sa.Text(), nullable=True))
     op.create_unique_constraint(op.f("uq_audit_log_position"), "audit_log", ["position"])

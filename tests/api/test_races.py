@@ -86,7 +86,7 @@ def test_what_is_overtaken_is_409(client: FlaskClient, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(backups, "list_backups", overtaken)
     answer = client.get(URL)
-    assert (answer.status_code, "same moment" in answer.get_json()["detail"]) == (409, True)
+    assert (answer.status_code, "same time" in answer.get_json()["detail"]) == (409, True)
 
 
 def test_only_one_of_two_verifications_is_taken(client: FlaskClient, make_row: MakeRow) -> None:

@@ -232,7 +232,7 @@ def test_the_size_limit_holds_whether_the_length_is_said_or_not(
 def test_the_disks_reserve_is_kept(client: FlaskClient, storage_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "DISK_RESERVE", 1 << 60)
     answer = raw(client, b"x" * READ_BYTES)
-    assert (answer.status_code, "stay free" in answer.get_json()["detail"]) == (507, True)
+    assert (answer.status_code, "are reserved" in answer.get_json()["detail"]) == (507, True)
     assert list(storage_dir.iterdir()) == []
 
 
@@ -244,7 +244,7 @@ def test_uploads_that_are_received_at_once_do_not_count_on_the_same_room(
 
     class Slow(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            with pytest.raises(NoRoom, match="stay free"):
+            with pytest.raises(NoRoom, match="are reserved"):
                 uploads.receive(TESTER, io.BytesIO(), "application/gzip", length)
             return super().read(size)
 

@@ -155,7 +155,7 @@ def test_the_stack_starts_without_a_change_makes_a_backup_and_ends(containers: C
         admin_password = (containers.places["/run/backup"] / "admin_password").read_text()
         start_servers(containers, running)
         again = containers.run("init")
-        assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "Everything is prepared.")
+        assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "Everything is ready.")
         assert "Sign in as" in again.stdout
         assert (containers.places["/run/backup"] / "admin_password").read_text() == admin_password
 

@@ -104,7 +104,7 @@ def test_a_second_start_changes_nothing(order: Order) -> None:
     start(order)
     before = contents(order.secrets)
     (order.documents / "invoice.pdf").write_bytes(b"pdf")
-    assert "Secrets were made" not in start(order)
+    assert "Secrets were created" not in start(order)
     assert contents(order.secrets) == before
     assert (order.documents / "invoice.pdf").read_bytes() == b"pdf"
 

@@ -26,7 +26,7 @@ from tests.support.processes import SESSION_VARIABLE, processes_with, wait_until
 
 pytestmark = pytest.mark.heavy
 
-READY_LINE = "Ctrl-C stops all of it"
+READY_LINE = "Ctrl-C stops everything"
 
 
 class Demo:
@@ -118,7 +118,7 @@ def test_demo_starts_backs_up_ends_and_finds_its_data_again(tmp_path: Path, demo
     data_dir = tmp_path / "data"
     given = {"ADMIN_EMAIL": "me@example.com", "ADMIN_PASSWORD": "a-first-long-password"}
     demos.append(first := Demo(data_dir, **given).wait_ready())
-    assert "Sample data made." in first.said()
+    assert "Sample data created." in first.said()
     assert re.search(r"log in as +me@example.com\n +password +a-first-long-password\n", first.said())
     (name, digest), *others = archives(data_dir).items()
     assert not others

@@ -95,7 +95,7 @@ def test_half_made_cluster_is_made_afresh(tmp_path: Path) -> None:
 def test_cluster_of_another_version_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with EmbeddedPostgres(16, tmp_path / "data", durable=False):
         pass
-    with pytest.raises(StackError, match="made by PostgreSQL 16, not 18"):
+    with pytest.raises(StackError, match="created by PostgreSQL 16, not 18"):
         EmbeddedPostgres(18, tmp_path / "data").start()
 
 

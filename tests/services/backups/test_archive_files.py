@@ -93,7 +93,7 @@ def test_what_is_changed_behind_our_back_is_told_everywhere_and_deletes_nothing(
     assert report is not None
     assert report.deleted == []
     assert report.missing + report.damaged == 1
-    assert "counts for nothing" in explaining.explain(newer_id).text
+    assert "protects nothing" in explaining.explain(newer_id).text
     assert any(name in finding.text and finding.level == "problem" for finding in folders.look(app.config["SETTINGS"]))
     assert any(
         name in finding.filename and finding.outcome in ("corrupt", "missing") for finding in backups.rescan(TESTER).findings

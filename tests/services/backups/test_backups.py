@@ -143,7 +143,7 @@ def test_a_flipped_byte_is_found_and_said(app: APIFlask, worker: Worker, storage
 def test_an_archive_that_is_read_is_not_deleted(app: APIFlask, make_row: MakeRow, storage_dir: Path) -> None:
     row = make_row()
     with locks.holding(locks.archive_name(row.id), shared=True):
-        with pytest.raises(Conflict, match="being read"):
+        with pytest.raises(Conflict, match="is in use"):
             backups.delete(TESTER, row.id)
     assert (storage_dir / str(row.filename)).exists()
     backups.delete(TESTER, row.id)

@@ -61,7 +61,7 @@ def test_the_same_archive_again_leads_to_the_first(admin: Browser, tmp_path: Pat
     refused = upload(admin, content)
     assert refused.status_code == 409
     page = Page(refused)
-    assert "here already" in page.by_id("upload-error")
+    assert "already exists" in page.by_id("upload-error")
     assert page.select("a", href=first)
     assert backups.list_backups().total == 1
     assert not partials(storage_dir)

@@ -98,7 +98,7 @@ def test_a_link_is_shown_once_and_only_its_hash_is_kept(app: APIFlask, admin: Br
     secret = link.rpartition("=")[2]
     assert secret not in (row.secret_hash, row.email)
     again = admin.get(f"/admins/invitations/{row.id}")
-    assert "shown already" in again.text
+    assert "already been shown" in again.text
     assert secret not in again.html
 
 

@@ -72,7 +72,7 @@ def test_a_failed_restore_says_why_and_where_to_go_on(admin: Browser, make_row: 
 
 
 def test_a_cancelled_restore_says_that_nothing_has_changed(admin: Browser) -> None:
-    assert "are what they were" in admin.get(f"/restores/{make_restore('cancelled').id}").text
+    assert "are unchanged" in admin.get(f"/restores/{make_restore('cancelled').id}").text
 
 
 def test_the_result_shows_counts_gap_warnings_and_the_undo_with_its_deadline(admin: Browser, make_row: Make) -> None:

@@ -71,7 +71,7 @@ def test_a_channel_is_added_masked_kept_renamed_and_removed(admin: Browser) -> N
 def test_bad_addresses_and_urls_are_refused_at_their_fields(admin: Browser) -> None:
     typed = {"recipients": "good@example.com\nno address", "heartbeat_url": "ftp://example.com"}
     page = Page(admin.submit(PATH, PATH, 422, password=PASSWORD, **typed))
-    assert page.by_id("recipients-error").startswith("no address: This is no email address")
+    assert page.by_id("recipients-error").startswith("no address: This is not an email address")
     typed = {"heartbeat_url": "ftp://example.com", "channels-0-name": "Phone", "channels-0-url": "nonsense"}
     page = Page(admin.submit(PATH, PATH, 422, password=PASSWORD, **typed))
     assert "http://" in page.by_id("heartbeat_url-error")
