@@ -37,6 +37,14 @@ NAMES = (
     "LOG_FORMAT",
     "RATE_LIMIT_FACTOR",
 )
+SETTINGS_BY_SUBJECT = {
+    "[source]": "BACKUP_SOURCE_URL",
+    "[documents]": "BACKUP_DOCUMENTS_DIR",
+    "[storage]": "BACKUP_STORAGE_DIR",
+    "[tools]": "PG_BIN_DIR",
+}
+"""The marks in the engine's messages (app.engine.errors.Subject), and the settings that they stand for."""
+
 REQUIRED = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "BACKUP_SOURCE_URL", "BACKUP_DOCUMENTS_DIR")
 SECRET_LENGTH = 16
 LOG_FORMATS = ("console", "json")
@@ -115,10 +123,17 @@ class Settings:
         return sorted((secret for secret in found if len(secret) >= 4), key=len, reverse=True)
 
     def redact(self, text: str) -> str:
-        """Replace every secret in a text by `***`."""
+        """Make a text fit for users and logs: no secret in it, and the settings by their names."""
         for secret in self.secrets():
             text = text.replace(secret, "***")
-        return text
+        return name_settings(text)
+
+
+def name_settings(text: str) -> str:
+    """Replace the subjects that a message of the engine names by the settings which configure them."""
+    for subject, setting in SETTINGS_BY_SUBJECT.items():
+        text = text.replace(subject, setting)
+    return text
 
 
 def derive_signing_key(secret_key: str) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.config import ConfigError, derive_signing_key, read_settings, read_signing_key
+from app.config import NAMES, SETTINGS_BY_SUBJECT, ConfigError, derive_signing_key, read_settings, read_signing_key
+from app.engine.errors import SourceError, Subject
 
 GOOD = {
     "DATABASE_URL": "postgresql://meta:meta-secret@localhost/meta",
@@ -95,6 +96,14 @@ def test_secrets_are_blotted_out_quoted_and_unquoted() -> None:
     settings = read_settings(GOOD)
     text = settings.redact("meta-secret s@urce-secret s%40urce-secret a secret key for the tests, and the rest")
     assert text == "*** *** *** ***, and the rest"
+
+
+def test_users_read_the_setting_of_each_subject_that_the_engine_names() -> None:
+    assert set(SETTINGS_BY_SUBJECT) == {subject.value for subject in Subject}
+    assert set(SETTINGS_BY_SUBJECT.values()) <= set(NAMES)
+    error = SourceError(Subject.TOOLS, f"no pg_dump; use another role in {Subject.SOURCE}")
+    shown = read_settings(GOOD).redact(str(error))
+    assert shown == "PG_BIN_DIR: no pg_dump; use another role in BACKUP_SOURCE_URL"
 
 
 def test_the_signing_key_follows_from_the_secret_key_and_can_be_carried_over() -> None:

@@ -23,7 +23,7 @@ from psycopg import conninfo
 
 from app.cli.formats import size
 from app.cli.restore_text import diff_lines, troubles
-from app.config import ConfigError, read_signing_key
+from app.config import ConfigError, name_settings, read_signing_key
 from app.engine.errors import EngineError, RestoreError
 from app.engine.restore import swap
 from app.engine.restore.places.journal import KEPT, Journal, all_in
@@ -108,7 +108,7 @@ def _restore(order: Order, url: str, documents: Path, key: bytes) -> None:
     target = Source(url, documents, "restore")
     look = RestoreRequest(order.archive, target, _state_dir(documents), key, uuid4(), order.scope, order.trust)
     found = previewing.preview(look, exact=order.dry_run)
-    click.echo("\n".join([*diff_lines(found), *troubles(found.blockers, found.warnings, found.code)]))
+    click.echo(name_settings("\n".join([*diff_lines(found), *troubles(found.blockers, found.warnings, found.code)])))
     if order.dry_run:
         sys.exit(1 if found.blockers else 0)
     if found.blockers:
@@ -122,7 +122,7 @@ def _restore(order: Order, url: str, documents: Path, key: bytes) -> None:
         click.echo(f"{table.schema}.{table.name}: {table.rows_backup} rows")
     for text in result.code:
         click.echo(f"code      {text}")
-    click.echo("\n".join(f"warning   {text}" for text in result.warnings) or "No warnings.")
+    click.echo(name_settings("\n".join(f"warning   {text}" for text in result.warnings)) or "No warnings.")
     click.echo(f"Restored: {len(result.tables)} tables, {result.documents_after} documents.")
     if not result.undo_possible:
         click.echo("The state before was not kept: this restore ran inside the live database.")
@@ -188,5 +188,5 @@ def _stop(message: str, url: str) -> NoReturn:
     password = urlsplit(url).password or ""
     for secret in filter(None, {password, unquote(password)}):
         message = message.replace(secret, "***")
-    click.echo(message, err=True)
+    click.echo(name_settings(message), err=True)
     sys.exit(1)

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 class EngineError(Exception):
     """The root of all errors that the engine raises on purpose."""
 
 
+class Subject(StrEnum):
+    """What a message is about, as a mark in its text. Callers replace the mark by the name that their users know."""
+
+    SOURCE = "[source]"
+    DOCUMENTS = "[documents]"
+    STORAGE = "[storage]"
+    TOOLS = "[tools]"
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One thing that stands in the way, with the environment setting that mends it."""
+    """One thing that stands in the way, and what it is about."""
 
-    setting: str
+    subject: Subject
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.setting}: {self.detail}"
+        return f"{self.subject}: {self.detail}"
 
 
 class SourceError(EngineError):
-    """The database, the documents folder or a tool can't be used as it is configured."""
+    """The database, the documents, the storage or a tool can't be used as it is configured."""
 
-    def __init__(self, setting: str, detail: str) -> None:
-        super().__init__(f"{setting}: {detail}")
-        self.problem = Problem(setting, detail)
+    def __init__(self, subject: Subject, detail: str) -> None:
+        super().__init__(f"{subject}: {detail}")
+        self.problem = Problem(subject, detail)
 
 
 class DumpError(EngineError):

@@ -175,7 +175,7 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[H
     backups.rest()
     result = make_backup(request, heartbeat, before_publish=lambda: patiently(fence))
     found = figures(result.path, result.manifest, result.sha256, result.size_bytes)
-    found["warnings"] = list(result.warnings)
+    found["warnings"] = [settings.redact(text) for text in result.warnings]
     closed = patiently(lambda: ledger.backups.complete(row_id, attempt, **found, verified_at=result.verified_at))
     if not closed and backups.get(row_id).filename != result.filename:
         # Closed by somebody else between the fence and the rename: an archive without a row is nobody's.

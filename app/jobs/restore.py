@@ -182,7 +182,7 @@ class _Run:
     def _complete(self, result: RestoreResult, seconds: float, archive_bytes: int) -> None:
         values = {
             "result": _figures(result, self.counted) | {"restore_seconds": seconds, "archive_bytes": archive_bytes},
-            "warnings": list(result.warnings),
+            "warnings": [self.settings.redact(text) for text in result.warnings],
             "finished_at": result.finished_at,
             "undo_until": restores.undo_until() if result.undo_possible else None,
         }

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ..errors import DiskFullError, EngineError
+from ..errors import DiskFullError, EngineError, Subject
 from ..progress import Meter
 from ..storage.direct_file import DirectFile
 from .gzip_members import Buffer
@@ -110,7 +110,7 @@ class ArchiveFile:
         if room.f_bavail * room.f_frsize - self._file.held < self._reserve:
             raise DiskFullError(
                 f"Less than {self._reserve // 1_000_000} MB are left on the disk of {self.path.parent}; "
-                "free some room or move BACKUP_STORAGE_DIR, then start the backup again."
+                f"free some room or move {Subject.STORAGE}, then start the backup again."
             )
 
     def _sync_early(self) -> None:
@@ -177,7 +177,7 @@ def disk_error(error: OSError, path: Path) -> EngineError:
     if error.errno in _NO_ROOM:
         return DiskFullError(
             f"The disk of {path.parent} is full, or a quota or file size limit was hit ({error.strerror}); "
-            "free some room or move BACKUP_STORAGE_DIR, then start the backup again."
+            f"free some room or move {Subject.STORAGE}, then start the backup again."
         )
     advice = _ADVICE.get(error.errno or 0, "check that disk")
     return EngineError(f"Writing to {path.parent} failed ({error.strerror}): {advice}, then start the backup again.")

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from ..archive.reader import ArchiveReader
-from ..errors import EngineError, RestoreError
+from ..errors import EngineError, RestoreError, Subject
 from ..progress import Meter, Progress
 from ..restore.loading.load_ours import ArchiveLoader
 from ..restore.places import staging_database
@@ -92,7 +92,7 @@ def _load_scratch(
         if beyond := found.refused + found.staying + found.tables:
             raise EngineError(
                 f"The test restore could not be made: only a superuser may restore {some(beyond)}; use one in "
-                "BACKUP_SOURCE_URL for it."
+                f"{Subject.SOURCE} for it."
             )
     drop_forgotten(connection, str(facts["name"]))
     name = staging_database.derived_name(str(facts["name"]), "test", run_id)

@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 
 from ..backup import dump
-from ..errors import DumpError, RestoreError, SourceError, StalledError
+from ..errors import DumpError, RestoreError, SourceError, StalledError, Subject
 from ..progress import Meter
 from ..source.clients import find_client
 from ..source.documents import shown
@@ -45,7 +45,7 @@ def check_readable(connection: Connection) -> None:
         raise RestoreError(
             f"No backup of the restored database would work: row level security hides rows of {_named(hidden)} from the "
             f"role {role} ({'FORCE' if hidden[0]['forced'] else 'ENABLE'} ROW LEVEL SECURITY). Nothing was changed. ALTER "
-            f"ROLE {role} BYPASSRLS (a superuser can), or use a role in BACKUP_SOURCE_URL that policies don't apply to; or "
+            f"ROLE {role} BYPASSRLS (a superuser can), or use a role in {Subject.SOURCE} that policies don't apply to; or "
             "dump the archive again after ALTER TABLE … NO FORCE ROW LEVEL SECURITY."
         )
     missing = connection.execute(_NOT_GRANTED).fetchall()
@@ -53,7 +53,7 @@ def check_readable(connection: Connection) -> None:
         raise RestoreError(
             f"No backup of the restored database would work: the role {role} may not read {_named(missing)}, which belongs "
             f"to {missing[0]['owner']}. Nothing was changed. GRANT pg_read_all_data TO {role}, or use the owner in "
-            "BACKUP_SOURCE_URL."
+            f"{Subject.SOURCE}."
         )
 
 

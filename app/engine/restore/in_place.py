@@ -13,7 +13,7 @@ from psycopg import sql
 
 from ..archive.reader import ArchiveReader
 from ..dump.dump_splitter import DumpSplitter
-from ..errors import DumpError, RestoreBlocked, RestoreError
+from ..errors import DumpError, RestoreBlocked, RestoreError, Subject
 from ..progress import Meter
 from ..source.documents import shown
 from ..source.needs import present_objects, some, special_objects
@@ -66,7 +66,7 @@ class _Staying:
             names = some(sorted(f"{kind} {name}" for kind, name in lost))
             raise RestoreError(
                 f"Only a superuser may create {names}, and the live database does not have it any more: use a superuser in "
-                "BACKUP_SOURCE_URL for this restore. The live database was not changed."
+                f"{Subject.SOURCE} for this restore. The live database was not changed."
             )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from psycopg import conninfo
 
-from ..errors import SourceError
+from ..errors import SourceError, Subject
 from .postgres import CONNECT_SECONDS, read_url
 
 _CLIENT_PLACES = (
@@ -70,9 +70,9 @@ def find_client(server_version: int, pg_bin_dir: Path | None = None) -> Client:
     have = ", ".join(f"{client.full_version} in {client.pg_dump.parent}" for client in found) or "none"
     where = f"in {pg_bin_dir}" if pg_bin_dir else "on this machine"
     raise SourceError(
-        "PG_BIN_DIR",
+        Subject.TOOLS,
         f"the server is PostgreSQL {server_version} and needs pg_dump {server_version} or newer, but {where} there is "
-        f"{have}; install the PostgreSQL {server_version} client or point PG_BIN_DIR at its bin folder",
+        f"{have}; install the PostgreSQL {server_version} client or point {Subject.TOOLS} at its bin folder",
     )
 
 

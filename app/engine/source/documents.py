@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeAlias
 
-from ..errors import SourceError
+from ..errors import SourceError, Subject
 from ..system.folders import FOLDER_FLAGS, Folder, FolderChain, open_root
 from ..system.links import LinksOnDisk
 
@@ -124,7 +124,7 @@ def walk(root: Path) -> Iterator[Document | Skipped]:
     try:
         folder = open_root(root)
     except OSError as error:
-        raise SourceError("BACKUP_DOCUMENTS_DIR", f"the documents folder {root} can't be read: {error.strerror}") from error
+        raise SourceError(Subject.DOCUMENTS, f"the documents folder {root} can't be read: {error.strerror}") from error
     yield _document("", os.fstat(folder.fd), "folder", None)
     if has_more(folder.fd):
         yield Incomplete("", "")

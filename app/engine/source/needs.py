@@ -274,7 +274,7 @@ def judge(connection: Connection, facts: Mapping[str, Any], rows: Mapping[tuple[
 def unrestorable(connection: Connection, facts: Mapping[str, Any]) -> list[str]:
     """Return a backup's warnings about what the role that makes it could not restore, while that can still be changed."""
     found, role = judge(connection, facts), connection.info.user
-    ready = "Have a superuser's password ready for BACKUP_SOURCE_URL"
+    ready = "Have a superuser's name and password ready for the restore"
     texts = []
     if beyond := found.refused + found.staying:
         where = "this database" if found.refused else "it beside the live database or on another server"

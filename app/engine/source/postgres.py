@@ -13,7 +13,7 @@ import psycopg
 from psycopg import conninfo, sql
 from psycopg.rows import dict_row
 
-from ..errors import DumpError, SourceError
+from ..errors import DumpError, SourceError, Subject
 
 Connection = psycopg.Connection[dict[str, Any]]
 
@@ -23,7 +23,6 @@ LOCK_TRY_SECONDS = 2
 """How long one try for the locks lasts; between tries the caller is told that the run is alive."""
 
 SNAPSHOT_ATTEMPTS = 5
-_SETTING = "BACKUP_SOURCE_URL"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def read_url(url: str) -> dict[str, Any]:
         if "@" not in host and re.fullmatch("[0-9,]*", port) and ("@" not in name or "%40" in url):
             return parameters
     raise SourceError(
-        _SETTING,
+        Subject.SOURCE,
         "the URL can't be read; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with @ : / and % in the password "
         "percent-encoded (%40 %3A %2F %25)",
     )
@@ -98,7 +97,7 @@ def connect(url: str, application_name: str) -> Connection:
         connection.execute("SET default_transaction_read_only = off")
         return connection
     except psycopg.Error as error:
-        raise SourceError(_SETTING, f"the database can't be opened: {one_line(error)}") from error
+        raise SourceError(Subject.SOURCE, f"the database can't be opened: {one_line(error)}") from error
 
 
 _FACTS: LiteralString = """
@@ -220,7 +219,9 @@ def snapshot(connection: Connection, tick: Callable[[], None] = lambda: None) ->
                 "to at least twice its value and restart the server."
             ) from error
         except psycopg.errors.InsufficientPrivilege as error:
-            raise SourceError(_SETTING, f"{one_line(error)}; grant the role SELECT on it (pg_read_all_data does)") from error
+            raise SourceError(
+                Subject.SOURCE, f"{one_line(error)}; grant the role SELECT on it (pg_read_all_data does)"
+            ) from error
         finally:
             with contextlib.suppress(psycopg.Error):
                 connection.execute("ROLLBACK")

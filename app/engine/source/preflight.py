@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DiskFullError, Problem, SourceError
+from ..errors import DiskFullError, Problem, SourceError, Subject
 from . import postgres
 from .clients import find_client
 from .documents import FolderSize
@@ -52,12 +52,12 @@ def check_documents(folder: Path) -> None:
     """Given the documents folder, raise SourceError if it is missing or can't be read."""
     if not os.path.isdir(folder):  # Path.is_dir raises below a folder that this user may not enter
         raise SourceError(
-            "BACKUP_DOCUMENTS_DIR",
+            Subject.DOCUMENTS,
             f"{folder} is not a folder that this user can reach; create it, give this user the right to enter the folders "
             "above it, or point the setting at the documents",
         )
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise SourceError("BACKUP_DOCUMENTS_DIR", f"{folder} can't be read by this user; give it read permission")
+        raise SourceError(Subject.DOCUMENTS, f"{folder} can't be read by this user; give it read permission")
 
 
 READ_ONLY = (
@@ -76,18 +76,18 @@ def check_storage(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise SourceError("BACKUP_STORAGE_DIR", f"{folder} can't be created: {error.strerror}") from error
+        raise SourceError(Subject.STORAGE, f"{folder} can't be created: {error.strerror}") from error
     if is_read_only(folder):
-        raise SourceError("BACKUP_STORAGE_DIR", f"{folder} {READ_ONLY}")
+        raise SourceError(Subject.STORAGE, f"{folder} {READ_ONLY}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise SourceError("BACKUP_STORAGE_DIR", f"{folder} can't be written to by this user; give it write permission")
+        raise SourceError(Subject.STORAGE, f"{folder} can't be written to by this user; give it write permission")
 
 
 def check_nesting(source: Source, storage_dir: Path) -> None:
     """Raise SourceError if the archives lie in the documents folder: each backup would hold all earlier ones."""
     storage, folder = storage_dir.resolve(), source.documents_dir.resolve()
     if storage == folder or folder in storage.parents:
-        raise SourceError("BACKUP_STORAGE_DIR", f"{storage} lies inside the documents folder {folder}; move it out of there")
+        raise SourceError(Subject.STORAGE, f"{storage} lies inside the documents folder {folder}; move it out of there")
 
 
 def check_room(storage_dir: Path, tables_bytes: int, documents_size: FolderSize, reserve: int) -> None:
@@ -97,5 +97,5 @@ def check_room(storage_dir: Path, tables_bytes: int, documents_size: FolderSize,
     if free < expected // 2 + reserve:
         raise DiskFullError(
             f"The archive may need {expected // 1_000_000 + 1} MB and {reserve // 1_000_000} MB stay free, but the disk of "
-            f"{storage_dir} has only {free // 1_000_000} MB left; free some room or move BACKUP_STORAGE_DIR."
+            f"{storage_dir} has only {free // 1_000_000} MB left; free some room or move {Subject.STORAGE}."
         )

@@ -247,7 +247,7 @@ def test_a_table_that_the_role_may_not_read_is_named(tables: SourceDatabase, doc
     with psycopg.connect(tables.admin_url, autocommit=True) as connection:
         connection.execute("CREATE TABLE closed (a integer)")
 
-    with pytest.raises(SourceError, match=r"^BACKUP_SOURCE_URL: .*closed.*grant the role SELECT") as caught:
+    with pytest.raises(SourceError, match=r"^\[source\]: .*closed.*grant the role SELECT") as caught:
         backup(tables.url, documents_dir, storage_dir)
 
     assert "\n" not in str(caught.value)

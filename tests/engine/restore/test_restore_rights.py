@@ -192,7 +192,7 @@ def check(server: EmbeddedPostgres, kinds: list[Kind], outcome: str, folder: Pat
         if outcome == "refused":
             assert is_said(said, looked.blockers), looked.blockers
             changed = live.state()
-            with pytest.raises(RestoreBlocked, match="superuser in BACKUP_SOURCE_URL"):
+            with pytest.raises(RestoreBlocked, match=r"superuser in \[source\]"):
                 restore(live.request(made.path))
             assert (live.state(), live.remains()) == (changed, [])
         else:

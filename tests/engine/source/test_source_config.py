@@ -72,7 +72,7 @@ def test_a_database_that_can_not_be_opened(
 ) -> None:
     error = refused(replace(source, database_url=change(source.database_url, source_db)), storage_dir)
 
-    assert str(error).startswith("BACKUP_SOURCE_URL: the database can't be opened: ")
+    assert str(error).startswith("[source]: the database can't be opened: ")
     assert said in str(error)
     assert_no_secret(error, SECRET, source_db.password)
 
@@ -95,7 +95,7 @@ def test_a_url_that_can_not_be_read_is_not_shown(source: Source, storage_dir: Pa
     """Unquoted characters let libpq take parts of the password for a host, a port or a database, and show them."""
     error = refused(replace(source, database_url=url), storage_dir)
 
-    assert str(error).startswith("BACKUP_SOURCE_URL: ")
+    assert str(error).startswith("[source]: ")
     assert_no_secret(error, "s3cret", "Pa55word", "zzPa", "cret", "word@")
 
 
@@ -116,7 +116,7 @@ def test_a_password_with_odd_characters_works(source_db: SourceDatabase, documen
 def test_a_pg_dump_older_than_the_server(source: Source, pg16: EmbeddedPostgres, storage_dir: Path) -> None:
     error = refused(replace(source, pg_bin_dir=pg16.bin_dir), storage_dir)
 
-    assert str(error).startswith("PG_BIN_DIR: the server is PostgreSQL 18 and needs pg_dump 18 or newer, but in ")
+    assert str(error).startswith("[tools]: the server is PostgreSQL 18 and needs pg_dump 18 or newer, but in ")
     assert "there is 16." in str(error)
 
 
@@ -143,28 +143,28 @@ def test_a_folder_without_pg_dump(source: Source, storage_dir: Path, tmp_path: P
     (broken / "pg_dump").chmod(0o700)
     error = refused(replace(source, pg_bin_dir=broken), storage_dir)
 
-    assert str(error).startswith("PG_BIN_DIR: ")
+    assert str(error).startswith("[tools]: ")
     assert str(broken) in str(error)
 
 
 def test_a_missing_documents_folder(source: Source, storage_dir: Path, tmp_path: Path) -> None:
     error = refused(replace(source, documents_dir=tmp_path / "nowhere"), storage_dir)
 
-    assert str(error).startswith("BACKUP_DOCUMENTS_DIR: ")
+    assert str(error).startswith("[documents]: ")
     assert str(tmp_path / "nowhere") in str(error)
 
 
 def test_a_documents_folder_that_is_a_file(source: Source, storage_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    assert str(refused(replace(source, documents_dir=tmp_path / "file"), storage_dir)).startswith("BACKUP_DOCUMENTS_DIR: ")
+    assert str(refused(replace(source, documents_dir=tmp_path / "file"), storage_dir)).startswith("[documents]: ")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything; see the test with a process of another user")
 def test_an_unreadable_documents_folder(source: Source, storage_dir: Path) -> None:
     source.documents_dir.chmod(0)
     try:
-        assert str(refused(source, storage_dir)).startswith("BACKUP_DOCUMENTS_DIR: ")
+        assert str(refused(source, storage_dir)).startswith("[documents]: ")
     finally:
         source.documents_dir.chmod(0o700)
 
@@ -173,7 +173,7 @@ def test_an_unreadable_documents_folder(source: Source, storage_dir: Path) -> No
 def test_a_storage_folder_that_is_not_writable(source: Source, storage_dir: Path) -> None:
     storage_dir.chmod(0o500)
     try:
-        assert str(refused(source, storage_dir)).startswith("BACKUP_STORAGE_DIR: ")
+        assert str(refused(source, storage_dir)).startswith("[storage]: ")
     finally:
         storage_dir.chmod(0o700)
 
@@ -188,16 +188,16 @@ def test_folders_that_another_user_may_not_use_are_named(source: Source, storage
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
-            found = [problem.setting for problem in check_source(source, storage_dir)]
+            found = [problem.subject for problem in check_source(source, storage_dir)]
             os.write(write, ",".join(found).encode())
         finally:
             os._exit(0)
     os.close(write)
     with os.fdopen(read) as pipe:
-        told = pipe.read().split(",")
+        reported = pipe.read().split(",")
     os.waitpid(child, 0)
 
-    assert {"BACKUP_DOCUMENTS_DIR", "BACKUP_STORAGE_DIR"} <= set(told)
+    assert {"[documents]", "[storage]"} <= set(reported)
 
 
 def test_a_storage_folder_under_a_file(source: Source, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_storage_folder_under_a_file(source: Source, tmp_path: Path) -> None:
 
     error = refused(source, tmp_path / "file" / "backups")
 
-    assert str(error).startswith("BACKUP_STORAGE_DIR: ")
+    assert str(error).startswith("[storage]: ")
 
 
 @pytest.mark.parametrize("place", [".", "backups", "a/b"])
@@ -213,18 +213,18 @@ def test_a_storage_folder_inside_the_documents(source: Source, place: str) -> No
     storage = source.documents_dir / place
     storage.mkdir(parents=True, exist_ok=True)
 
-    with pytest.raises(SourceError, match=r"^BACKUP_STORAGE_DIR: .* lies inside the documents folder"):
+    with pytest.raises(SourceError, match=r"^\[storage\]: .* lies inside the documents folder"):
         make_backup(BackupRequest(source, storage, KEY, uuid4(), disk_reserve=0))
-    assert [problem.setting for problem in check_source(source, storage)] == ["BACKUP_STORAGE_DIR"]
+    assert [problem.subject for problem in check_source(source, storage)] == ["[storage]"]
 
 
 def test_every_problem_is_found_at_once(source: Source, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     broken = replace(source, database_url="postgresql://127.0.0.1:1/x", documents_dir=tmp_path / "nowhere")
 
-    settings = [problem.setting for problem in check_source(broken, tmp_path / "file" / "x")]
+    subjects = [problem.subject for problem in check_source(broken, tmp_path / "file" / "x")]
 
-    assert settings == ["BACKUP_SOURCE_URL", "BACKUP_DOCUMENTS_DIR", "BACKUP_STORAGE_DIR"]
+    assert subjects == ["[source]", "[documents]", "[storage]"]
 
 
 def test_a_large_object_that_the_role_may_not_read(source: Source, source_db: SourceDatabase, storage_dir: Path) -> None:

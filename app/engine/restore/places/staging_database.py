@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 from psycopg import conninfo, sql
 
-from ...errors import RestoreError, SourceError
+from ...errors import RestoreError, SourceError, Subject
 from ...source.postgres import connect, one_line
 from ..loading.sql_loader import Connection
 
@@ -65,7 +65,7 @@ _NO_SUCH_LOCALE = (
 
 @dataclass(frozen=True)
 class Rights:
-    """What the role of BACKUP_SOURCE_URL may do on the server."""
+    """What our role may do on the server."""
 
     role: str
     superuser: bool
@@ -104,7 +104,7 @@ def create(connection: Connection, name: str, facts: dict[str, Any], owner: str,
         else:
             warnings.append(
                 f"The database is in the server's default tablespace now: GRANT CREATE ON TABLESPACE {space} to the role in "
-                "BACKUP_SOURCE_URL, for the next restore."
+                f"{Subject.SOURCE}, for the next restore."
             )
     try:
         try:

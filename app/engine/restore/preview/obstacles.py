@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, LiteralString
 
+from ...errors import Subject
 from ...source.lock_table import RELATIONS_OF_A_TABLE, capacity, locks_to_replace
 from ...source.needs import Verdict, judge, label_providers, objects_in_the_way, relations, some
 from ...source.postgres import server_facts
@@ -103,7 +104,7 @@ class ServerObstacles:
         if not self.rights.owns_database:
             self.blockers.append(
                 f"The role {self.rights.role} does not own the database {self.facts['name']}: ALTER DATABASE … OWNER TO it, "
-                "or use the owner in BACKUP_SOURCE_URL."
+                f"or use the owner in {Subject.SOURCE}."
             )
         if not self.rights.createdb:
             self.strategy = "in_place"
@@ -188,11 +189,11 @@ class ServerObstacles:
             elif not is_here or not self._may_run_as_us:
                 self.blockers.append(
                     f"{what} only a superuser may create: have one create it in the database {self.facts['name']}, or use a "
-                    "superuser in BACKUP_SOURCE_URL for this restore."
+                    f"superuser in {Subject.SOURCE} for this restore."
                 )
             elif self.strategy == "swap":
                 self.strategy = "in_place"
-                self.warnings.append(f"{what} only a superuser may create (one in BACKUP_SOURCE_URL could), so {IN_PLACE}.")
+                self.warnings.append(f"{what} only a superuser may create (one in {Subject.SOURCE} could), so {IN_PLACE}.")
 
     def _look_at_needs(self, verdict: Verdict) -> None:
         """Say what of the backup this role may not create, and choose the live database if it has that."""
@@ -200,26 +201,26 @@ class ServerObstacles:
         if verdict.refused or (verdict.staying and not self._may_run_as_us):
             self.blockers.append(
                 f"Only a superuser may create what the backup holds: {some(verdict.refused or verdict.staying)}. Use a "
-                "superuser in BACKUP_SOURCE_URL for this restore."
+                f"superuser in {Subject.SOURCE} for this restore."
             )
         elif verdict.staying:
             if self.strategy == "swap":
                 self.strategy = "in_place"
             self.warnings.append(
                 f"Only a superuser may create what the backup holds: {some(verdict.staying)}. The database {name} has it, "
-                f"and it stays as it is there (a superuser in BACKUP_SOURCE_URL could restore it), so {IN_PLACE}."
+                f"and it stays as it is there (a superuser in {Subject.SOURCE} could restore it), so {IN_PLACE}."
             )
         left_out = verdict.missing if self.strategy == "in_place" else verdict.dispensable
         if left_out:
             self.warnings.append(
-                f"Left out, because only a superuser may create it: {some(left_out)}. Use a superuser in BACKUP_SOURCE_URL "
+                f"Left out, because only a superuser may create it: {some(left_out)}. Use a superuser in {Subject.SOURCE} "
                 "for this restore, or have a superuser create it in the restored database; the backup's dump has the "
                 "statement."
             )
         if verdict.tables:
             self.blockers.append(
                 f"Only a superuser may write the rows that the backup has for {some(verdict.tables)}. Use a superuser in "
-                "BACKUP_SOURCE_URL for this restore."
+                f"{Subject.SOURCE} for this restore."
             )
         if verdict.policy_roles:
             self.blockers.append(
@@ -249,7 +250,7 @@ class ServerObstacles:
         if others:
             self.blockers.append(
                 f"Inside the live database only what the role {self.rights.role} owns can be replaced, not {some(others)}: "
-                f"ALTER … OWNER TO {self.rights.role} first, or use a superuser in BACKUP_SOURCE_URL for this restore."
+                f"ALTER … OWNER TO {self.rights.role} first, or use a superuser in {Subject.SOURCE} for this restore."
             )
 
     def _look_at_locks(self, facts: dict[str, Any], tables: int) -> None:

@@ -15,7 +15,7 @@ import psycopg
 from ...archive.budget import cpu_seconds_for
 from ...archive.reader import parse_index_line
 from ...backup.documents_writer import INCOMPLETE
-from ...errors import ArchiveError, EngineError, SourceError
+from ...errors import ArchiveError, EngineError, SourceError, Subject
 from ...progress import Meter, Progress
 from ...source import server_disk
 from ...source.documents import Document
@@ -219,7 +219,7 @@ class Previewer:
             )
         elif not os.access(root.parent, os.W_OK | os.X_OK):
             self._blockers.append(
-                f"BACKUP_DOCUMENTS_DIR: {root.parent} can't be written to, so the folder can't be exchanged."
+                f"{Subject.DOCUMENTS}: {root.parent} can't be written to, so the folder can't be exchanged."
             )
         if not root.is_dir():
             self._warnings.append(f"The documents folder {root} does not exist now; the restore makes it.")
