@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from app.cli.formats import moment, size
-from app.engine.restore.preview.preview import Preview
+from app.engine.restore.preview.findings import Preview
 from app.engine.restore.preview.tables_diff import TableDiff
 from app.models import Restore
 from app.services.restores.restores import RestorePreview, progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -70,18 +71,20 @@ class _Staying:
             )
 
 
-def restore_in_place(
-    origin: Origin,
-    url: str,
-    request: RestoreRequest,
-    meter: Meter,
-    rows: dict[tuple[str, str], int],
-    warnings: list[str],
-    before_commit: Callable[[Connection], None],
-) -> float:
-    """Given an archive that may run as our role, replace all that the role owns in one transaction.
+@dataclass(frozen=True)
+class Replaced:
+    """What a restore in place has loaded: rows by (schema, table), warnings, and for how many seconds tables were locked."""
 
-    Fills `rows` and `warnings` and returns how long the tables were locked, in seconds. `before_commit` gets the connection.
+    rows: dict[tuple[str, str], int]
+    warnings: list[str]
+    seconds: float
+
+
+def restore_in_place(
+    request: RestoreRequest, origin: Origin, meter: Meter, before_commit: Callable[[Connection], None]
+) -> Replaced:
+    """Replace all that our role owns in one transaction. `before_commit` gets its connection.
+
     Raise RestoreError; nothing has changed then.
     """
     reader = origin.reader
@@ -89,7 +92,7 @@ def restore_in_place(
         raise RestoreBlocked(
             ["Only an archive of ours can be restored inside the live database: ALTER ROLE … CREATEDB first."]
         )
-    with connect(url, f"restore {request.restore_id}") as connection:
+    with connect(request.target.database_url, f"restore {request.restore_id}") as connection:
         row = connection.execute("SELECT current_user AS role, current_database() AS name").fetchone()
         assert row is not None
         began = time.monotonic()
@@ -98,7 +101,7 @@ def restore_in_place(
                 drop_owned = sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(row["role"]))
                 meter.during(partial(connection.execute, drop_owned), partial(connection.cancel_safe, timeout=5))
                 reset_public_schema(connection)
-                _load(connection, reader, meter, rows, warnings)
+                rows, warnings = _load(connection, reader, meter)
                 facts = reader.manifest.database.facts
                 reset_settings(connection, str(row["name"]))
                 warnings += apply_settings(connection, str(row["name"]), facts)
@@ -108,13 +111,13 @@ def restore_in_place(
                 before_commit(connection)
         except psycopg.Error as error:
             raise RestoreError(f"The live database was not changed: {one_line(error)}") from error
-        return time.monotonic() - began
+        return Replaced(rows, warnings, time.monotonic() - began)
 
 
-def _load(
-    connection: Connection, reader: ArchiveReader, meter: Meter, rows: dict[tuple[str, str], int], warnings: list[str]
-) -> None:
+def _load(connection: Connection, reader: ArchiveReader, meter: Meter) -> tuple[dict[tuple[str, str], int], list[str]]:
+    """Load the dump in its own order, and return the rows by table and the warnings."""
     staying = _Staying(reader.manifest.database.facts)
+    warnings: list[str] = []
 
     def run(statement: bytes) -> None:
         if _TRANSACTION.fullmatch(statement):
@@ -162,7 +165,7 @@ def _load(
         if found != table.rows:
             name = shown(f"{table.schema}.{table.name}")
             raise RestoreError(f"Table {name} got {found} rows, but its backup has {table.rows}.")
-    rows.update(loader.rows)
+    return loader.rows, warnings
 
 
 def _text(reader: ArchiveReader) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,20 +18,18 @@ from ..source.postgres import one_line
 from ..source.preflight import Source
 from ..source.server_disk import watch
 from ..system.memory import tune_malloc
-from ..system.threads import threads_of_machine
 from .in_place import restore_in_place
 from .loading.check import begin_check
 from .loading.sql_loader import Connection
 from .places import journal as journals
 from .places.journal import Journal
+from .preview.findings import Findings
 from .preview.preview import Previewer
 from .preview.tables_diff import TableDiff
-from .request import RestoreRequest, open_origin
+from .request import Origin, RestoreRequest, open_origin
 from .run import RestoreRun
 from .stage import stage
 from .swap import clear_staging, commit_point, discard, recover, settle, surplus, swap_in
-
-WAIT_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,12 @@ def restore(
     tune_malloc()
     meter = Meter(progress, request.stall_seconds)
     origin = open_origin(request.archive, request.signing_key)
-    journal = Journal(request.restore_id, journals.STAGING)
-    run = RestoreRun(request, origin, meter, threads_of_machine(request.threads), journal, Previewer(request, origin))
     try:
-        _prepare(run)
-        if run.previewer.server_disk is not None and request.with_database:
-            meter.watch = watch(run.previewer.server_disk, request.disk_reserve)
+        findings = _prepare(request, origin, meter)
+        run = RestoreRun(request, origin, findings, meter, Journal(request.restore_id, journals.STAGING))
+        run.warnings += findings.preview.warnings
+        if request.with_database and (disk := findings.live.disk) is not None:
+            meter.watch = watch(disk, request.disk_reserve)
         return _restore(run, before_swap)
     except psycopg.Error as error:
         raise RestoreError(f"The database server failed during the restore: {one_line(error)}") from error
@@ -80,83 +78,85 @@ def restore(
         origin.close()
 
 
-def _prepare(run: RestoreRun) -> None:
-    """Find out whether anything stands in the way, and check the archive as far as must be before anything is made."""
-    request = run.request
-    run.meter.phase("prepare")
+def _prepare(request: RestoreRequest, origin: Origin, meter: Meter) -> Findings:
+    """Look for blockers, and check the archive as far as must be before anything is made. Raise RestoreBlocked."""
+    meter.phase("prepare")
     # An untrusted archive is surveyed to its last byte before anything is made: what is cut or refused never gets further.
-    preview = run.previewer.look(not run.origin.uses_index(request.trusted), run.meter)
-    if preview.blockers:
-        raise RestoreBlocked(preview.blockers)
-    run.warnings += preview.warnings
-    run.tables_before = {
-        (table.schema, table.name): table.rows_now for table in preview.tables if table.rows_now is not None
-    }
-    if preview.documents:
-        run.documents_before = preview.documents.files_now
-    if run.origin.uses_index(request.trusted):
-        assert run.origin.reader is not None
-        begin_check(run.origin.reader, run.meter, request.with_database, request.with_documents)
+    findings = Previewer(request, origin, meter).find(exact=not origin.uses_index(request.trusted))
+    if findings.preview.blockers:
+        raise RestoreBlocked(findings.preview.blockers)
+    if origin.uses_index(request.trusted):
+        assert origin.reader is not None
+        begin_check(origin.reader, meter, request.with_database, request.with_documents)
+    return findings
 
 
 def _restore(run: RestoreRun, before_swap: Callable[[], None] | None) -> RestoreResult:
-    gap = 0.0
-    in_place = run.request.with_database and run.previewer.strategy == "in_place"
+    preview = run.findings.preview
+    in_place = run.request.with_database and preview.strategy == "in_place"
     run.note()
     try:
+        staged = stage(run, with_database=run.request.with_database and not in_place)
+        rows = staged.rows
         if in_place:
-            stage(run, with_database=False)
-            gap = _replace_in_place(run, before_swap)
+            rows, gap = _replace_in_place(run, before_swap)
         else:
-            stage(run, with_database=run.request.with_database)
             run.meter.watch = None  # the load is over
             run.meter.phase("swap")
             if before_swap is not None:
                 before_swap()
             gap = swap_in(run.journal, run.request.state_dir, run.url, run.meter)
     except BaseException:
-        # Where the server is away, `recover` does it later.
+        # If the server is away, `recover` does it later.
         with contextlib.suppress(EngineError, psycopg.Error, OSError):
             journal = journals.read(run.journal.path(run.request.state_dir))
             if journal.step == journals.STAGING:
                 clear_staging(journal, run.request.state_dir, run.url)
         raise
     return RestoreResult(
-        strategy=run.previewer.strategy if run.request.with_database else "swap",
+        strategy="in_place" if in_place else "swap",
         undo_possible=not in_place,
-        tables=_tables(run),
-        documents_before=run.documents_before,
-        documents_after=run.documents_after,
+        tables=_tables(run, rows),
+        documents_before=preview.documents.files_now if preview.documents else 0,
+        documents_after=staged.documents,
         warnings=list(dict.fromkeys(run.warnings)),  # what the preview has said, the restore may have met
         gap_seconds=gap,
         finished_at=datetime.now(UTC),
-        code=run.code,
+        code=staged.code,
     )
 
 
-def _replace_in_place(run: RestoreRun, before_swap: Callable[[], None] | None) -> float:
+def _replace_in_place(run: RestoreRun, before_swap: Callable[[], None] | None) -> tuple[dict[tuple[str, str], int], float]:
+    """Replace the live database's contents; return the rows by table, and for how many seconds tables were locked."""
+
     def before_commit(connection: Connection) -> None:
         if before_swap is not None:
             before_swap()
         run.journal = commit_point(connection, run.journal, run.request.state_dir, run.url)
 
     try:
-        gap = restore_in_place(run.origin, run.url, run.request, run.meter, run.rows, run.warnings, before_commit)
+        replaced = restore_in_place(run.request, run.origin, run.meter, before_commit)
     except BaseException:
         if run.journal.transaction is not None:
             with contextlib.suppress(EngineError, psycopg.Error):
                 settle(run.journal, run.request.state_dir, run.url)
         raise
+    run.warnings += replaced.warnings
     settle(run.journal, run.request.state_dir, run.url)
-    return gap
+    return replaced.rows, replaced.seconds
 
 
-def _tables(run: RestoreRun) -> list[TableDiff]:
-    facts = run.origin.reader.manifest.database.facts if run.origin.reader else run.previewer.facts
+def _tables(run: RestoreRun, rows: Mapping[tuple[str, str], int]) -> list[TableDiff]:
+    """Compare the tables' rows before and after."""
+    reader, server = run.origin.reader, run.findings.server
+    facts = reader.manifest.database.facts if reader else server.facts if server else {}
     encoding = str(facts.get("encoding", "UTF8"))
-    rows = {(readable(schema, encoding), readable(name, encoding)): count for (schema, name), count in run.rows.items()}
-    keys = sorted(run.tables_before.keys() | rows.keys())
-    return [TableDiff(*key, run.tables_before.get(key), rows.get(key), approximate=True) for key in keys]
+    before = {(table.schema, table.name): table.rows_now for table in run.findings.preview.tables}
+    before = {key: count for key, count in before.items() if count is not None}
+    after = {(readable(schema, encoding), readable(name, encoding)): count for (schema, name), count in rows.items()}
+    return [
+        TableDiff(*key, before.get(key), after.get(key), approximate=True) for key in sorted(before.keys() | after.keys())
+    ]
 
 
 def restore_from_file(

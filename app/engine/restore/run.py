@@ -1,4 +1,4 @@
-"""What one restore has found out and made so far: passed from step to step instead of a dozen arguments."""
+"""One restore under way: what it works on, its journal, and its warnings so far."""
 
 from __future__ import annotations
 
@@ -8,31 +8,20 @@ from typing import Any
 from ..progress import Meter
 from .places import journal as journals
 from .places.journal import Journal
-from .places.staging_database import Sandbox
-from .places.staging_folder import StagingFolder
-from .preview.preview import Previewer
+from .preview.findings import Findings
 from .request import Origin, RestoreRequest
 
 
 @dataclass
 class RestoreRun:
-    """What one restore has found out and made so far."""
+    """What one restore works on. Only `journal` and `warnings` change; what a step makes, it returns."""
 
     request: RestoreRequest
     origin: Origin
+    findings: Findings
     meter: Meter
-    threads: int
     journal: Journal
-    previewer: Previewer
-    tables_before: dict[tuple[str, str], int | None] = field(default_factory=dict)
-    rows: dict[tuple[str, str], int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    documents_before: int = 0
-    documents_after: int = 0
-    code: list[str] = field(default_factory=list)
-    encoding: str = ""
-    sandbox: Sandbox | None = None
-    folder: StagingFolder | None = None
 
     def note(self, **changes: Any) -> None:
         """Make changes to the journal durable."""
@@ -41,3 +30,8 @@ class RestoreRun:
     @property
     def url(self) -> str:
         return self.request.target.database_url
+
+    @property
+    def application(self) -> str:
+        """The application_name of this restore's sessions, by which they are found after a crash."""
+        return f"restore {self.request.restore_id}"

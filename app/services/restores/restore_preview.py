@@ -11,7 +11,7 @@ from sqlalchemy import select
 from app import current
 from app.engine.errors import EngineError
 from app.engine.restore.preview import preview as previewing
-from app.engine.restore.preview.preview import Preview
+from app.engine.restore.preview.findings import Preview
 from app.engine.restore.request import RestoreRequest
 from app.errors import Conflict, InvalidInput
 from app.extensions import db

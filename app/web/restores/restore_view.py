@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Flask
 
-from app.engine.restore.preview.preview import Preview
+from app.engine.restore.preview.findings import Preview
 from app.engine.restore.preview.rows_diff import RowsDiff
 from app.engine.restore.preview.tables_diff import TableDiff
 from app.services.restores.restores import Restore

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import LiteralString
 from uuid import UUID
 
@@ -16,18 +16,20 @@ from ...errors import EngineError
 from ...source.postgres import connect
 from ..loading.sql_loader import Connection
 from . import staging_database
-from .staging_database import with_database
+from .staging_database import Sandbox, with_database
 
 _SUPERUSERS: LiteralString = "SELECT rolname AS name FROM pg_roles WHERE rolsuper AND rolname = ANY(%s)"
 
 
 @dataclass(frozen=True)
 class LoadRole:
-    """How to connect for loading; `superuser` connects as the superuser for what nobody else may do, or is None."""
+    """How to connect for loading. `superuser`, if there is one, connects for what only a superuser may do; `sandbox` is the
+    throwaway role of an untrusted archive."""
 
     connect: Callable[[], Connection]
-    superuser: Callable[[], Connection] | None
-    warnings: list[str]
+    superuser: Callable[[], Connection] | None = None
+    warnings: list[str] = field(default_factory=list)
+    sandbox: Sandbox | None = None
 
 
 @contextlib.contextmanager
@@ -45,7 +47,7 @@ def load_role(connection: Connection, url: str, name: str, owner: str, run_id: U
     assert row is not None
     supers = {str(found["name"]) for found in connection.execute(_SUPERUSERS, [[row["name"], owner]])}
     if row["name"] not in supers or owner in supers:
-        yield LoadRole(as_us, None, [])
+        yield LoadRole(as_us)
         return
     sandbox = staging_database.create_sandbox(connection, run_id)
     role = sql.Identifier(sandbox.role)
@@ -62,7 +64,7 @@ def load_role(connection: Connection, url: str, name: str, owner: str, run_id: U
             )
             yield LoadRole(as_us, None, [refused])
         else:
-            yield LoadRole(lambda: connect(sandbox_url, application), as_us, [])
+            yield LoadRole(lambda: connect(sandbox_url, application), as_us)
             with as_us() as inside:
                 staging_database.give_all(inside, sandbox.role, owner)
                 inside.execute(sql.SQL("DROP OWNED BY {}").format(role))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from dataclasses import dataclass, replace
-from datetime import datetime
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -24,11 +22,11 @@ from ...source.server_disk import ServerDisk
 from ..foreign_archive import ForeignArchive, Limits, drain
 from ..loading.load_foreign import DumpSurvey
 from ..loading.sql_loader import Connection
-from ..places.staging_database import Rights
 from ..request import Origin, RestoreRequest, open_origin
 from ..swap import MOST_KEPT, kept
 from . import documents_diff
 from .documents_diff import DocumentsDiff
+from .findings import Findings, LiveServer, Preview
 from .obstacles import ServerObstacles
 from .tables_diff import TableDiff, TablesDiff
 
@@ -37,102 +35,77 @@ DATABASE_SPACE_FACTOR = 1.6
 """A loaded database, with its indexes, is expected to take this many times the bytes of its dump's text."""
 
 
-@dataclass(frozen=True)
-class Preview:
-    """What a restore would do. With blockers it would not begin. Sizes are bytes."""
-
-    ours: bool
-    signed: bool
-    trusted: bool
-    scope: str
-    strategy: str
-    database_name: str
-    tables: list[TableDiff]
-    documents: DocumentsDiff | None
-    version_backup: str
-    version_now: str
-    disk_needed_bytes: int
-    disk_free_bytes: int
-    blockers: list[str]
-    warnings: list[str]
-    code: list[str]
-    exact: bool
-    archive_started_at: datetime | None
-
-
 class Previewer:
-    """Collects a preview; each `look_at` method adds what it finds."""
+    """Looks at one archive and the live state; blockers and warnings are collected on the way."""
 
-    def __init__(self, request: RestoreRequest, origin: Origin) -> None:
+    def __init__(self, request: RestoreRequest, origin: Origin, meter: Meter) -> None:
         self._request = request
         self._origin = origin
+        self._meter = meter
         self._blockers: list[str] = []
         self._warnings: list[str] = []
-        self._code: list[str] = []
         self._survey: DumpSurvey | None = None
         self._foreign_documents: DocumentsDiff | None = None
-        self.facts: dict[str, Any] = {}
-        self.rights: Rights | None = None
-        self.strategy = "swap"
-        self.server_disk: ServerDisk | None = None
 
-    def look(self, exact: bool, meter: Meter, until: float = math.inf) -> Preview:
-        """Return the preview; `exact` counts rows and compares them (`until`: time.monotonic) and all documents."""
+    def find(self, exact: bool, until: float = math.inf) -> Findings:
+        """Find out all. `exact`: count the rows, compare them as long as time.monotonic() is below `until`, and compare all
+        documents."""
         request, origin = self._request, self._origin
         manifest = origin.reader.manifest if origin.reader else None
         if exact and not origin.uses_index(request.trusted):
-            self._survey_archive(meter)
-        documents_diff = self._documents(exact, meter) if request.with_documents else None
-        tables: list[TableDiff] = []
-        if request.with_database:
-            try:
-                with connect(request.target.database_url, f"restore preview {request.restore_id}") as connection:
-                    connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'".encode())
-                    self._look_at_server(connection)
-                    self._look_at_kept(connection)
-                    tables = self._tables(connection, exact, until, meter)
-            except (ArchiveError, SourceError) as error:
-                self._blockers.append(str(error))
-            except psycopg.errors.LockNotAvailable:
-                self._blockers.append(
-                    "Somebody keeps a table of the live database locked (ALTER TABLE, VACUUM FULL and the like), so it "
-                    "can't be read. Wait until that is done."
-                )
-            except psycopg.Error as error:
-                self._blockers.append(f"The live database could not be read: {one_line(error)}")
-        needed, free = self._room(documents_diff)
+            self._survey_archive()
+        documents_diff = self._documents(exact) if request.with_documents else None
+        server, tables = self._database(exact, until) if request.with_database else (None, [])
+        needed, free = self._room(documents_diff, server)
         if not origin.signed:
             self._warn_of_origin()
-        return Preview(
+        found = Preview(
             ours=origin.reader is not None,
             signed=origin.signed,
             trusted=request.trusted,
             scope=request.scope,
-            strategy=self.strategy,
-            database_name=str(self.facts.get("name", "")),
+            strategy=server.strategy if server else "swap",
+            database_name=str(server.facts["name"]) if server else "",
             tables=tables,
             documents=documents_diff,
             version_backup=manifest.server_version if manifest else self._survey_version(),
-            version_now=str(self.facts.get("server_version", "")),
+            version_now=str(server.facts["server_version"]) if server else "",
             disk_needed_bytes=needed,
             disk_free_bytes=free,
             blockers=self._blockers,
             warnings=self._warnings,
-            code=self._code,
+            code=self._survey.code.lines() if self._survey else [],
             exact=exact,
             archive_started_at=manifest.started_at if manifest else None,
         )
+        return Findings(found, server, self._survey)
 
-    @property
-    def survey(self) -> DumpSurvey:
-        """What the text of an archive without a usable index was found to hold. Only after an exact look."""
-        assert self._survey is not None
-        return self._survey
+    def _database(self, exact: bool, until: float) -> tuple[LiveServer | None, list[TableDiff]]:
+        """Look at the live database. What is known of its server stays known where its tables can't be read."""
+        server: LiveServer | None = None
+        tables: list[TableDiff] = []
+        url, application = self._request.target.database_url, f"restore preview {self._request.restore_id}"
+        try:
+            with connect(url, application) as connection:
+                connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'".encode())
+                server = self._look_at_server(connection)
+                self._look_at_kept(connection, server)
+                tables = self._tables(connection, exact, until)
+        except (ArchiveError, SourceError) as error:
+            self._blockers.append(str(error))
+        except psycopg.errors.LockNotAvailable:
+            self._blockers.append(
+                "Another session keeps a table of the live database locked (ALTER TABLE, VACUUM FULL and the like), so it "
+                "can't be read. Wait until that is done."
+            )
+        except psycopg.Error as error:
+            self._blockers.append(f"The live database could not be read: {one_line(error)}")
+        return server, tables
 
-    def _look_at_kept(self, connection: Connection) -> None:
+    def _look_at_kept(self, connection: Connection, server: LiveServer) -> None:
         """Say what becomes of the states that earlier restores keep, and what room their databases take."""
         found = kept(self._request.state_dir, self._request.target)
-        if len(found) < MOST_KEPT or (self._request.with_database and self.strategy == "in_place"):
+        if len(found) < MOST_KEPT or server.strategy == "in_place":
             return
         oids = [oid for journal in found if journal.database for oid in (journal.database.new_oid, journal.database.old_oid)]
         row = connection.execute(
@@ -162,9 +135,9 @@ class Previewer:
             "else; owners and grants in it are left out, and everything will belong to the live database's owner."
         )
 
-    def _survey_archive(self, meter: Meter) -> None:
-        survey, comparison = DumpSurvey(), self._comparison(meter)
-        meter.phase("check", self._request.archive.stat().st_size)
+    def _survey_archive(self) -> None:
+        survey, comparison = DumpSurvey(), self._comparison()
+        self._meter.phase("check", self._request.archive.stat().st_size)
 
         def on_document(entry: Document, content: Any) -> None:
             drain(content)
@@ -175,14 +148,13 @@ class Previewer:
             limits = limits_for(self._request)
             if not self._request.trusted:
                 limits = replace(limits, cpu_seconds=cpu_seconds_for(self._request.archive.stat().st_size))
-            with ForeignArchive(self._request.archive, limits, meter.add) as archive:
+            with ForeignArchive(self._request.archive, limits, self._meter.add) as archive:
                 archive.walk(on_document, lambda name, text: survey.read(text))
         except EngineError as error:
             self._blockers.append(str(error))
         self._survey, self._foreign_documents = survey, comparison.result() if comparison is not None else None
-        self._code = survey.code.lines()
 
-    def _look_at_server(self, connection: Connection) -> None:
+    def _look_at_server(self, connection: Connection) -> LiveServer:
         manifest = self._origin.reader.manifest if self._origin.reader else None
         backup_facts = manifest.database.facts if manifest else None
         version = self._survey.version if self._survey else None
@@ -191,22 +163,21 @@ class Previewer:
         found = ServerObstacles(connection, self._origin.may_run_as_us(self._request.trusted))
         rows = {(table.schema, table.name): table.rows for table in manifest.tables} if manifest else None
         found.look(version, backup_facts, rows)
-        self.server_disk = server_disk.find(connection)
-        self.facts, self.strategy, self.rights = found.facts, found.strategy, found.rights
         self._blockers += found.blockers
         self._warnings += found.warnings
+        return LiveServer(found.facts, found.rights, found.strategy, server_disk.find(connection))
 
-    def _tables(self, connection: Connection, exact: bool, until: float, meter: Meter) -> list[TableDiff]:
+    def _tables(self, connection: Connection, exact: bool, until: float) -> list[TableDiff]:
         backup: dict[tuple[str, str], int] = {}
         if self._survey:
             backup = self._survey.rows
         elif self._origin.reader:
             backup = {(table.schema, table.name): table.rows for table in self._origin.reader.manifest.tables}
         reader = self._origin.reader if self._origin.uses_index(self._request.trusted) else None
-        found = TablesDiff(connection, reader, backup, meter)
+        found = TablesDiff(connection, reader, backup, self._meter)
         return found.exact(until) if exact else found.quick()
 
-    def _documents(self, exact: bool, meter: Meter) -> DocumentsDiff:
+    def _documents(self, exact: bool) -> DocumentsDiff:
         root = self._request.target.documents_dir
         manifest = self._origin.reader.manifest if self._origin.reader else None
         self._warnings += [text for text in (manifest.warnings if manifest else ()) if INCOMPLETE in text]
@@ -225,7 +196,7 @@ class Previewer:
             self._warnings.append(f"The documents folder {root} does not exist now; the restore makes it.")
             return DocumentsDiff(0, 0, files, size, files, 0, 0, approximate=not exact)
         if exact:
-            return self._foreign_documents or self._compare_index(documents_diff.Comparison(root, meter))
+            return self._foreign_documents or self._compare_index(documents_diff.Comparison(root, self._meter))
         now = documents_diff.quick_walk(root)
         return DocumentsDiff(now[0], now[1], files, size)
 
@@ -236,12 +207,12 @@ class Previewer:
                 comparison.take(line.entry.path, (line.entry.size, line.entry.mtime_ns))
         return comparison.result()
 
-    def _comparison(self, meter: Meter) -> documents_diff.Comparison | None:
+    def _comparison(self) -> documents_diff.Comparison | None:
         if not self._request.with_documents:
             return None
-        return documents_diff.Comparison(self._request.target.documents_dir, meter)
+        return documents_diff.Comparison(self._request.target.documents_dir, self._meter)
 
-    def _room(self, diff: DocumentsDiff | None) -> tuple[int, int]:
+    def _room(self, diff: DocumentsDiff | None, server: LiveServer | None) -> tuple[int, int]:
         """Return (bytes needed for all, bytes free where the documents are staged), and block if something does not fit."""
         manifest = self._origin.reader.manifest if self._origin.reader else None
         sql_bytes = manifest.database.sql_bytes if manifest else self._survey.bytes if self._survey else 0
@@ -254,18 +225,18 @@ class Previewer:
                 f"The documents need {staged // 1_000_000 + 1} MB beside the live ones, but the disk of {folder} has only "
                 f"{free // 1_000_000} MB left."
             )
-        if database and self.facts:
-            self._look_at_server_disk(database, staged, folder)
+        if database and server is not None:
+            self._look_at_server_disk(server.disk, database, staged)
         return database + staged, free
 
-    def _look_at_server_disk(self, database: int, staged: int, folder: Path) -> None:
+    def _look_at_server_disk(self, disk: ServerDisk | None, database: int, staged: int) -> None:
         """Block if the database does not fit on its server's disk beside the live one, or say that nobody can know."""
         needed = f"The database needs about {database // 1_000_000 + 1} MB on its server's disk beside the live one"
-        if self.server_disk is None:
+        if disk is None:
             self._warnings.append(f"{needed}; how much is free there can't be seen from this machine, so look first.")
             return
-        free = self.server_disk.free_bytes()
-        shared = staged if folder.is_dir() and os.stat(folder).st_dev == self.server_disk.device else 0
+        free, folder = disk.free_bytes(), self._request.target.documents_dir.parent
+        shared = staged if folder.is_dir() and os.stat(folder).st_dev == disk.device else 0
         if free < database + shared + self._request.disk_reserve:
             also = f", and the documents {shared // 1_000_000 + 1} MB there" if shared else ""
             self._blockers.append(
@@ -292,6 +263,6 @@ def preview(
     """
     origin = open_origin(request.archive, request.signing_key)
     try:
-        return Previewer(request, origin).look(exact, Meter(progress, request.stall_seconds), until)
+        return Previewer(request, origin, Meter(progress, request.stall_seconds)).find(exact, until).preview
     finally:
         origin.close()

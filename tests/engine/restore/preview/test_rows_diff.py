@@ -12,7 +12,8 @@ from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine.restore.preview import rows_diff
-from app.engine.restore.preview.preview import Preview, preview
+from app.engine.restore.preview.findings import Preview
+from app.engine.restore.preview.preview import preview
 from app.engine.restore.preview.rows_diff import RowsDiff
 from app.engine.restore.preview.tables_diff import TableDiff
 from tests.support.archives import backup
