@@ -29,7 +29,7 @@ from app.engine.restore import swap
 from app.engine.restore.places.journal import KEPT, Journal, all_in
 from app.engine.restore.preview import preview as previewing
 from app.engine.restore.request import RestoreRequest
-from app.engine.restore.restore import restore_from_file
+from app.engine.restore.restore import FileRestore, restore_from_file
 from app.engine.restore.swap import survey_journals
 from app.engine.source.preflight import Source
 
@@ -117,7 +117,8 @@ def _restore(order: Order, url: str, documents: Path, key: bytes) -> None:
     if not order.yes and click.prompt(f"Type the name of the database to restore it ({name})") != name:
         _stop("That is not its name; nothing was changed.", url)
     before = {journal.restore_id for journal in all_in(_state_dir(documents))}
-    result = restore_from_file(order.archive, url, documents, key, order.trust, _Shown(), order.scope)
+    chosen = FileRestore(order.archive, url, documents, key, scope=order.scope, trusted=order.trust)
+    result = restore_from_file(chosen, _Shown())
     for table in result.tables:
         click.echo(f"{table.schema}.{table.name}: {table.rows_backup} rows")
     for text in result.code:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from app import current
 from app.engine.errors import EngineError
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.verify.verify import verify_archive
 from app.errors import Conflict, DomainError, NotFound
 from app.extensions import db
@@ -102,7 +102,7 @@ def _restore_test(row_id: UUID, read: _Found) -> _Found:
     key = current.settings().signing_key
     try:
         # An id of its own: two tests of the same archive must not share a scratch database.
-        report = verify_by_restoring(archive.path, restore_engine.target(), key, uuid4(), heartbeat)
+        report = verify_by_restoring(RestoreTest(archive.path, restore_engine.target(), key, uuid4()), heartbeat)
     except EngineError as error:
         # The server did not let us try: that says nothing about the archive.
         return replace(read, trouble=current.settings().redact(str(error)))

@@ -79,7 +79,7 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     from app.engine.backup.backup import BackupRequest, make_backup
     from app.engine.errors import EngineError
-    from app.engine.proof.restore_test import verify_by_restoring
+    from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
     from app.engine.restore.request import RestoreRequest
     from app.engine.restore.restore import restore
     from app.engine.restore.swap import discard, undo
@@ -99,7 +99,7 @@ def main() -> None:
             place = Path(order["archive"]).parent
             make_backup(BackupRequest(target, place, order["key"].encode(), restore_id, disk_reserve=0, threads=2))
         elif order["action"] == "verify":
-            verify_by_restoring(Path(order["archive"]), target, order["key"].encode(), restore_id)
+            verify_by_restoring(RestoreTest(Path(order["archive"]), target, order["key"].encode(), restore_id))
         else:
             restore(
                 RestoreRequest(

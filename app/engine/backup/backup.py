@@ -79,7 +79,7 @@ class Warnings:
         self._kept: list[str] = []
         self._left_out = 0
 
-    def __call__(self, text: str) -> None:
+    def add(self, text: str) -> None:
         if len(self._kept) < WARNINGS_KEPT:
             self._kept.append(text)
         else:
@@ -110,7 +110,7 @@ def make_backup(
     partial = storage.partial_path(request.storage_dir, request.backup_id, request.attempt)
     try:
         with quick_handover():
-            _write(request, partial, started_at, meter)
+            _write(_Run(request, started_at, meter), partial)
             report = _verify(request, partial, progress)
         meter.phase("publish")
         if before_publish is not None:
@@ -150,32 +150,44 @@ def _verify(request: BackupRequest, partial: Path, progress: Progress | None) ->
     return report
 
 
-def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: Meter) -> None:
-    source = request.source
-    warn = Warnings()
+@dataclass
+class _Run:
+    """One backup under way."""
+
+    request: BackupRequest
+    started_at: datetime
+    meter: Meter
+    warnings: Warnings = field(default_factory=Warnings)
+
+    @property
+    def threads(self) -> int:
+        return threads_of_machine(self.request.threads)
+
+
+def _write(run: _Run, partial: Path) -> None:
+    request, source, meter = run.request, run.request.source, run.meter
     with postgres.connect(source.database_url, f"backup {request.backup_id}") as connection:
         client = find_client(connection.info.server_version // 10000, source.pg_bin_dir)
         try:
             with postgres.snapshot(connection, meter.tick) as snapshot:
                 tables_bytes = sum(table.size_bytes for table in snapshot.tables)
                 preflight.check_room(request.storage_dir, tables_bytes, FolderSize(0, 0), request.disk_reserve)
-                threads = threads_of_machine(request.threads)
                 with (
-                    writing(partial, request.disk_reserve, meter, threads) as pipeline,
+                    writing(partial, request.disk_reserve, meter, run.threads) as pipeline,
                     contextlib.ExitStack() as until_written,
                 ):
-                    needs = read_needs(connection)
-                    for text in unrestorable(connection, {**snapshot.facts, "needs": needs}):
-                        warn(text)
-                    ahead = _DocumentsAhead(request, tables_bytes, pipeline, meter, until_written)
-                    written = _write_database(request, client, snapshot, pipeline, meter, started_at, warn, ahead)
+                    facts = {**snapshot.facts, "needs": read_needs(connection)}
+                    for text in unrestorable(connection, facts):
+                        run.warnings.add(text)
+                    ahead = _DocumentsAhead(run, tables_bytes, pipeline, until_written)
+                    written = _write_database(run, pipeline, client, snapshot, ahead.prepare)
                     connection.execute("COMMIT")  # the tables' locks are not needed for the documents
                     meter.phase("documents", ahead.size.bytes)
-                    writer = DocumentsWriter(pipeline, meter, warn, request.storage_dir, ahead.helpers)
+                    writer = DocumentsWriter(pipeline, meter, run.warnings.add, request.storage_dir, ahead.helpers)
                     with contextlib.closing(writer):
                         documents = writer.write(source.documents_dir)
-                    database = _database_part(source, client, {**snapshot.facts, "needs": needs}, written)
-                    _write_end(request, pipeline.file, started_at, written.head, database, documents, warn)
+                    database = _database_part(source, client, facts, written)
+                    _write_end(run, pipeline.file, written.head, database, documents)
                     pipeline.file.sync(meter.tick)
         except psycopg.Error as error:
             raise DumpError(f"The database connection was lost: {postgres.one_line(error)}") from error
@@ -183,45 +195,44 @@ def _write(request: BackupRequest, partial: Path, started_at: datetime, meter: M
 
 @dataclass
 class _DocumentsAhead:
-    """What is known of the documents before they are written. Called while pg_dump reads the catalogs, it measures them,
-    makes sure that all has room on the disk, and starts the helpers, which run until `until_written` is left."""
+    """What is known of the documents before they are written. The helpers run until `until_written` is left."""
 
-    request: BackupRequest
+    run: _Run
     tables_bytes: int
     pipeline: MemberPipeline
-    meter: Meter
     until_written: contextlib.ExitStack
     size: FolderSize = field(default=FolderSize(0, 0))
     helpers: Packers | None = None
 
-    def __call__(self) -> None:
-        request, root = self.request, self.request.source.documents_dir
-        self.size = measure(root, self.meter.tick)
+    def prepare(self) -> None:
+        """Measure the documents, make sure that the disk has room for all, and start the helpers: while pg_dump reads the
+        catalogs."""
+        request, root = self.run.request, self.run.request.source.documents_dir
+        self.size = measure(root, self.run.meter.tick)
         preflight.check_room(request.storage_dir, self.tables_bytes, self.size, request.disk_reserve)
-        threads, slots = threads_of_machine(request.threads), self.pipeline.limit
-        helpers = packers(root, self.size.bytes, threads, slots, request.backup_id)
+        helpers = packers(root, self.size.bytes, self.run.threads, self.pipeline.limit, request.backup_id)
         self.helpers = self.until_written.enter_context(helpers)
-        self.meter.phase("database", self.tables_bytes)
+        self.run.meter.phase("database", self.tables_bytes)
 
 
 def _write_database(
-    request: BackupRequest,
-    client: Client,
-    snapshot: Snapshot,
-    pipeline: MemberPipeline,
-    meter: Meter,
-    started_at: datetime,
-    warn: Warnings,
-    meanwhile: Callable[[], None],
+    run: _Run, pipeline: MemberPipeline, client: Client, snapshot: Snapshot, meanwhile: Callable[[], None]
 ) -> WrittenDump:
-    writer = DatabaseWriter(pipeline, meter, request.source.app_name, int(started_at.timestamp()))
+    source = run.request.source
+    writer = DatabaseWriter(pipeline, run.meter, source.app_name, int(run.started_at.timestamp()))
     # Both must know of them, and an older server could not load what a newer pg_dump writes of its statistics.
     statistics = min(client.version, int(snapshot.facts["server_version_num"]) // 10000) >= dump.STATISTICS_SINCE
-    encoding = str(snapshot.facts["encoding"])
-    order = dump.DumpOrder(client, request.source.database_url, snapshot.id, request.backup_id, encoding, statistics)
-    threads = threads_of_machine(request.threads)
-    for warning in parallel_dump(order, snapshot.tables, threads, meter, writer, meanwhile):
-        warn(warning)
+    order = dump.DumpOrder(
+        client,
+        source.database_url,
+        snapshot.id,
+        run.request.backup_id,
+        encoding=str(snapshot.facts["encoding"]),
+        with_statistics=statistics,
+        threads=run.threads,
+    )
+    for warning in parallel_dump(order, snapshot.tables, run.meter, writer, meanwhile):
+        run.warnings.add(warning)
     return writer.finish()
 
 
@@ -239,30 +250,23 @@ def _database_part(source: Source, client: Client, facts: dict[str, Any], writte
     )
 
 
-def _write_end(
-    request: BackupRequest,
-    file: ArchiveFile,
-    started_at: datetime,
-    head: bytes,
-    database: DatabasePart,
-    documents: DocumentsPart,
-    warn: Warnings,
-) -> None:
+def _write_end(run: _Run, file: ArchiveFile, head: bytes, database: DatabasePart, documents: DocumentsPart) -> None:
+    request = run.request
     manifest = Manifest(
         backup_id=request.backup_id,
         app=request.source.app_name,
         kind=request.kind,
         attempt=request.attempt,
-        started_at=started_at,
+        started_at=run.started_at,
         finished_at=datetime.now(UTC),
         tool_version=VERSION,
         labels=request.labels,
         database=database,
         documents=documents,
-        warnings=warn.all(),
+        warnings=run.warnings.all(),
         header_bytes=len(head),
         raw_sha256=file.digest_with(head),
     )
     text = serialise(manifest.as_json(), request.signing_key)
-    offset, length = file.write(manifest_member(text, int(started_at.timestamp())), hashed=False)
+    offset, length = file.write(manifest_member(text, int(run.started_at.timestamp())), hashed=False)
     file.write([footer(offset, length)], hashed=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..archive import tar_headers
 from ..archive.gzip_members import Buffer, deflated_member, stored_member
@@ -97,11 +98,11 @@ class DatabaseWriter:
                 segment.continued.append(segment.submitted)
             segment.submitted += 1
             segment.size += self._parts_size
-            self._pipeline.submit(lambda: _piece(parts), _Written(self, segment), self._parts_size)
+            self._pipeline.submit(partial(_piece, parts), partial(self._piece_written, segment), self._parts_size)
             self._parts, self._parts_size = [], 0
         self._cut_inside_row = inside_row
 
-    def piece_written(self, segment: _Open, offset: int, length: int, piece: Piece) -> None:
+    def _piece_written(self, segment: _Open, offset: int, length: int, piece: Piece) -> None:
         """Note where a piece of `segment` came to lie."""
         if segment.offset < 0:
             segment.offset = offset
@@ -141,15 +142,6 @@ class Piece:
 
     inner: bytes
     size: int
-
-
-@dataclass(frozen=True)
-class _Written:
-    writer: DatabaseWriter
-    segment: _Open
-
-    def __call__(self, offset: int, length: int, piece: Piece) -> None:
-        self.writer.piece_written(self.segment, offset, length, piece)
 
 
 def _piece(parts: list[Buffer]) -> Built[Piece]:

@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from ..archive import tar_headers
 from ..archive.gzip_members import is_worth_deflating, member
@@ -37,16 +38,17 @@ INCOMPLETE = (
 INCOMPLETE_NAMED = 10
 
 
-class Warn(Protocol):
-    def __call__(self, text: str, /) -> None: ...
-
-
 class DocumentsWriter:
     """Writes the documents folder into the archive, with the help of `packers` if there are any. Memory is bounded by the
     batches under way."""
 
     def __init__(
-        self, pipeline: MemberPipeline, meter: Meter, warn: Warn, spool_folder: Path, packers: Packers | None = None
+        self,
+        pipeline: MemberPipeline,
+        meter: Meter,
+        warn: Callable[[str], None],
+        spool_folder: Path,
+        packers: Packers | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._packers = packers
@@ -188,7 +190,7 @@ class DocumentsWriter:
             digest.update(data)
             left -= len(data)
             tail = b"" if left else tar_headers.padding(entry.size)
-            self._pipeline.submit(_Piece(lead, data, tail), self._piece_written, len(data))
+            self._pipeline.submit(partial(_piece, lead, data, tail), self._piece_written, len(data))
             lead = b""
         return digest.hexdigest(), read
 
@@ -207,7 +209,9 @@ class DocumentsWriter:
             data = self._index.read(PIECE_BYTES)
             left -= len(data)
             tail = b"" if left else tar_headers.padding(self._index_size)
-            self._pipeline.submit(_Piece(lead, data, tail), lambda offset, length, size: self._meter.tick(), len(data))
+            self._pipeline.submit(
+                partial(_piece, lead, data, tail), lambda offset, length, size: self._meter.tick(), len(data)
+            )
             lead = b""
             if not left:
                 break
@@ -224,14 +228,7 @@ class DocumentsWriter:
         )
 
 
-class _Piece:
-    """A piece of a large entry, built in a thread."""
-
-    def __init__(self, lead: bytes, data: bytes, tail: bytes) -> None:
-        self._buffers, self._size = (lead, data, tail), len(data)
-
-    def __call__(self) -> Built[int]:
-        lead, data, tail = self._buffers
-        deflate = is_worth_deflating(data)
-        parts = member([(deflate, [buffer for buffer in (lead, data, tail) if buffer])])
-        return Built([b"".join(parts)], self._size)
+def _piece(lead: bytes, data: bytes, tail: bytes) -> Built[int]:
+    """Build the member of a piece of a large entry: the header before the first piece, the padding behind the last."""
+    parts = member([(is_worth_deflating(data), [buffer for buffer in (lead, data, tail) if buffer])])
+    return Built([b"".join(parts)], len(data))

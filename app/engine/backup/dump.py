@@ -28,7 +28,7 @@ class DumpOrder:
     """What one pg_dump run is to write. `options` select a part of the database; none: all of it.
 
     `encoding` is the database's own: a role's setting must not have values converted, or refused. `with_statistics`: also
-    what ANALYZE found, so that a restore need not find it again.
+    what ANALYZE found, so that a restore need not find it again. `threads`: how many cores the dump may use.
     """
 
     client: Client
@@ -38,6 +38,7 @@ class DumpOrder:
     encoding: str
     with_statistics: bool = False
     options: tuple[str, ...] = ()
+    threads: int = 1
 
 
 def command(order: DumpOrder, dsn: str) -> list[str]:

@@ -25,20 +25,15 @@ LARGE_TABLE_BYTES = 256 * 1024 * 1024
 
 
 def parallel_dump(
-    order: DumpOrder,
-    tables: list[SourceTable],
-    threads: int,
-    meter: Meter,
-    writer: DatabaseWriter,
-    meanwhile: Callable[[], None],
+    order: DumpOrder, tables: list[SourceTable], meter: Meter, writer: DatabaseWriter, meanwhile: Callable[[], None]
 ) -> list[str]:
-    """Given an order for the whole database, write its dump and return pg_dump's warnings.
+    """Write the dump of the whole database, and return pg_dump's warnings.
 
     With fewer than three threads or no large table one pg_dump does it all. `meanwhile` is called while the first of them
     reads the catalogs. Raise DumpError as `dump` does.
     """
     large = [table for table in tables if table.size_bytes >= LARGE_TABLE_BYTES]
-    if threads < PARALLEL_FROM_THREADS or not large:
+    if order.threads < PARALLEL_FROM_THREADS or not large:
         options = ("--statistics",) if order.with_statistics else ()
         return dump(replace(order, options=options), meter, writer.take, meanwhile)
     large.sort(key=lambda table: table.size_bytes, reverse=True)
@@ -47,7 +42,7 @@ def parallel_dump(
     orders = deque([replace(order, options=rest)])
     orders += [replace(order, options=("--section=data", "--strict-names", f"--table={pattern}")) for pattern in patterns]
     warnings = dump(replace(order, options=("--section=pre-data",)), meter, writer.take, meanwhile)
-    warnings += _dump_side_by_side(orders, max(2, threads // 2), meter, writer)
+    warnings += _dump_side_by_side(orders, max(2, order.threads // 2), meter, writer)
     warnings += dump(replace(order, options=("--section=post-data",)), meter, writer.take)
     if order.with_statistics:
         warnings += dump(replace(order, options=("--statistics-only",)), meter, writer.take)

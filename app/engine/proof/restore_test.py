@@ -28,6 +28,17 @@ from ..verify.verify import verify_archive
 
 
 @dataclass(frozen=True)
+class RestoreTest:
+    """Which archive to load into a scratch database, and on whose server. `threads` None: one for each core."""
+
+    archive: Path
+    target: Source
+    signing_key: bytes
+    run_id: UUID
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
 class RestoreTestReport:
     """What a test restore found: seconds it took, tables and rows that were loaded."""
 
@@ -41,21 +52,14 @@ class RestoreTestReport:
         return not self.problems
 
 
-def verify_by_restoring(
-    archive: Path,
-    target: Source,
-    signing_key: bytes,
-    run_id: UUID,
-    progress: Progress | None = None,
-    threads: int | None = None,
-) -> RestoreTestReport:
-    """Given an archive of ours, read it back and load its database into a scratch one on the target's server.
+def verify_by_restoring(test: RestoreTest, progress: Progress | None = None) -> RestoreTestReport:
+    """Read an archive of ours back, and load its database into a scratch one on the target's server.
 
     The documents are proven by their hashes while reading back. What goes wrong with the archive is a problem in the
     report; raise EngineError where the server does not let us try.
     """
     began = time.monotonic()
-    report = verify_archive(archive, signing_key, progress, threads=threads)
+    report = verify_archive(test.archive, test.signing_key, progress, threads=test.threads)
     problems = list(report.problems)
     if not problems and not report.signed:
         problems.append("the archive is not signed by this installation, so its SQL is not executed for a test")
@@ -63,8 +67,11 @@ def verify_by_restoring(
         return RestoreTestReport(problems, time.monotonic() - began, 0, 0)
     meter = Meter(progress)
     try:
-        with ArchiveReader(archive, signing_key) as reader, maintenance(target.database_url, run_id) as connection:
-            rows = _load_scratch(reader, connection, target, run_id, threads_of_machine(threads), meter)
+        with (
+            ArchiveReader(test.archive, test.signing_key) as reader,
+            maintenance(test.target.database_url, test.run_id) as connection,
+        ):
+            rows = _load_scratch(test, reader, connection, meter)
     except RestoreError as error:
         return RestoreTestReport([str(error)], time.monotonic() - began, 0, 0)
     except psycopg.Error as error:
@@ -73,13 +80,9 @@ def verify_by_restoring(
 
 
 def _load_scratch(
-    reader: ArchiveReader,
-    connection: psycopg.Connection[dict[str, object]],
-    target: Source,
-    run_id: UUID,
-    threads: int,
-    meter: Meter,
+    test: RestoreTest, reader: ArchiveReader, connection: psycopg.Connection[dict[str, object]], meter: Meter
 ) -> dict[tuple[str, str], int]:
+    target, run_id = test.target, test.run_id
     with connect(target.database_url, f"restore {run_id}") as live:
         facts, role = server_facts(live), rights(live)
         for extension, may_superuser, _ in needed_extensions(live, reader.manifest.database.facts):
@@ -104,7 +107,7 @@ def _load_scratch(
         raise EngineError(f"The test restore could not be made: {error}") from error
     try:
         with load_role(connection, target.database_url, name, owner, run_id) as loads:
-            loader = ArchiveLoader(reader, loads.connect, threads, meter, loads.superuser)
+            loader = ArchiveLoader(reader, loads.connect, threads_of_machine(test.threads), meter, loads.superuser)
             try:
                 return loader.load().rows
             finally:

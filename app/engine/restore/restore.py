@@ -159,24 +159,31 @@ def _tables(run: RestoreRun, rows: Mapping[tuple[str, str], int]) -> list[TableD
     ]
 
 
-def restore_from_file(
-    archive: Path,
-    to_url: str,
-    documents_dir: Path,
-    signing_key: bytes,
-    trusted: bool = False,
-    progress: Progress | None = None,
-    scope: str = "all",
-) -> RestoreResult:
-    """Given an archive and where it goes, restore it with neither Redis nor a metadata database at hand.
+@dataclass(frozen=True)
+class FileRestore:
+    """An archive and where it goes: a database by its libpq URL, and a documents folder. `scope`, `trusted`: as in
+    RestoreRequest."""
+
+    archive: Path
+    database_url: str
+    documents_dir: Path
+    signing_key: bytes
+    scope: str = "all"
+    trusted: bool = False
+
+
+def restore_from_file(order: FileRestore, progress: Progress | None = None) -> RestoreResult:
+    """Restore an archive with neither Redis nor a metadata database at hand.
 
     The journal, and with it the way back, lies beside the documents folder. Raise EngineError as `restore` does.
     """
-    documents_dir = documents_dir.resolve()
+    documents_dir = order.documents_dir.resolve()
     state_dir = documents_dir.parent / f".{documents_dir.name}_restores"
-    target = Source(to_url, documents_dir, "restore")
+    target = Source(order.database_url, documents_dir, "restore")
     recover(state_dir, target)
-    request = RestoreRequest(archive, target, state_dir, signing_key, uuid4(), scope, trusted)
+    request = RestoreRequest(
+        order.archive, target, state_dir, order.signing_key, uuid4(), scope=order.scope, trusted=order.trusted
+    )
     result = restore(request, progress)
     for restore_id in surplus(state_dir, target):
         with contextlib.suppress(EngineError, psycopg.Error, OSError):  # tried again after the next restore

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.restore import restore
 from tests.support.archives import KEY, backup
 from tests.support.databases import admin_connection, drop_database
@@ -40,7 +40,7 @@ def live(small: Pristine, tmp_path: Path) -> Iterator[Live]:
 def test_a_good_archive_is_proven(small: Pristine, live: Live, as_superuser: bool) -> None:
     target = live.source(live.admin_url if as_superuser else None)
 
-    report = verify_by_restoring(small.archive, target, KEY, uuid4())
+    report = verify_by_restoring(RestoreTest(small.archive, target, KEY, uuid4()))
 
     assert (report.ok, report.problems, report.tables, report.rows) == (True, [], 2, 500)
     assert report.seconds > 0
@@ -52,7 +52,7 @@ def test_a_damaged_one_is_not(small: Pristine, live: Live, tmp_path: Path) -> No
     data[len(data) // 2] ^= 1
     damaged.write_bytes(data)
 
-    report = verify_by_restoring(damaged, live.source(), KEY, uuid4())
+    report = verify_by_restoring(RestoreTest(damaged, live.source(), KEY, uuid4()))
 
     assert not report.ok
     assert report.rows == 0
@@ -61,8 +61,8 @@ def test_a_damaged_one_is_not(small: Pristine, live: Live, tmp_path: Path) -> No
 def test_one_from_elsewhere_is_never_executed_for_a_test(live: Live, small: Pristine, tmp_path: Path) -> None:
     foreign = archive_with_dump(tmp_path / "foreign.tar.gz", dump_of())
 
-    assert not verify_by_restoring(foreign, live.source(), KEY, uuid4()).ok
-    report = verify_by_restoring(small.archive, live.source(), b"another key", uuid4())
+    assert not verify_by_restoring(RestoreTest(foreign, live.source(), KEY, uuid4())).ok
+    report = verify_by_restoring(RestoreTest(small.archive, live.source(), b"another key", uuid4()))
     assert "not signed by this installation" in report.problems[0]
 
 
@@ -75,7 +75,7 @@ def test_progress_that_raises_leaves_nothing(small: Pristine, live: Live) -> Non
             raise Stop
 
     with pytest.raises(Stop):
-        verify_by_restoring(small.archive, live.source(live.admin_url), KEY, uuid4(), progress)
+        verify_by_restoring(RestoreTest(small.archive, live.source(live.admin_url), KEY, uuid4()), progress)
 
 
 def test_what_a_killed_one_has_left_is_dropped_by_the_next(small: Pristine, live: Live) -> None:
@@ -94,7 +94,7 @@ def test_what_a_killed_one_has_left_is_dropped_by_the_next(small: Pristine, live
         assert output.splitlines()[-1].startswith("reached")
     assert [name.split()[0] for name in live.remains()] == ["database", "role"]
 
-    assert verify_by_restoring(small.archive, live.source(live.admin_url), KEY, uuid4()).ok
+    assert verify_by_restoring(RestoreTest(small.archive, live.source(live.admin_url), KEY, uuid4())).ok
 
     assert live.remains() == []
 
@@ -104,7 +104,7 @@ def test_a_database_that_is_only_named_alike_is_left_alone(small: Pristine, live
     with admin_connection(live.server) as connection:
         connection.execute(f"CREATE DATABASE {other}")
 
-    assert verify_by_restoring(small.archive, live.source(), KEY, uuid4()).ok
+    assert verify_by_restoring(RestoreTest(small.archive, live.source(), KEY, uuid4())).ok
 
     assert live.remains() == [f"database {other}"]
     drop_database(live.server, other)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.preview.preview import preview
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import undo
@@ -131,7 +131,7 @@ def test_a_superusers_restore_runs_none_of_it_as_the_superuser(live: Live, hosti
     storage.mkdir()
     made = backup(live.admin_url, live.documents, storage)
     assert list(marker.iterdir()) == [], "during the next backup"
-    assert verify_by_restoring(made.path, live.source(live.admin_url), KEY, request.restore_id).problems == []
+    assert verify_by_restoring(RestoreTest(made.path, live.source(live.admin_url), KEY, request.restore_id)).problems == []
     assert list(marker.iterdir()) == [], "during the test restore"
     restore(live.request(made.path, url=live.admin_url, scope="database"))
     assert list(marker.iterdir()) == [], "during the restore of that backup"

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from app.engine.archive.reader import ArchiveReader, parse_index_line
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.preview.preview import preview
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import undo
@@ -99,5 +99,5 @@ def test_it_is_restored_and_that_is_undone(live: Live) -> None:
 
 
 def test_it_is_proven_by_a_restore_into_a_scratch_database(live: Live) -> None:
-    report = verify_by_restoring(ARCHIVE, live.source(), KEY, uuid4())
+    report = verify_by_restoring(RestoreTest(ARCHIVE, live.source(), KEY, uuid4()))
     assert (report.problems, report.tables, report.rows) == ([], 3, 103)

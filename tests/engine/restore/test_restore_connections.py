@@ -9,7 +9,7 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine.errors import EngineError
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import undo
 from tests.support.archives import KEY
@@ -29,7 +29,7 @@ def test_a_restore_needs_two_connections(pg18: EmbeddedPostgres, tmp_path: Path,
             admin.execute(f"ALTER ROLE {made.owner} CONNECTION LIMIT {limit}")
         request = live.request(made.archive, threads=4)
 
-        report = verify_by_restoring(made.archive, live.source(), KEY, uuid4(), threads=4)
+        report = verify_by_restoring(RestoreTest(made.archive, live.source(), KEY, uuid4(), threads=4))
         restore(request)
 
         assert (report.problems, report.rows) == ([], 2001)

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.preview.preview import preview
 from app.engine.restore.restore import restore
 from app.engine.source import postgres
@@ -130,4 +130,5 @@ def test_a_locale_that_is_not_there_is_replaced_by_the_live_database_s(
         result = restore(live.request(made.archive))
         assert live.state() == before
         assert any("sorts as the live one does" in text and "invalid LC_COLLATE" in text for text in result.warnings)
-        assert verify_by_restoring(made.archive, live.source(), KEY, live.request(made.archive).restore_id).problems == []
+        test = RestoreTest(made.archive, live.source(), KEY, live.request(made.archive).restore_id)
+        assert verify_by_restoring(test).problems == []

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine.backup import parallel_dump
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.preview.preview import preview
 from app.engine.restore.restore import restore
 from tests.support.archives import KEY, backup
@@ -123,7 +123,7 @@ def test_the_preview_knows_the_tables_of_a_plain_archive_again(live: Live, tmp_p
 
 
 def test_it_is_proven_by_a_test_restore(live: Live, archive: Path) -> None:
-    report = verify_by_restoring(archive, live.source(), KEY, uuid4())
+    report = verify_by_restoring(RestoreTest(archive, live.source(), KEY, uuid4()))
     assert (report.problems, report.rows >= 1000) == ([], True)
 
 

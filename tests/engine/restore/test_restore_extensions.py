@@ -11,7 +11,7 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine.errors import EngineError, RestoreBlocked
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.preview.preview import preview
 from app.engine.restore.restore import restore
 from tests.support.archives import KEY, backup
@@ -91,6 +91,6 @@ def test_another_role_can_not_where_the_live_database_lacks_it(live: Live, archi
 
 
 def test_a_test_restore_needs_a_superuser_and_says_so(live: Live, archive: Path) -> None:
-    assert verify_by_restoring(archive, live.source(live.admin_url), KEY, uuid4()).problems == []
+    assert verify_by_restoring(RestoreTest(archive, live.source(live.admin_url), KEY, uuid4())).problems == []
     with pytest.raises(EngineError, match="the extension vector, which only a superuser may create"):
-        verify_by_restoring(archive, live.source(), KEY, uuid4())
+        verify_by_restoring(RestoreTest(archive, live.source(), KEY, uuid4()))

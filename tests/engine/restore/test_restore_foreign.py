@@ -14,7 +14,7 @@ import pytest
 from app.demo.servers import EmbeddedPostgres
 from app.engine.proof.check_archive import check_archive
 from app.engine.restore.preview.preview import preview
-from app.engine.restore.restore import restore, restore_from_file
+from app.engine.restore.restore import FileRestore, restore, restore_from_file
 from app.engine.restore.swap import undo
 from tests.support.archives import KEY
 from tests.support.databases import admin_connection
@@ -183,7 +183,7 @@ def test_an_archive_of_ours_with_another_key_once_trusted_is_restored_whole(hard
 
 
 def test_the_key_of_the_recovery_sheet_makes_it_ours_on_a_fresh_machine(hard: Pristine, live: Live) -> None:
-    result = restore_from_file(hard.archive, live.url, live.documents, KEY)
+    result = restore_from_file(FileRestore(hard.archive, live.url, live.documents, KEY))
 
     assert result.warnings == []
     assert dumped(live.server.bin_dir, live.url) == dumped(hard.server.bin_dir, hard.server.url(hard.name))
@@ -193,7 +193,7 @@ def test_the_key_of_the_recovery_sheet_makes_it_ours_on_a_fresh_machine(hard: Pr
 def test_the_documents_folder_may_be_missing_on_a_fresh_machine(hard: Pristine, live: Live) -> None:
     fresh = live.documents.with_name("fresh")
 
-    result = restore_from_file(hard.archive, live.url, fresh, KEY, scope="documents")
+    result = restore_from_file(FileRestore(hard.archive, live.url, fresh, KEY, scope="documents"))
 
     assert result.documents_before == 0
     assert documents_in(fresh) == documents_in(hard.documents)
@@ -203,7 +203,7 @@ def test_a_documents_folder_that_is_a_link_stays_one(hard: Pristine, live: Live)
     linked = live.documents.with_name("linked")
     linked.symlink_to(live.documents)
 
-    restore_from_file(hard.archive, live.url, linked, KEY, scope="documents")
+    restore_from_file(FileRestore(hard.archive, live.url, linked, KEY, scope="documents"))
 
     assert os.readlink(linked) == str(live.documents)
     assert documents_in(live.documents) == documents_in(hard.documents)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.engine.restore.places.journal import all_in as list_journals
 from app.engine.restore.preview.preview import preview
-from app.engine.restore.restore import restore_from_file
+from app.engine.restore.restore import FileRestore, restore_from_file
 from app.engine.restore.swap import MOST_KEPT, undo
 from tests.support.archives import KEY
 from tests.support.restoring import Pristine
@@ -23,7 +23,7 @@ def test_the_oldest_state_is_dropped_when_there_are_too_many_as_the_preview_says
             assert ("can't be undone any more" in said) is (number == MOST_KEPT)
             if number == MOST_KEPT:
                 assert str(kept[0]) in said
-            restore_from_file(small.archive, live.url, live.documents, KEY)
+            restore_from_file(FileRestore(small.archive, live.url, live.documents, KEY))
             now = [journal.restore_id for journal in list_journals(state_dir)]
             kept += [restore_id for restore_id in now if restore_id not in kept]
             assert now == kept[-MOST_KEPT:]

@@ -14,7 +14,7 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine.errors import EngineError, RestoreBlocked, RestoreError
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.preview.preview import preview
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import discard, undo
@@ -226,8 +226,8 @@ def test_without_it_in_the_live_database_it_is_refused(
         by_superuser(live, BASE_TYPE + "ALTER TABLE t ADD COLUMN odd base")
         archive = backup(live.url, live.documents, storage_dir).path
         with pytest.raises(EngineError, match=r"only a superuser may restore .*type public.base"):
-            verify_by_restoring(archive, live.source(), KEY, uuid4())
-        assert verify_by_restoring(archive, live.source(live.admin_url), KEY, uuid4()).problems == []
+            verify_by_restoring(RestoreTest(archive, live.source(), KEY, uuid4()))
+        assert verify_by_restoring(RestoreTest(archive, live.source(live.admin_url), KEY, uuid4())).problems == []
         by_superuser(live, "DROP TYPE base CASCADE")
         before = live.state()
         with pytest.raises(RestoreBlocked, match=r"Only a superuser may create .*type public.base"):
@@ -373,6 +373,6 @@ def test_subscriptions_and_slots(version: int, tmp_path: Path, documents_dir: Pa
                     "SELECT datname, subenabled FROM pg_subscription JOIN pg_database d ON d.oid = subdbid"
                 ).fetchall()
                 assert found == [(live.name, False)]
-            assert verify_by_restoring(archive, live.source(live.admin_url), KEY, uuid4()).problems == []
+            assert verify_by_restoring(RestoreTest(archive, live.source(live.admin_url), KEY, uuid4())).problems == []
             drop_feed(live)
     shutil.rmtree(socket, ignore_errors=True)

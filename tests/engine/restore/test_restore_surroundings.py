@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.preview.preview import preview
 from app.engine.restore.restore import restore
 from app.engine.source.postgres import connect
@@ -125,7 +125,8 @@ def check_all(live: Live, storage: Path, url: str | None = None) -> None:
     with psycopg.connect(live.admin_url) as connection:
         connection.execute("DELETE FROM t WHERE id > 5")
     (live.documents / "a.txt").write_text("after")
-    assert verify_by_restoring(archive, Source(url or live.url, live.documents, APP), KEY, uuid4()).problems == []
+    test = RestoreTest(archive, Source(url or live.url, live.documents, APP), KEY, uuid4())
+    assert verify_by_restoring(test).problems == []
     result = restore(live.request(archive, url))
     assert (result.strategy, result.warnings) == ("swap", [])
     assert state(live) == before

@@ -14,7 +14,7 @@ import pytest
 from apiflask import APIFlask
 
 from app import current
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.extensions import db
 from app.jobs import backup as backup_job
 from app.jobs import verify as verify_job
@@ -74,7 +74,7 @@ def test_two_verifications_with_restore_at_once_find_no_fault_in_a_good_archive(
 
     path, key, reports = backups.archive_file(row_id).path, current.settings().signing_key, []
     target = restore_engine.target()
-    at_once(app, *[lambda: reports.append(verify_by_restoring(path, target, key, uuid4()))] * 3)
+    at_once(app, *[lambda: reports.append(verify_by_restoring(RestoreTest(path, target, key, uuid4())))] * 3)
     assert [report.problems for report in reports] == [[], [], []]
 
 

@@ -20,7 +20,7 @@ from ...errors import RestoreError, SourceError
 from ...progress import Meter
 from ...source.names import as_dumped
 from .load_plan import Key, PostData, foreign_key, planner_statistics
-from .load_tables import TableLoader, analyze_statement
+from .load_tables import Sessions, TableLoader, analyze_statement
 from .sql_loader import DISPENSABLE, OWNER_TO, TABLESPACE, Connection, execute, failed, is_command, use_tablespace
 from .superuser import NEEDS_SUPERUSER, ROUTINE, create_routine_for
 
@@ -129,8 +129,8 @@ class ArchiveLoader:
                 connection.execute(SESSION)
                 if reader.manifest.database.sql_bytes <= CACHED_BYTES:
                     connection.execute(CACHED_SESSION)
-            threads = min(threads, len(self._connections))
-            self._tables = TableLoader(reader, self._connections, threads, self._run, meter, self._superuser)
+            used = Sessions(self._connections, min(threads, len(self._connections)), self._superuser)
+            self._tables = TableLoader(reader, used, self._run, meter)
             self._sessions = sessions.pop_all()
 
     def load(self) -> Loaded:

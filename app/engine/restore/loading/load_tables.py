@@ -36,29 +36,31 @@ WHERE oid = pg_catalog.to_regclass(pg_catalog.convert_from(%s, pg_catalog.pg_cli
 """
 
 
-class TableLoader:
-    """Given an archive, the connections to work with, how many of them can be busy at once, and how to run a statement on
-    one of them, fills tables.
+@dataclass(frozen=True)
+class Sessions:
+    """The sessions that fill a staging database, of which `threads` can be busy at once. `superuser`, if there is one, does
+    what the others may not."""
 
-    `superuser`, if given, fills the tables of extensions that the others may not. Raise RestoreError where the server
-    refuses or the rows are not what the manifest says.
+    connections: Sequence[Connection]
+    threads: int
+    superuser: Connection | None
+
+
+class TableLoader:
+    """Fills tables from an archive. `run` executes a statement of the dump on one of the sessions.
+
+    Raise RestoreError where the server refuses, or the rows are not what the manifest says.
     """
 
     def __init__(
-        self,
-        reader: ArchiveReader,
-        connections: Sequence[Connection],
-        threads: int,
-        run: Callable[[Connection, bytes], None],
-        meter: Meter,
-        superuser: Connection | None,
+        self, reader: ArchiveReader, sessions: Sessions, run: Callable[[Connection, bytes], None], meter: Meter
     ) -> None:
         self._reader = reader
-        self._threads = threads
+        self._threads = sessions.threads
         self._run = run
         self._meter = meter
-        self._superuser = superuser
-        self._side_by_side = SideBySide(connections)
+        self._superuser = sessions.superuser
+        self._side_by_side = SideBySide(sessions.connections)
         self.rows: dict[Key, int] = {}
         """How many rows the server has taken, by table."""
         self.added: set[bytes] = set()

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 
 import psycopg
 
@@ -18,25 +19,24 @@ WAIT_SECONDS = 0.05
 CANCEL_AGAIN_SECONDS = 0.5
 
 
-@dataclass
+@dataclass(eq=False)
 class Task:
-    """Work for one connection. `weight`: what is heavier is begun first. `moves_bytes`: it counts what it does."""
+    """Work for one connection. Of the tasks that are ready the one with the greatest `weight` is begun first. `moves_bytes`:
+    whether it counts what it does. `needs`: the tasks that have to be done before."""
 
     weight: int
     do: Callable[[Connection], None]
     moves_bytes: bool = False
-    after: int = 0
-    then: list[Task] = field(default_factory=list)
+    needs: list[Task] = field(default_factory=list)
 
     def before(self, *others: Task) -> None:
         """Let others wait for this one."""
         for other in others:
-            other.after += 1
-            self.then.append(other)
+            other.needs.append(self)
 
 
 class SideBySide:
-    """Given connections, one for each thread, does tasks on them."""
+    """Does tasks on connections, one thread for each. `_changed` guards what the threads share."""
 
     def __init__(self, connections: Sequence[Connection]) -> None:
         self._connections = connections
@@ -46,20 +46,19 @@ class SideBySide:
         self._changed = threading.Condition()
         self._ready: list[tuple[int, int, Task]] = []
         self._order = itertools.count()
-        self._left = 0
+        self._tasks: TopologicalSorter[Task] = TopologicalSorter()
         self._silent = 0
         self.is_stopped = False
         """Whether nothing more is to be begun."""
 
     def run(self, tasks: Iterable[Task], tick: Callable[[bool], None]) -> None:
-        """Given tasks, those that others wait for among them, do all. `tick` is called meanwhile, with whether work is under
-        way that counts no bytes. Raise what a task raises first; the others may still run then, until `close`."""
-        tasks = list(tasks)
+        """Do tasks, and those that they need. `tick` is called meanwhile, with whether work is under way that counts no
+        bytes. Raise what a task raises first; the others may still run then, until `close`."""
         with self._changed:
-            self._left += len(tasks)
             for task in tasks:
-                if not task.after:
-                    self._push(task)
+                self._tasks.add(task, *task.needs)
+            self._tasks.prepare()
+            self._push_ready()
         self._threads = [self._executor.submit(self._work, connection) for connection in self._connections]
         try:
             while not self._is_over():
@@ -92,12 +91,13 @@ class SideBySide:
             self._changed.wait(WAIT_SECONDS)
         return self._error is not None or all(thread.done() for thread in self._threads)
 
-    def _push(self, task: Task) -> None:
-        heapq.heappush(self._ready, (-task.weight, next(self._order), task))
+    def _push_ready(self) -> None:
+        for task in self._tasks.get_ready():
+            heapq.heappush(self._ready, (-task.weight, next(self._order), task))
 
     def _next(self) -> Task | None:
         with self._changed:
-            while not self._ready and self._left and not self.is_stopped:
+            while not self._ready and self._tasks.is_active() and not self.is_stopped:
                 self._changed.wait()
             if not self._ready or self.is_stopped:
                 return None
@@ -114,10 +114,7 @@ class SideBySide:
                 self.stop()
                 raise
             with self._changed:
-                self._left -= 1
                 self._silent -= not task.moves_bytes
-                for other in task.then:
-                    other.after -= 1
-                    if not other.after:
-                        self._push(other)
+                self._tasks.done(task)
+                self._push_ready()
                 self._changed.notify_all()

@@ -174,7 +174,7 @@ class StagingFolder:
             except OSError as error:
                 raise _refused(entry, error) from error
         if self._modes_cut:
-            self.warnings(
+            self.warnings.add(
                 f"{self._modes_cut} documents had the setuid, setgid or sticky bit; it was left out, because this "
                 "installation has not signed the archive. Set it by hand where it is needed."
             )
@@ -199,7 +199,7 @@ class StagingFolder:
     def _leads_out(self, link: Document) -> None:
         if self._trust is not Trust.SIGNED:
             raise link_refused(link.path)
-        self.warnings(f"{named(link.path)}: the link leads out of the documents; it was not restored.")
+        self.warnings.add(f"{named(link.path)}: the link leads out of the documents; it was not restored.")
 
     def _set_facts(self, entry: Document, fd: int) -> None:
         if self._as_root:
@@ -210,7 +210,7 @@ class StagingFolder:
                 self._modes_cut += 1
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         if entry.mtime_ns not in _OFTEN_KEPT_NS and os.fstat(fd).st_mtime_ns // 10**9 != entry.mtime_ns // 10**9:
-            self.warnings(f"{named(entry.path)}: its time, far from now, is not one that this filesystem can hold.")
+            self.warnings.add(f"{named(entry.path)}: its time, far from now, is not one that this filesystem can hold.")
 
 
 def _new_folder(path: Path) -> Folder:

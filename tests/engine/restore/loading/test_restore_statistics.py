@@ -14,7 +14,7 @@ import pytest
 from app.demo.servers import EmbeddedPostgres, postgres_bin_dir
 from app.engine.backup import parallel_dump
 from app.engine.backup.backup import BackupRequest, make_backup
-from app.engine.proof.restore_test import verify_by_restoring
+from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.restore import restore
 from app.engine.source.preflight import Source
 from tests.support.archives import APP, KEY, backup
@@ -195,7 +195,7 @@ def unacceptable(made: Pristine, tmp_path: Path) -> Path:
 
 
 def test_statistics_that_the_server_refuses_are_found_by_analyze(made: Pristine, live: Live, unacceptable: Path) -> None:
-    report = verify_by_restoring(unacceptable, live.source(), KEY, uuid4())
+    report = verify_by_restoring(RestoreTest(unacceptable, live.source(), KEY, uuid4()))
     result = restore(live.request(unacceptable))
 
     assert (report.problems, result.warnings) == ([], [])
