@@ -1,4 +1,4 @@
-"""Walking through an archive that is not ours, or not provably ours: one pass, in its own order, within limits."""
+"""Reads an archive that is not ours, or not provably ours: in one pass, in its own order, within limits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Limits:
 
 
 class GzipStream:
-    """Given a source of packed bytes, reads the unpacked ones, members one after the other, within the limits."""
+    """Unpacks gzip members one after the other, within the limits."""
 
     def __init__(self, source: Iterator[bytes], limits: Limits, what: str, budget: Budget) -> None:
         self._limits = limits
@@ -91,7 +91,7 @@ class GzipStream:
 
 
 def exact_reader(parts: Iterator[bytes]) -> Callable[[int], bytes]:
-    """Given parts, return a function that returns exactly n bytes of them, or fewer at the end."""
+    """Return a function that reads exactly n bytes of the parts, or fewer at their end."""
     part, position = b"", 0
 
     def read(count: int) -> bytes:
@@ -112,7 +112,7 @@ def exact_reader(parts: Iterator[bytes]) -> Callable[[int], bytes]:
 
 
 class ForeignArchive:
-    """Given an archive in the layout of a backup (`database/*.sql.gz`, `documents/…`), walks through it."""
+    """Reads an archive in the layout of a backup (`database/*.sql.gz`, `documents/…`) from beginning to end."""
 
     def __init__(self, path: Path, limits: Limits, count: Callable[[int], None]) -> None:
         self._path = path
@@ -147,7 +147,7 @@ class ForeignArchive:
             elif top == DATABASE_FOLDER and below and entry.kind == "file" and below.endswith((".sql.gz", ".sql")):
                 dumps += 1
                 if dumps > 1:
-                    raise RestoreError("The archive holds more than one dump in database/; which one is meant?")
+                    raise RestoreError("The archive holds more than one dump in database/; keep only one of them.")
                 on_dump(below, self._dump_text(below, stream.content()))
             elif not (entry.kind == "file" and name in _OUR_FILES) and not (entry.kind == "folder" and name in _OUR_FOLDERS):
                 raise RestoreError(

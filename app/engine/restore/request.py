@@ -1,4 +1,4 @@
-"""What is to be restored, and whether it may be believed."""
+"""What a restore is asked to do, and where its archive comes from."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Origin:
 
 
 def open_origin(path: Path, signing_key: bytes) -> Origin:
-    """Given an archive, find out where it comes from. Raise ArchiveError if the file can't be opened."""
+    """Find out where an archive comes from. Raise ArchiveError if the file can't be opened."""
     try:
         reader = ArchiveReader(path, signing_key)
     except ArchiveError as error:

@@ -55,7 +55,7 @@ def restore(
     progress: Progress | None = None,
     before_swap: Callable[[], None] | None = None,
 ) -> RestoreResult:
-    """Given a request, restore it. Unless this returns, the live database and documents are what they were.
+    """Restore an archive. Unless this returns, the live database and documents are what they were.
 
     `before_swap` is called when all is staged and verified; what it raises ends the restore, as does whatever `progress`
     raises before that. Raise RestoreBlocked for what the preview calls blockers, else EngineError.

@@ -1,4 +1,4 @@
-"""Making the staged state live, undoing that, and cleaning up after a crash at any point, by the journal."""
+"""Makes the staged state live, undoes that, and cleans up after a crash at any point, by the journal."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from .places.exchange import (
     is_folder,
     is_live,
     live_oid,
-    mend_three_step_exchange,
     name_of,
+    repair_three_step_exchange,
 )
 from .places.journal import Journal
 from .places.places import foreign
@@ -40,7 +40,7 @@ from .places.staging_database import maintenance, with_database
 
 SESSIONS_END_SECONDS = 10.0
 MOST_KEPT = 3
-"""How many restores keep the other state for an undo. Each takes as much room as the live database and documents."""
+"""How many restores keep the other state for an undo. Each takes as much space as the live database and documents."""
 
 _WAS_USED = """
 SELECT coalesce((SELECT (to_jsonb(s) ->> 'sessions')::bigint > 0 FROM pg_stat_database s WHERE datid = %(oid)s), true)
@@ -74,7 +74,7 @@ def _connections(url: str, journal: Journal) -> Iterator[tuple[Connection | None
 
 
 def swap_in(journal: Journal, state_dir: Path, url: str, meter: Meter | None) -> float:
-    """Given a journal of a finished staging, make it live and check it; return the database's gap in seconds.
+    """Make a finished staging live and check it. Return for how many seconds the database was away.
 
     Raise RestoreError if the new state does not answer: the old one is live again then.
     """
@@ -132,7 +132,7 @@ def _exchange_back(journal: Journal, state_dir: Path, url: str, reason: BaseExce
 
 
 def exchange(journal: Journal, url: str) -> float:
-    """Given a journal in the step exchanging, bring the wanted state about, whatever part of it is done already."""
+    """Bring the wanted state of a journal in the step "exchanging" about, whatever part of it is done already."""
     gap = 0.0
     with _connections(url, journal) as (connection, helper):
         if journal.database is not None:
@@ -140,13 +140,13 @@ def exchange(journal: Journal, url: str) -> float:
             assert helper is not None
             gap = exchange_databases(connection, helper, journal, journal.database)
         if journal.folder is not None:
-            mend_three_step_exchange(journal.folder)
+            repair_three_step_exchange(journal.folder)
             exchange_folders(journal.folder, journal.wanted)
     return gap
 
 
 def check_health(journal: Journal, url: str) -> None:
-    """Connect as the app would and look whether the wanted state answers. Raise RestoreError if not.
+    """Connect as the app would, and raise RestoreError unless the wanted state answers.
 
     Reads catalogues only: what the backup brought is not executed here.
     """
@@ -167,9 +167,9 @@ def check_health(journal: Journal, url: str) -> None:
 
 
 def undo(state_dir: Path, restore_id: UUID, target: Source, progress: Progress | None = None) -> None:
-    """Given a restore whose old state is kept, exchange the two: done twice, it is as after the restore again.
+    """Swap the live state with the one that a restore keeps. Done twice, the restored state is live again.
 
-    Raise RestoreError if there is nothing to exchange, or if it fails; the live state is then what it was.
+    Raise RestoreError if nothing is kept, or if it fails; the live state is then what it was.
     """
     journal = _kept(state_dir, restore_id, target)
     meter = Meter(progress)
@@ -213,7 +213,7 @@ def _kept(state_dir: Path, restore_id: UUID, target: Source) -> Journal:
 def discard(state_dir: Path, restore_id: UUID, target: Source) -> list[str]:
     """Drop the state that a restore keeps for an undo, if it keeps any, and return which documents could not be removed.
 
-    Those stay, each with its reason, and are forgotten here: to try again is of no use.
+    Those stay, each with its reason, and are forgotten here: trying again would not help.
     """
     if os.path.lexists(state_dir / f"{restore_id}.json"):
         return _drop_other(_kept(state_dir, restore_id, target), state_dir, target.database_url)
@@ -286,7 +286,7 @@ def _drop_empty(connection: Connection, url: str, name: str) -> None:
 
 
 def end_sessions(connection: Connection, restore_id: UUID) -> None:
-    """End what a lost worker's sessions still do: a CREATE DATABASE under way would be finished after we have looked."""
+    """End the sessions of a lost worker: a CREATE DATABASE under way could otherwise finish after the clean-up."""
     until = time.monotonic() + SESSIONS_END_SECONDS
     while time.monotonic() < until:
         ended = connection.execute(
@@ -316,16 +316,16 @@ def commit_point(connection: Connection, journal: Journal, state_dir: Path, url:
 
 
 def settle(journal: Journal, state_dir: Path, url: str) -> str:
-    """Given a restore in place, make the folder follow its transaction, drop the rest, return what is live: new or old.
+    """Make the folder of a restore in place follow its transaction, and drop the rest. Return what is live: "new" or "old".
 
-    Raise EngineError if the server can't tell yet.
+    Raise EngineError if the server does not know yet.
     """
     assert journal.transaction is not None
     with maintenance(url, journal.restore_id) as connection:
         end_sessions(connection, journal.restore_id)
         wanted = "new" if _committed(connection, journal.transaction) else "old"
     if journal.folder is not None:
-        mend_three_step_exchange(journal.folder)
+        repair_three_step_exchange(journal.folder)
         exchange_folders(journal.folder, wanted)
         inodes = journal.folder.new_inode, journal.folder.old_inode
         _remove_folder(Path(journal.folder.other), inodes[wanted == "new"])
@@ -349,7 +349,7 @@ def _committed(connection: Connection, transaction: str) -> bool:
 
 
 def recover(state_dir: Path, target: Source, alive: frozenset[UUID] = frozenset()) -> list[Recovered]:
-    """Given the journals, end every restore whose worker is lost (all but those in `alive`) and return how.
+    """End every restore whose worker is lost (all but those in `alive`), by the journals, and return how.
 
     What was staged only is dropped. A half-done exchange is finished as it was wanted, or undone where the new state turns
     out not to be whole. Journals that can't be used are left to `survey_journals`. Raise RestoreError for the first restore
@@ -438,7 +438,7 @@ def _compare(journal: Journal, url: str) -> tuple[list[str], list[str]]:
     losses, changes, is_used = _compare_databases(journal, url)
     pair, contents = journal.folder, journal.folder_contents
     if pair is not None and contents is not None:
-        mend_three_step_exchange(pair)
+        repair_three_step_exchange(pair)
         if is_folder(pair.live, pair.new_inode):
             # Who writes documents is in the database, too; of documents alone nobody knows.
             found = changes if is_used or journal.database is None else losses

@@ -22,8 +22,8 @@ READ_AHEAD = 3
 
 
 def begin_check(reader: ArchiveReader, meter: Meter, with_database: bool, with_documents: bool) -> None:
-    """Given an archive of ours, read its index and compare it with the manifest; the dump is left to `check_dump`, which has
-    time while the documents are laid out. Raise RestoreBlocked if the index differs."""
+    """Read the index of an archive of ours and compare it with the manifest. `check_dump` comes later, while documents are
+    unpacked. Raise RestoreBlocked if the index differs."""
     database, documents = reader.manifest.database, reader.manifest.documents
     meter.phase("check", (database.size_bytes if with_database else 0) + (documents.index_bytes if with_documents else 0))
     if not with_documents:
@@ -38,7 +38,7 @@ def begin_check(reader: ArchiveReader, meter: Meter, with_database: bool, with_d
 
 
 def check_dump(reader: ArchiveReader, meter: Meter) -> None:
-    """Given an archive of ours, read its dump and compare it with the manifest. Raise RestoreBlocked if it differs."""
+    """Read the dump of an archive of ours and compare it with the manifest. Raise RestoreBlocked if it differs."""
     database = reader.manifest.database
     digest, size = hashlib.sha256(), 0
     with _blocking():

@@ -167,10 +167,10 @@ class DumpLoader:
 
 
 def count_rows(connection: Connection, schema: str, table: str) -> int | None:
-    """Given the role's own table, named as in the dump, count its rows, without those of tables that inherit from it.
+    """Count the rows of a table of the role's own, without those of tables that inherit from it. Names are as in the dump.
 
-    The session's client_encoding must be the dump's. None where its policies hold for its owner too, so that nobody but a
-    superuser could count them.
+    The session's client_encoding must be the dump's. Return None if its policies apply to its owner
+    too, so that only a superuser could count them.
     """
     name = quoted(schema, table)
     row = connection.execute(_IS_PARTITIONED, [name]).fetchone()
@@ -193,7 +193,7 @@ class DumpSurvey:
         self._table = ("", "")
 
     def read(self, text: Iterator[bytes]) -> None:
-        """Given the dump's text, survey it to its end. Raise RestoreError unless it is complete."""
+        """Survey a dump's text to its end. Raise RestoreError unless it is complete."""
         splitter = DumpSplitter(LONGEST_STATEMENT, self._note)
         try:
             for chunk in text:

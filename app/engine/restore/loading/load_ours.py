@@ -45,7 +45,7 @@ SHARED_SETTINGS = (
     "search_path",
     "default_tablespace",
 )
-_MENDABLE = re.compile(OWNER_TO + rb"|" + DISPENSABLE, re.DOTALL)
+_MAY_BE_LEFT_OUT = re.compile(OWNER_TO + rb"|" + DISPENSABLE, re.DOTALL)
 _OWNER_TO = re.compile(OWNER_TO, re.DOTALL)
 _SCHEMA_GRANT = re.compile(rb"GRANT (?:ALL|(?:USAGE,)?CREATE) ON SCHEMA ((?:\"(?:[^\"]|\"\")*\"|[^\s\"])+) TO ")
 # Tables that are no partitioned ones and that no extension has brought, perhaps with rows in them.
@@ -84,7 +84,7 @@ SELECT pg_catalog.convert_to('SET default_tablespace = ' || pg_catalog.quote_lit
 FROM pg_catalog.current_setting('default_tablespace') AS setting
 """
 _RIGHT_NEEDED = (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidFunctionDefinition)
-_MENDABLE_ERRORS = (
+_ERRORS_TO_WARN_OF = (
     psycopg.errors.UndefinedObject,
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.InvalidParameterValue,
@@ -100,7 +100,7 @@ class Loaded:
 
 
 class ArchiveLoader:
-    """Given an archive and a way to connect to an empty staging database, fills it.
+    """Fills an empty staging database from an archive.
 
     `superuser`, if given, connects for the few statements that the first may not execute. Raise RestoreError where the
     server refuses or the archive is not what its manifest says.
@@ -208,7 +208,7 @@ class ArchiveLoader:
                 if self._superuser is not None and NEEDS_SUPERUSER.match(statement):
                     self._run_as_superuser(statement)
                     return
-            self._mend(statement, error)
+            self._warn_or_raise(statement, error)
 
     def _give_in_schema(self, connection: Connection, schema: bytes) -> None:
         """Try again what could not be given to another role before it was granted the right to have anything in a schema:
@@ -229,7 +229,7 @@ class ArchiveLoader:
             try:
                 execute(self._superuser or main, statement)
             except psycopg.Error as error:
-                self._mend(statement, error)
+                self._warn_or_raise(statement, error)
 
     def _run_as_superuser(self, statement: bytes) -> None:
         assert self._superuser is not None
@@ -239,10 +239,11 @@ class ArchiveLoader:
             else:
                 execute(self._superuser, statement)
         except psycopg.Error as error:
-            self._mend(statement, error)
+            self._warn_or_raise(statement, error)
 
-    def _mend(self, statement: bytes, error: psycopg.Error) -> None:
-        if not (isinstance(error, _MENDABLE_ERRORS) and _MENDABLE.match(statement)):
+    def _warn_or_raise(self, statement: bytes, error: psycopg.Error) -> None:
+        """Leave a failed statement out with a warning if the rest is whole without it. Raise RestoreError otherwise."""
+        if not (isinstance(error, _ERRORS_TO_WARN_OF) and _MAY_BE_LEFT_OUT.match(statement)):
             raise failed(statement, error) from error
         self._warnings.append(f"Left out: {failed(statement, error)}")
 
@@ -275,7 +276,7 @@ def _is_taken(main: Connection, statement: bytes) -> bool:
 
 
 def _names(main: Connection, query: LiteralString) -> set[Key]:
-    """Given a query for names of tables as bytes, return them as in the dump."""
+    """Return the tables that a query finds, with their names as in the dump. It selects `schema` and `name` as bytes."""
     return {(as_dumped(row["schema"]), as_dumped(row["name"])) for row in main.execute(query)}
 
 

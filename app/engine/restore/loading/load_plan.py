@@ -78,15 +78,15 @@ class ForeignKey:
 
 
 class PostData:
-    """Given the tables that can be worked on one by one, and the statement that sets the tablespace which the head of the
-    dump left as the default, sorts the statements behind the data."""
+    """Sorts the statements behind the data by the tables that can be worked on one by one. `tablespace` is the statement
+    that sets the default tablespace as the head of the dump left it."""
 
     def __init__(self, tables: Iterable[Key], tablespace: bytes) -> None:
         self.tables: dict[Key, TableWork] = {table: TableWork() for table in tables}
         self.tablespace_before = self._tablespace = tablespace
 
     def take(self, statement: bytes) -> bool:
-        """Given the next statement, return whether it was taken out of the order; else it is to be run in it."""
+        """Return whether the next statement was taken out of the order. Otherwise it must be run in it."""
         if TABLESPACE.match(statement):
             self._tablespace = statement
             return False
@@ -115,16 +115,16 @@ class PostData:
         return True
 
     def wants(self, statistics: PlannerStatistics) -> bool:
-        """Given what a statement of the dump sets, return whether to execute it when all is loaded.
+        """Return whether the statement that sets these statistics is executed after the load.
 
-        Not if the table was analyzed; and not its rows and pages, which were those of a table that may have been half empty.
+        Not if the table was analyzed. Never the counts of rows and pages: the table they describe may have been half empty.
         """
         work = self.tables.get(statistics.relation)
         return work is None or (statistics.is_of_column and not work.is_analyzed)
 
 
 def foreign_key(statement: bytes, tables: Iterable[Key]) -> ForeignKey | None:
-    """Given a statement, return the foreign key that it adds, if both its tables are among those named."""
+    """Return the foreign key that a statement adds, if both its tables are among those named."""
     match = _FOREIGN_KEY.match(statement)
     if match is None:
         return None
@@ -144,13 +144,13 @@ class PlannerStatistics:
 
 
 def planner_statistics(statement: bytes) -> PlannerStatistics | None:
-    """Given a statement, return what planner's statistics it sets, if that is what it does."""
+    """Return which planner statistics a statement sets, if it sets any."""
     match = _PLANNER.match(statement)
     return PlannerStatistics((_text(match[1]), _text(match[2])), match[3] is not None) if match is not None else None
 
 
 def _text(literal: bytes) -> str:
-    """Given what stands between a literal's quotes, as pg_dump writes it, return the text."""
+    """Return the text of a literal that pg_dump wrote, without its quotes."""
     return literal.replace(b"''", b"'").decode("utf-8", "surrogateescape")
 
 

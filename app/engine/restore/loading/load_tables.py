@@ -106,7 +106,7 @@ class TableLoader:
                 raise RestoreError(f"Table {shown('.'.join(table))} got {self.rows[table]} rows, but its backup has {rows}.")
 
     def _copies(self, table: Key, blocks: list[Segment], size: int, shared_out: bool) -> list[Task]:
-        """Given a table, its blocks of rows, their bytes, and whether several threads are to fill it, return what does."""
+        """Return the tasks that fill a table from blocks of `size` bytes. `shared_out`: several threads share the work."""
         if shared_out:
             runs = [run for block in blocks for run in _runs(block)]
             copies = [self._copy_task(size, table, run.statement, partial(self._copy, run=run)) for run in runs]
@@ -117,8 +117,8 @@ class TableLoader:
         return copies
 
     def _work(self, table: Key, size: int, copies: list[Task], filled: Task, work: TableWork) -> tuple[list[Task], Task]:
-        """Given a table, its bytes, the tasks that fill it, the milestone when all tables are filled, and what follows its
-        data, return the tasks for that, and the last of them."""
+        """Return the tasks that follow the data of a table of `size` bytes, and the last of them. `copies` fill the table,
+        `filled` is the milestone at which all tables are filled."""
         builds = [Task(size, partial(self._build, statements=statements)) for statements in work.builds]
         late = [Task(size, partial(self._build, statements=statements)) for statements in work.late_builds]
         last = Task(size, partial(self._complete, table=table, work=work))
@@ -130,7 +130,7 @@ class TableLoader:
         return [*builds, *late, last], last
 
     def _key_tasks(self, keys: list[ForeignKey], ready: dict[Key, Task]) -> list[Task]:
-        """Given foreign keys and each table's last task, return a task for the keys of each table."""
+        """Return one task for the foreign keys of each table. `ready` has each table's last task."""
         by_table: dict[Key, list[ForeignKey]] = {}
         for key in keys:
             if key.table in ready and key.other in ready:
@@ -177,7 +177,7 @@ class TableLoader:
         tick(False)
 
     def _copy_task(self, weight: int, table: Key, statement: bytes, copy: Callable[[Connection], int]) -> Task:
-        """Given a function that copies rows into a table and says how many, return the task that does and counts it."""
+        """Return the task that copies rows into a table and counts them. `copy` returns how many."""
 
         def do(connection: Connection) -> None:
             try:
@@ -237,7 +237,7 @@ def _milestone() -> Task:
 
 
 def analyze_statement(table: Key) -> bytes:
-    """Given a table, return the statement that finds the planner's statistics of it."""
+    """Return the statement that collects the planner statistics of a table."""
     return b"ANALYZE " + quoted(*table)
 
 

@@ -1,4 +1,4 @@
-"""Doing work on several connections at once, each piece as soon as what it waits for is done."""
+"""Does work on several connections at once, each piece as soon as what it needs is done."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SideBySide:
         self._tasks: TopologicalSorter[Task] = TopologicalSorter()
         self._silent = 0
         self.is_stopped = False
-        """Whether nothing more is to be begun."""
+        """Whether no more tasks are begun."""
 
     def run(self, tasks: Iterable[Task], tick: Callable[[bool], None]) -> None:
         """Do tasks, and those that they need. `tick` is called meanwhile, with whether work is under way that counts no

@@ -51,14 +51,14 @@ CANCEL_SECONDS = 5
 
 
 def excerpt(statement: bytes) -> str:
-    """Given a statement, return its beginning on one line, fit for a message."""
+    """Return the beginning of a statement on one line, for a message."""
     text = _WORDS.sub(b" ", statement[: EXCERPT_BYTES * 2]).strip()
     short = text[:EXCERPT_BYTES].decode("utf-8", "replace")
     return short + ("…" if len(text) > EXCERPT_BYTES else "")
 
 
 def execute(connection: Connection, statement: bytes) -> None:
-    """Given one statement, execute it by the simple query protocol. Raise psycopg.Error as the server does."""
+    """Execute one statement by the simple query protocol. Raise psycopg.Error."""
     connection.execute(statement, prepare=False)
 
 
@@ -66,7 +66,7 @@ def use_tablespace(connection: Connection, statement: bytes) -> str | None:
     """Execute a statement that sets the default tablespace. If the tablespace is missing or closed to our role, use the
     database's default one instead and return a warning."""
     match = TABLESPACE.match(statement)
-    assert match is not None, "callers look before"
+    assert match is not None, "the caller has matched it"
     name = unquoted(match[1].strip(b"'"))
     if not name:
         execute(connection, statement)
@@ -93,12 +93,12 @@ def closed_tablespace(name: str) -> str:
 
 
 def lacks_tablespace(name: str) -> str:
-    """Given a tablespace that is not on this server, return a sentence about that."""
+    """Return the warning about a tablespace that is not on this server."""
     return f"The tablespace {shown(name)} is not on this server: what was in it goes where the database is."
 
 
 def copy_in(connection: Connection, statement: bytes, chunks: Iterable[Buffer]) -> int:
-    """Given a COPY … FROM stdin and its data, stream it and return the number of rows that the server took."""
+    """Stream the data of a COPY … FROM stdin, and return how many rows the server took."""
     with connection.cursor() as cursor:
         with cursor.copy(statement) as copy:
             for chunk in chunks:
@@ -107,7 +107,7 @@ def copy_in(connection: Connection, statement: bytes, chunks: Iterable[Buffer]) 
 
 
 def is_command(statement: Statement) -> bool:
-    """Given a scanned statement, return whether it is pg_dump's \\restrict or \\unrestrict line.
+    """Return whether a scanned statement is pg_dump's \\restrict or \\unrestrict line.
 
     Raise RestoreError for every other command that only psql would obey.
     """

@@ -35,7 +35,7 @@ FROM pg_namespace n JOIN pg_init_privs i ON i.objoid = n.oid AND i.classoid = 'p
 
 
 def apply_settings(connection: Connection, name: str, facts: dict[str, Any]) -> list[str]:
-    """Given a maintenance connection, give a database the settings, grants and comment of `facts`; return warnings."""
+    """Give a database the settings, grants and comment of `facts`, over a maintenance connection. Return warnings."""
     warnings: list[str] = []
     database = sql.Identifier(name)
     statements: list[sql.Composed] = []
@@ -63,7 +63,7 @@ def apply_settings(connection: Connection, name: str, facts: dict[str, Any]) -> 
 
 
 def reset_settings(connection: Connection, name: str) -> None:
-    """Given a transaction as its owner, take from a database what a new one would not have: settings, grants, comment."""
+    """Take from a database what a new one would not have (settings, grants, comment), in a transaction of its owner."""
     database = sql.Identifier(name)
     statements = [
         sql.SQL("ALTER DATABASE {} RESET ALL").format(database),
@@ -82,7 +82,7 @@ def reset_settings(connection: Connection, name: str) -> None:
 
 
 def reset_public_schema(connection: Connection) -> None:
-    """Given a transaction as the database's owner, give the schema public, which no dump creates, its first grants."""
+    """Give the schema public, which no dump creates, its initial grants, in a transaction of the database's owner."""
     public = sql.SQL("SCHEMA public")
     statements = [sql.SQL("COMMENT ON SCHEMA public IS {}").format(sql.Literal("standard public schema"))]
     statements += [_revoke(public, row["role"]) for row in connection.execute(_PUBLIC_GRANTED).fetchall()]

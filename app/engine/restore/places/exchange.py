@@ -1,7 +1,7 @@
-"""Exchanging the live database and folder with the ones beside them, in either direction, and finishing after a crash.
+"""Swaps the live database and folder with the ones beside them, in either direction, and finishes that after a crash.
 
-The database goes first and in one transaction. The live folder follows at once. A crash between the two is finished forward
-by `finish`, because the journal says what was wanted before anything was touched.
+The database goes first and in one transaction; the folder follows at once. After a crash between the two, `swap.recover`
+finishes, because the journal says what was wanted before anything was touched.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _AT_FDCWD = -100
 
 
 class Gone(RestoreError):
-    """What was to be exchanged no longer exists, so trying again is pointless."""
+    """What was to be swapped in no longer exists, so trying again is pointless."""
 
 
 def inode(path: Path | str) -> tuple[int, int]:
@@ -60,7 +60,7 @@ def is_folder(path: Path | str, known: tuple[int, int]) -> bool:
 
 
 def live_oid(connection: Connection, name: str) -> int | None:
-    """Given a maintenance connection and a name, return the oid of the database that bears it now."""
+    """Return the oid of the database that bears a name now."""
     row = connection.execute("SELECT oid::bigint AS oid FROM pg_database WHERE datname = %s", [name]).fetchone()
     return int(row["oid"]) if row else None
 
@@ -112,7 +112,7 @@ def exchange_databases(connection: Connection, helper: Connection, journal: Jour
 
 
 def _check_sessions(connection: Connection, oid: int) -> None:
-    """Raise RestoreError for a session that we may not end: waiting for it would keep everybody else out for seconds."""
+    """Raise RestoreError for a session that we may not end: waiting for it would keep all others out for seconds."""
     row = connection.execute(_UNENDABLE, [oid]).fetchone()
     if row is not None:
         raise RestoreError(
@@ -137,7 +137,7 @@ def sessions_ended(helper: Connection, oids: list[int]) -> Iterator[None]:
             with contextlib.suppress(psycopg.Error):
                 helper.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    # Autovacuum's belong to nobody: we may not end them, the renaming does.
+                    # Those of autovacuum have no user: we may not end them, but the renaming does.
                     " WHERE datid = ANY(%s::oid[]) AND usesysid IS NOT NULL AND pid <> pg_backend_pid()",
                     [oids],
                 )
@@ -188,8 +188,8 @@ def _rename_exchange(one: Path, other: Path) -> None:
     os.rename(aside, one)
 
 
-def mend_three_step_exchange(pair: FolderPair) -> None:
-    """Finish an exchange in three steps that a crash has cut: nothing may be left aside."""
+def repair_three_step_exchange(pair: FolderPair) -> None:
+    """Finish a swap in three steps that a crash has interrupted."""
     live, other = Path(pair.live), Path(pair.other)
     aside = live.with_name(f"{other.name}.aside")
     if is_folder(aside, pair.new_inode) or is_folder(aside, pair.old_inode):

@@ -1,4 +1,4 @@
-"""What a restore has made and where it stands, in an fsynced file: so that whoever comes next can finish or undo it.
+"""What a restore has made and how far it is, in an fsynced file, so that the next process can finish or undo it.
 
 A journal decides what is dropped, so it is read with distrust: from a folder of our own that nobody else may write to, never
 through a link, and what it names is compared with what the restore's id and the target make of it (places.py).
@@ -99,7 +99,7 @@ class Found:
 
 
 def write(state_dir: Path, journal: Journal, **changes: Any) -> Journal:
-    """Given a journal and changes to it, make them durable and return the new journal. Raise RestoreError."""
+    """Make changes to a journal durable, and return the new journal. Raise RestoreError."""
     journal = replace(journal, **changes)
     path = journal.path(state_dir)
     text = json.dumps({**asdict(journal), "restore_id": str(journal.restore_id)}, indent=1).encode()
@@ -147,7 +147,7 @@ def _check_ours(info: os.stat_result, path: Path) -> None:
     if info.st_uid != os.geteuid():
         raise RestoreError(
             f"{path} belongs to the user {info.st_uid}, but restores run as the user {os.geteuid()}, and a journal of "
-            "somebody else is not believed. If it is one of this installation, change its owner (chown)."
+            "another user is not believed. If it is one of this installation, change its owner (chown)."
         )
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise RestoreError(

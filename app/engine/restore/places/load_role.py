@@ -34,7 +34,7 @@ class LoadRole:
 
 @contextlib.contextmanager
 def load_role(connection: Connection, url: str, name: str, owner: str, run_id: UUID) -> Iterator[LoadRole]:
-    """Given a maintenance connection, the source's URL, a new database and its owner, yield as whom to load it.
+    """Yield as whom to load the new database `name`. `connection` is a maintenance connection, `url` the source's.
 
     What the throwaway role has made belongs to the owner afterwards, and the role is dropped.
     """

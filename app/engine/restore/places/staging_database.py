@@ -24,13 +24,13 @@ SESSIONS_END_SECONDS = 60.0
 
 
 def derived_name(name: str, suffix: str, run_id: UUID) -> str:
-    """Given a database's name, return another one for this run, within PostgreSQL's 63 bytes."""
+    """Return a name for this run's database beside `live`, within PostgreSQL's 63 bytes."""
     tail = f"_{suffix}_{run_id.hex[:12]}"
     return name.encode()[: NAME_BYTES - len(tail)].decode("utf-8", "ignore") + tail
 
 
 def with_database(url: str, database: str, user: str | None = None, password: str | None = None) -> str:
-    """Given a libpq URL, return a conninfo of the same server for another database, and if wanted another role."""
+    """Return a conninfo of a libpq URL's server for another database, and if given for another role."""
     changes: dict[str, Any] = {"dbname": database}
     if user is not None:
         changes |= {"user": user, "password": password}
@@ -39,7 +39,7 @@ def with_database(url: str, database: str, user: str | None = None, password: st
 
 @contextlib.contextmanager
 def maintenance(url: str, run_id: UUID) -> Iterator[Connection]:
-    """Given the live database's URL, yield a connection to another database of its server. Raise SourceError."""
+    """Yield a connection to another database of the live database's server. Raise SourceError."""
     problem: SourceError | None = None
     for name in MAINTENANCE_DATABASES:
         try:
@@ -82,15 +82,15 @@ FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = cu
 
 
 def rights(connection: Connection) -> Rights:
-    """Given a connection to the live database, return what its role may do."""
+    """Return what the role of a connection to the live database may do."""
     row = connection.execute(_RIGHTS).fetchone()
     assert row is not None
     return Rights(**row)
 
 
 def create(connection: Connection, name: str, facts: dict[str, Any], owner: str, live: dict[str, Any]) -> list[str]:
-    """Given a maintenance connection, the facts of a database and those of the live one, create an empty one like the first
-    where the live one lies. Return what is not like that, as sentences.
+    """Create an empty database as `facts` describe one, in the tablespace of the live one. Return as sentences what is
+    different. `connection` is a maintenance connection.
 
     Raise RestoreError if the server refuses.
     """
@@ -127,7 +127,7 @@ def _may_create_in(connection: Connection, tablespace: str) -> bool:
 
 
 def _locale(facts: dict[str, Any]) -> sql.Composed:
-    """Given the facts of a database, return the options that give another one its locale."""
+    """Return the options of CREATE DATABASE for the locale in a database's facts."""
     found = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(sql.Literal(facts["lc_collate"]), sql.Literal(facts["lc_ctype"]))
     provider = {"i": "icu", "b": "builtin"}.get(facts.get("locale_provider", "c"))
     if provider is None:
@@ -143,7 +143,7 @@ WHERE datname = %s AND pg_catalog.pg_has_role(usesysid, 'USAGE')
 
 
 def drop(connection: Connection, name: str, oid: int | None = None) -> None:
-    """Given a maintenance connection, drop a database and end its sessions; with an oid only if it is that very one."""
+    """Drop a database and end its sessions, over a maintenance connection; with an oid, only if it is the one."""
     row = connection.execute("SELECT oid::bigint AS oid FROM pg_database WHERE datname = %s", [name]).fetchone()
     if row is None or (oid is not None and row["oid"] != oid):
         return
@@ -274,12 +274,12 @@ class Sandbox:
 
 
 def sandbox_name(run_id: UUID) -> str:
-    """Given a run, return its throwaway role's name."""
+    """Return the name of a run's throwaway role."""
     return f"{SANDBOX}{run_id.hex[:12]}"
 
 
 def create_sandbox(connection: Connection, run_id: UUID) -> Sandbox:
-    """Given a maintenance connection, create the run's throwaway role. Raise RestoreError if the server refuses."""
+    """Create the run's throwaway role, over a maintenance connection. Raise RestoreError if the server refuses."""
     sandbox = Sandbox(sandbox_name(run_id), secrets.token_urlsafe(24))
     role = sql.Identifier(sandbox.role)
     try:
@@ -296,7 +296,7 @@ def create_sandbox(connection: Connection, run_id: UUID) -> Sandbox:
 
 
 def drop_sandbox(connection: Connection, run_id: UUID) -> None:
-    """Given a maintenance connection, drop the run's throwaway role if it is there."""
+    """Drop the run's throwaway role, over a maintenance connection, if it exists."""
     name = sandbox_name(run_id)
     if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [name]).fetchone() is not None:
         connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))

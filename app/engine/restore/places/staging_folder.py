@@ -43,7 +43,7 @@ class Trust(Enum):
 
 
 def check_path(path: str, longest: int = LONGEST_PATH) -> None:
-    """Given a path from an archive, raise RestoreError unless it stays below the folder it is unpacked to."""
+    """Raise RestoreError unless a path of an archive stays below the folder into which it is unpacked."""
     raw = os.fsencode(path)
     parts = raw.split(b"/")
     bad = b"\0" in raw or not _NO_NAMES.isdisjoint(parts)
@@ -216,7 +216,7 @@ class StagingFolder:
 def _new_folder(path: Path) -> Folder:
     """Make a folder that nobody else may enter, and open it.
 
-    Raise RestoreError where another lies there at once: whoever owns the folder above may exchange it.
+    Raise RestoreError if another folder is there at once: the owner of the parent folder may replace it.
     """
     os.mkdir(path, 0o700)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -225,7 +225,7 @@ def _new_folder(path: Path) -> Folder:
         if info.st_uid == os.geteuid() and not stat.S_IMODE(info.st_mode) & 0o077 and not os.listdir(folder.fd):
             return folder
     raise RestoreError(
-        f"The folder {path} was exchanged while it was made. Find out which program does that, then restore again."
+        f"The folder {path} was replaced while it was made. Find out which program does that, then restore again."
     )
 
 
@@ -243,7 +243,7 @@ def sync_filesystem(folder: Folder, path: Path) -> None:
 
 
 def groups(reader: ArchiveReader) -> Iterator[tuple[int, int, list[IndexLine]]]:
-    """Given an archive of ours, yield (first byte, byte behind, entries) for each member of its documents."""
+    """Yield (first byte, byte behind, entries) for each member of the documents of an archive of ours."""
     group: list[IndexLine] = []
     for raw in reader.index_lines():
         line = parse_index_line(raw)

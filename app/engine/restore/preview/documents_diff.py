@@ -102,14 +102,14 @@ def _unpacked(number: int) -> FileFacts:
 
 
 def _same(now: tuple[int, int], backup: tuple[int, int]) -> bool:
-    """Given (size, mtime) pairs, return whether they mean the same file; plain tar keeps whole seconds only."""
+    """Return whether two (size, mtime) pairs can be the same file; plain tar keeps whole seconds only."""
     return now[0] == backup[0] and (
         now[1] == backup[1] or (backup[1] % 10**9 == 0 and now[1] // 10**9 == backup[1] // 10**9)
     )
 
 
 def quick_walk(root: Path) -> tuple[int, int]:
-    """Given the live folder, return the files and bytes that were found in it within a moment."""
+    """Return how many files and bytes were found in a folder within QUICK_WALK_SECONDS."""
     files = size = 0
     until = time.monotonic() + QUICK_WALK_SECONDS
     for found in documents.walk(root):

@@ -1,4 +1,4 @@
-"""What on the server stands in the way of a restore, and which way it would take."""
+"""What on the server blocks a restore, and which strategy the restore would use."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ IN_PLACE = (
 
 
 def needed_extensions(connection: Connection, facts: dict[str, Any]) -> list[tuple[str, bool, bool]]:
-    """Given a connection to the live database and the facts in a manifest, return the backup's extensions that not every
-    owner may create here: name, whether a superuser may, whether the live database has it."""
+    """Return the backup's extensions that not every owner may create here: name, whether a superuser may, whether the live
+    database has it. `facts` are those of a manifest."""
     names = [extension["name"] for extension in facts["extensions"] if extension["name"] != "plpgsql"]
     rows = connection.execute(_EXTENSIONS, [names]).fetchall()
     return [(str(row["name"]), row["needs_superuser"] is not None, bool(row["is_here"])) for row in rows]
 
 
 class ServerObstacles:
-    """Looks at the live database's server; `blockers` and `warnings` are sentences, `strategy` is "swap" or "in_place"."""
+    """Examines the live database's server. `blockers` and `warnings` are sentences, `strategy` is "swap" or "in_place"."""
 
     def __init__(self, connection: Connection, may_run_as_us: bool) -> None:
         self._connection = connection
@@ -126,7 +126,7 @@ class ServerObstacles:
             )
 
     def _look_at_replication(self) -> None:
-        """Say what becomes of the live database's subscriptions, and of the logical slots that others read."""
+        """Warn of what happens to the live database's subscriptions, and to the logical slots that others read."""
         for row in subscriptions(self._connection, str(self.facts["name"])):
             name = row["name"]
             if self.strategy == "in_place":
@@ -153,7 +153,7 @@ class ServerObstacles:
                 )
 
     def _unendable_roles(self) -> list[str]:
-        """Return whose sessions would stay; one that only looked in, as monitoring does, is given the time to leave."""
+        """Return the roles of sessions that we may not end; short ones, as of monitoring, are given the time to end."""
         until = time.monotonic() + LEAVING_SECONDS
         while True:
             roles = [str(row["role"]) for row in self._connection.execute(_UNENDABLE)]

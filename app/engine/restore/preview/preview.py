@@ -103,7 +103,7 @@ class Previewer:
         return server, tables
 
     def _look_at_kept(self, connection: Connection, server: LiveServer) -> None:
-        """Say what becomes of the states that earlier restores keep, and what room their databases take."""
+        """Warn of what happens to the states that earlier restores keep, and of the space that their databases take."""
         found = kept(self._request.state_dir, self._request.target)
         if len(found) < MOST_KEPT or server.strategy == "in_place":
             return
@@ -186,12 +186,10 @@ class Previewer:
             files, size = self._foreign_documents.files_backup, self._foreign_documents.bytes_backup
         if os.path.ismount(root):
             self._blockers.append(
-                f"The documents folder {root} is a mount point, which can't be exchanged: mount its parent folder instead."
+                f"The documents folder {root} is a mount point, which can't be swapped: mount its parent folder instead."
             )
         elif not os.access(root.parent, os.W_OK | os.X_OK):
-            self._blockers.append(
-                f"{Subject.DOCUMENTS}: {root.parent} can't be written to, so the folder can't be exchanged."
-            )
+            self._blockers.append(f"{Subject.DOCUMENTS}: {root.parent} can't be written to, so the folder can't be swapped.")
         if not root.is_dir():
             self._warnings.append(f"The documents folder {root} does not exist now; the restore makes it.")
             return DocumentsDiff(0, 0, files, size, files, 0, 0, approximate=not exact)
@@ -230,7 +228,7 @@ class Previewer:
         return database + staged, free
 
     def _look_at_server_disk(self, disk: ServerDisk | None, database: int, staged: int) -> None:
-        """Block if the database does not fit on its server's disk beside the live one, or say that nobody can know."""
+        """Block if the database does not fit on its server's disk beside the live one, or warn that it can't be known."""
         needed = f"The database needs about {database // 1_000_000 + 1} MB on its server's disk beside the live one"
         if disk is None:
             self._warnings.append(f"{needed}; how much is free there can't be seen from this machine, so look first.")
@@ -246,7 +244,7 @@ class Previewer:
 
 
 def limits_for(request: RestoreRequest) -> Limits:
-    """Given a request, return how much its archive may unpack to: what the disk has left beside the reserve."""
+    """Return the limits of an untrusted archive: it may unpack to what the disk has left beside the reserve."""
     folder = request.target.documents_dir.parent
     free = shutil.disk_usage(folder if folder.is_dir() else request.archive.parent).free
     return Limits(unpacked_bytes=max(0, free - request.disk_reserve) * 4)
@@ -255,7 +253,7 @@ def limits_for(request: RestoreRequest) -> Limits:
 def preview(
     request: RestoreRequest, exact: bool = False, progress: Progress | None = None, until: float = math.inf
 ) -> Preview:
-    """Given a request, return what its restore would do.
+    """Return what a restore would do.
 
     Not exact: within a second, from the manifest and the server's estimates. Exact: rows are counted and, in an archive with
     an index that may be believed, compared, as long as time.monotonic is not beyond `until`; every document is compared by

@@ -1,7 +1,7 @@
 """A table's rows now and in a backup: which of them a restore would bring back, change and take away.
 
 Both sides are text in the format of COPY, which has one line for each row; lines that are equal cancel each other out
-wherever they stand. What is left is told apart by the primary key.
+wherever they stand. What is left is distinguished by the primary key.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class ComparedTable:
 def compare_rows(
     connection: Connection, table: ComparedTable, reader: ArchiveReader, until: float, meter: Meter
 ) -> RowsDiff | None:
-    """Given a table and an autocommit connection that writes values as pg_dump does, return how its rows differ.
+    """Return how the rows of a table differ, over an autocommit connection that writes values as pg_dump does.
 
-    None if nobody knows: it took longer than `until` (of time.monotonic), more than MOST_PENDING rows differ, or the server
-    won't have it read. Raise ArchiveError if the archive is damaged.
+    None if that is not known: it took longer than `until` (of time.monotonic), more than MOST_PENDING rows differ, or the
+    server refuses to read it. Raise ArchiveError if the archive is damaged.
     """
     if any(segment.continued for segment in table.segments):
         return None  # rows of many megabytes: one of them now might not fit into memory
@@ -119,7 +119,7 @@ class _Difference:
         return len(self._counts)
 
     def take(self, backup: list[bytes], now: list[bytes]) -> None:
-        """Given some rows of both sides, cancel out those that are equal."""
+        """Take the next rows of both sides; equal ones cancel each other out."""
         counts = self._counts
         for row in backup:
             counts[hash(row)] = counts.get(hash(row), 0) + 1
@@ -148,7 +148,7 @@ class _Difference:
 
 
 def _lines(texts: Iterable[bytes]) -> Iterator[bytes]:
-    """Given the text of rows in parts, yield the rows without their line ends."""
+    """Yield the rows of a text in parts, without their line ends."""
     rest = b""
     for text in texts:
         lines = text.split(b"\n")
@@ -171,7 +171,7 @@ def _some(rows: Iterator[bytes], most: int) -> list[bytes]:
 
 
 def _examples(keys: Iterable[bytes], encoding: str) -> list[str]:
-    """Given keys as COPY writes them, return some of them for people: the first ones, numbers by their size."""
+    """Return the first keys for people, numbers in the order of their size. `keys` are as COPY writes them."""
     first = sorted(keys, key=lambda key: (len(key), key))[:EXAMPLES]
     texts = [shown(readable(as_dumped(key), encoding).replace("\t", ", ")) for key in first]
     return [text if len(text) <= LONGEST_EXAMPLE else f"{text[: LONGEST_EXAMPLE - 1]}…" for text in texts]

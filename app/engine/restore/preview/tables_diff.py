@@ -76,8 +76,8 @@ class _LiveTable:
 
 
 class TablesDiff:
-    """Given a connection to the live database, the archive if it has an index that may be believed, and how many rows each
-    of the backup's tables has, finds out what differs."""
+    """Compares the live tables with the backup's. `reader`: the archive, if it has an index that may be believed; `backup`:
+    how many rows each of its tables has."""
 
     def __init__(
         self, connection: Connection, reader: ArchiveReader | None, backup: Mapping[Key, int], meter: Meter

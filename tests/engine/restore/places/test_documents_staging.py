@@ -158,7 +158,7 @@ def test_a_staging_folder_that_is_exchanged_at_once_is_not_used(
             (place / "others").rename(path)
 
     monkeypatch.setattr(staging_documents.os, "mkdir", exchanged)
-    with pytest.raises(RestoreError, match="was exchanged while it was made"):
+    with pytest.raises(RestoreError, match="was replaced while it was made"):
         StagingFolder(place / ".staging")
     assert os.listdir(outside) == []
 
