@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.engine.archive.gzip_members import deflated_member, footer, stored_member
 from app.engine.archive.layout import front, manifest_member
-from app.engine.archive.tar_headers import header, padding
+from app.engine.archive.tar_headers import Attributes, header, padding
 from tests.support.hostile import HEAD, TAIL, dump_member, dump_of, entry, folder, tar_bytes
 
 EMPTY_MEMBER = b"\x1f\x8b\x08" + bytes(7) + b"\x03" + bytes(9)
@@ -241,7 +241,7 @@ def write_ours(path: Path, text: bytes, index: Iterable[bytes] = (), deflated: b
         file.writelines(index)
         offset = file.tell()
         if deflated:
-            lead = header("manifest.json", "file", size=len(text), mtime=1772334000)
+            lead = header("manifest.json", "file", len(text), Attributes(mtime=1772334000))
             file.writelines(deflated_member(lead, text, padding(len(text)), END))
         else:
             file.writelines(manifest_member(text, 1772334000))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import tar_headers
 from .gzip_members import Buffer, stored_member
+from .tar_headers import Attributes
 
 DATABASE_FOLDER = "database"
 INDEX_NAME = "documents.index.jsonl"
@@ -17,11 +18,11 @@ def database_path(app_name: str) -> str:
 
 def front(app_name: str, size: int, mtime: int) -> list[Buffer]:
     """Return the archive's first member: the tar headers in front of a .sql.gz of `size` bytes."""
-    folder = tar_headers.header(DATABASE_FOLDER, "folder", mode=0o700, mtime=mtime)
-    return stored_member(folder + tar_headers.header(database_path(app_name), "file", size=size, mtime=mtime))
+    folder = tar_headers.header(DATABASE_FOLDER, "folder", 0, Attributes(0o700, mtime))
+    return stored_member(folder + tar_headers.header(database_path(app_name), "file", size, Attributes(mtime=mtime)))
 
 
 def manifest_member(text: bytes, mtime: int) -> list[Buffer]:
     """Return the member that holds manifest.json and ends the tar stream. `mtime` is in seconds."""
-    lead = tar_headers.header(MANIFEST_NAME, "file", size=len(text), mtime=mtime)
+    lead = tar_headers.header(MANIFEST_NAME, "file", len(text), Attributes(mtime=mtime))
     return stored_member(lead, text, tar_headers.padding(len(text)), tar_headers.END_OF_ARCHIVE)

@@ -48,9 +48,8 @@ class IndexLine:
         entry = self.entry
         path = f"documents/{entry.path}" if entry.path else "documents"
         seconds = entry.mtime_ns // 1_000_000_000
-        return tar_headers.header(
-            path, entry.kind, entry.size, entry.mode, seconds, entry.uid, entry.gid, self.user, self.group, entry.target
-        )
+        attributes = tar_headers.Attributes(entry.mode, seconds, entry.uid, entry.gid, self.user, self.group)
+        return tar_headers.header(path, entry.kind, entry.size, attributes, entry.target)
 
 
 def parse_index_line(line: bytes) -> IndexLine:

@@ -10,6 +10,7 @@ import functools
 import grp
 import pwd
 import struct
+from typing import NamedTuple
 
 BLOCK = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK)
@@ -20,6 +21,21 @@ _MAGIC = b"ustar  \0"
 _BLANK_CHECKSUM = b" " * 8
 _LONG_NAME, _LONG_TARGET = b"L", b"K"
 NAME_BYTES = 100
+
+
+class Attributes(NamedTuple):
+    """What a header says of an entry besides its name, kind and size. `mtime` is in whole seconds."""
+
+    mode: int = 0o600
+    mtime: int = 0
+    uid: int = 0
+    gid: int = 0
+    user: str = ""
+    group: str = ""
+
+
+PLAIN = Attributes()
+_OF_LONG_NAME = Attributes(mode=0o644)
 
 
 @functools.lru_cache(1024)
@@ -40,19 +56,8 @@ def group_name(gid: int) -> str:
         return ""
 
 
-def header(
-    path: str,
-    kind: str,
-    size: int = 0,
-    mode: int = 0o600,
-    mtime: int = 0,
-    uid: int = 0,
-    gid: int = 0,
-    user: str = "",
-    group: str = "",
-    target: str = "",
-) -> bytes:
-    """Given an entry's facts (size in bytes, mtime in whole seconds), return its header blocks."""
+def header(path: str, kind: str, size: int = 0, attributes: Attributes = PLAIN, target: str = "") -> bytes:
+    """Return an entry's header blocks. `size` is in bytes; `target` is that of a link."""
     name = (path + "/" if kind == "folder" else path).encode("utf-8", "surrogateescape")
     link = target.encode("utf-8", "surrogateescape")
     long = b""
@@ -60,30 +65,19 @@ def header(
         long += _long(_LONG_TARGET, link)
     if len(name) > NAME_BYTES:
         long += _long(_LONG_NAME, name)
-    owner, owners = user.encode()[:31], group.encode()[:31]
-    return long + _block(name, mode, uid, gid, size, mtime, KINDS[kind], link, owner, owners)
+    return long + _block(name, KINDS[kind], size, attributes, link)
 
 
 def _long(kind: bytes, text: bytes) -> bytes:
     """Return the entry that carries a name or link target of more than 100 bytes for the entry behind it."""
     content = text + b"\0"
-    return _block(b"././@LongLink", 0o644, 0, 0, len(content), 0, kind, b"", b"", b"") + content + padding(len(content))
+    return _block(b"././@LongLink", kind, len(content), _OF_LONG_NAME) + content + padding(len(content))
 
 
-def _block(
-    name: bytes,
-    mode: int,
-    uid: int,
-    gid: int,
-    size: int,
-    mtime: int,
-    kind: bytes,
-    link: bytes,
-    user: bytes,
-    group: bytes,
-) -> bytes:
+def _block(name: bytes, kind: bytes, size: int, attributes: Attributes, link: bytes = b"") -> bytes:
+    mode, mtime, uid, gid, user, group = attributes
     numbers = (_number(mode, 8), _number(uid, 8), _number(gid, 8), _number(size, 12), _number(mtime, 12))
-    rest = (kind, link[:NAME_BYTES], _MAGIC, user, group, b"", b"")
+    rest = (kind, link[:NAME_BYTES], _MAGIC, user.encode()[:31], group.encode()[:31], b"", b"")
     unsummed = _FIELDS.pack(name[:NAME_BYTES], *numbers, _BLANK_CHECKSUM, *rest)
     return b"%b%06o\0 %b" % (unsummed[:148], sum(unsummed), unsummed[156:])
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..archive import tar_headers
 from ..archive.gzip_members import Buffer, is_worth_deflating, member
+from ..archive.tar_headers import Attributes
 from ..source import documents
 from ..source.documents import Document, ReadDocument, named
 
@@ -23,18 +24,9 @@ def tar_path(path: str) -> str:
 
 def tar_header(entry: Document) -> bytes:
     """Given an entry, return its tar header blocks."""
-    return tar_headers.header(
-        tar_path(entry.path),
-        entry.kind,
-        size=entry.size,
-        mode=entry.mode,
-        mtime=entry.mtime_ns // 1_000_000_000,
-        uid=entry.uid,
-        gid=entry.gid,
-        user=tar_headers.user_name(entry.uid),
-        group=tar_headers.group_name(entry.gid),
-        target=entry.target,
-    )
+    user, group = tar_headers.user_name(entry.uid), tar_headers.group_name(entry.gid)
+    attributes = Attributes(entry.mode, entry.mtime_ns // 1_000_000_000, entry.uid, entry.gid, user, group)
+    return tar_headers.header(tar_path(entry.path), entry.kind, entry.size, attributes, entry.target)
 
 
 def index_facts(entry: Document, sha256: str = "") -> str:
