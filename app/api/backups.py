@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from apiflask import APIBlueprint, FileSchema
@@ -19,7 +20,7 @@ from app.services.inputs import Proof
 bp = APIBlueprint("api_backups", __name__, url_prefix="/api/admin/backups", tag="Backups")
 protect(bp)
 
-DOWNLOADS = {
+DOWNLOADS: dict[int | str, Any] = {
     206: {"description": "The part that Range asked for.", "content": {"application/gzip": {"schema": BINARY}}},
     304: {"description": "The archive is the one that If-None-Match named."},
     409: None,

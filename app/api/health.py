@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from apiflask import APIBlueprint
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -10,9 +12,11 @@ from app.http.auth import caller
 from app.services.monitoring import health
 
 bp = APIBlueprint("health", __name__, tag="Health")
-UNREADY = {
-    "description": "One of them can't be reached.",
-    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/HealthOut"}}},
+UNREADY: dict[int | str, Any] = {
+    503: {
+        "description": "One of them can't be reached.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/HealthOut"}}},
+    }
 }
 
 
@@ -29,7 +33,7 @@ def healthz() -> HealthOut:
 
 @bp.get("/readyz")
 @bp.output(HealthOut)
-@bp.doc(responses={503: UNREADY})
+@bp.doc(responses=UNREADY)
 def readyz() -> tuple[HealthOut, int]:
     """503 while PostgreSQL or Redis can't be reached."""
     found = _out(health.ready())

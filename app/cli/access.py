@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from uuid import UUID
 
 import click
@@ -167,9 +168,8 @@ def verify_audit(head: str | None) -> None:
 
 def chosen_password() -> str:
     """Return a new password: asked for twice at a terminal, else the first line of the pipe."""
-    stdin = click.get_text_stream("stdin")
-    if not stdin.isatty():
-        return stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
     question = f"Password (at least {PASSWORD_LENGTH} characters)"
     chosen: str = click.prompt(question, hide_input=True, confirmation_prompt=True)
     return chosen

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Worker
-from rq_scheduler import Scheduler  # type: ignore[import-untyped]
+from rq_scheduler import Scheduler
 
 from app.config import ConfigError, Settings, read_settings
 from app.runs.queue import QUEUES

@@ -8,7 +8,7 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from gunicorn import glogging  # type: ignore[import-untyped]
+from gunicorn import glogging
 
 
 class JsonFormatter(logging.Formatter):
@@ -24,7 +24,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-class Logger(glogging.Logger):  # type: ignore[misc]
+class Logger(glogging.Logger):
     """For `--logger-class`: follows LOG_FORMAT."""
 
     def setup(self, cfg: Any) -> None:

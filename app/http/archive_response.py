@@ -44,7 +44,7 @@ def send_archive(actor: Actor, backup_id: UUID) -> Response:
     return response
 
 
-def _at_end(response: Response, lock: locks.TransferLock) -> None:
+def _at_end(response: Response, lock: transfer_locks.TransferLock) -> None:
     """Release the lock when the server closes what it sends. The file's own wrapper is kept, since servers look for its
     type to use sendfile; a response that is passed through directly calls no function of its own at its end."""
     body: Any = response.response

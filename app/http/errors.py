@@ -126,7 +126,7 @@ def _validation_error(error: HTTPError) -> Response:
                 fields |= {name: "; ".join(messages) for name, messages in messages_by_field.items()}
     if fields:
         return _domain_error(InvalidInput(fields))
-    return problem(error.status_code, SENTENCES.get(error.status_code, error.message))
+    return problem(error.status_code, SENTENCES.get(error.status_code) or error.message or "")
 
 
 def _http_exception(error: HTTPException) -> Response:

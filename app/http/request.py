@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from flask import Request as FlaskRequest
@@ -54,7 +54,7 @@ def refuse_repeated() -> None:
 def read_small_body() -> None:
     """Read the body of the present request, unless its view does so itself: a slow client must not make us wait while a
     connection to the database, or anything else that is scarce, is held for it."""
-    if not request.is_streamed:
+    if not cast(Request, request).is_streamed:
         request.get_data(cache=True)
 
 
@@ -81,7 +81,7 @@ class Request(FlaskRequest):
         raise InvalidRequest(NO_JSON) from e
 
     @cached_property
-    def stream(self) -> IO[bytes]:  # type: ignore[override]
+    def stream(self) -> IO[bytes]:
         """The body as it comes in. A view that streams it has let its client in by now: no deadline cuts an upload off."""
         if self.is_streamed:
             turns.expect_long_body()

@@ -15,10 +15,10 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from concurrent import futures
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
@@ -124,7 +124,7 @@ class ClientSocket(socket.socket):
             raise turns.ClientTooSlow
 
 
-class Connection(TConn):  # type: ignore[misc]
+class Connection(TConn):
     """A client's connection."""
 
     sock: ClientSocket
@@ -151,7 +151,7 @@ class Connection(TConn):  # type: ignore[misc]
         util.close(self.sock)
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
+class Worker(ThreadWorker):
     """The worker that gunicorn runs."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -168,7 +168,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().load_wsgi()
         app = self.wsgi
 
-        def take_turn(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        def take_turn(environ: MutableMapping[str, Any], start_response: Any) -> Iterable[bytes]:
             with self._turns.taken():
                 answer: Iterable[bytes] = app(environ, start_response)
             return answer
@@ -187,29 +187,31 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._make_room()
         self.enqueue_req(Connection(self.cfg, ClientSocket(plain), address, listener.getsockname()))
 
-    def enqueue_req(self, conn: Connection) -> None:
+    def enqueue_req(self, conn: TConn) -> None:
         """Let a thread handle what a connection sends."""
-        self._in_progress.add(conn)
+        self._in_progress.add(_ours(conn))
         super().enqueue_req(conn)
 
-    def finish_request(self, conn: Connection, fs: futures.Future[Any]) -> None:
+    def finish_request(self, conn: TConn, fs: futures.Future[Any]) -> None:
         """Keep the connection for its next request, or close it."""
-        self._in_progress.discard(conn)
+        self._in_progress.discard(_ours(conn))
         super().finish_request(conn, fs)
 
-    def handle(self, conn: Connection) -> object:
+    def handle(self, conn: TConn) -> bool:
         """Read a request and answer it. Runs in a thread."""
-        conn.is_upload = False
-        conn.sock.begin(HEAD_SECONDS)
+        ours = _ours(conn)
+        ours.is_upload = False
+        ours.sock.begin(HEAD_SECONDS)
         keep = super().handle(conn)
         if not keep:
             util.close_graceful(conn.sock)
         return keep
 
-    def handle_request(self, req: Any, conn: Connection) -> Any:
+    def handle_request(self, req: Any, conn: TConn) -> Any:
         """Answer a request whose head was read."""
-        conn.sock.begin(BODY_SECONDS)
-        with turns.with_patience(conn.expect_long_body):
+        ours = _ours(conn)
+        ours.sock.begin(BODY_SECONDS)
+        with turns.with_patience(ours.expect_long_body):
             return super().handle_request(req, conn)
 
     def _make_room(self) -> None:
@@ -221,3 +223,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._in_progress.discard(oldest[1])
             with suppress(OSError):
                 oldest[1].sock.shutdown(socket.SHUT_RDWR)
+
+
+def _ours(conn: TConn) -> Connection:
+    """Return a connection as what `accept` made it: gunicorn's own signatures know only its base class."""
+    return cast(Connection, conn)

@@ -98,7 +98,7 @@ class BackupWorker(Worker):
         """Report that this process ends."""
         if not self.is_horse:
             self.watch.withdraw(self.connection)
-        super().teardown()
+        super().teardown()  # type: ignore[no-untyped-call]  # rq has not typed this one
 
     def _outdated(self) -> bool:
         if not self.settings_changed and self.watch.changed():

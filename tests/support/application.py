@@ -174,8 +174,9 @@ class Processes:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 # A horse is in a process group of its own.
-                for member in [*psutil.Process(process.pid).children(recursive=True), process]:
+                for member in psutil.Process(process.pid).children(recursive=True):
                     member.kill()
+                process.kill()
                 process.wait(10)
 
 

@@ -27,6 +27,7 @@ from app.models import utcnow
 from app.runs import ledger, queue
 from app.services.backups import backups
 from app.services.recovery import reconcile
+from app.services.restores import restores
 from app.services.schedules import schedules, slots
 from tests.support.scheduling import stand_in
 
@@ -59,8 +60,8 @@ def main() -> None:
             lock.ensure()
         stand_in(row_id, clock.now())
 
-    backup.claim_and_make = make  # type: ignore[assignment]
-    backup.restores.settle_before_reading = lambda: None  # type: ignore[assignment]
+    backup.claim_and_make = make
+    vars(restores)["settle_before_reading"] = lambda: None  # no server is there to ask
     aftermath.of_backup = lambda row_id: slots.settle(clock.now())  # type: ignore[assignment]
     app = create_app()
     with app.app_context():

@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Literal
 
 HEAD = b"--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 16.4\n-- Dumped by pg_dump version 16.4\n\n"
 HEAD += b"SET statement_timeout = 0;\nSET client_encoding = 'UTF8';\nSET standard_conforming_strings = on;\n"
@@ -24,7 +25,7 @@ def dump_of(*statements: bytes) -> bytes:
     return HEAD + GOOD + b"\n\n".join(statements) + b"\n" + TAIL
 
 
-def entry(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, **facts: object) -> Member:
+def entry(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, **facts: Any) -> Member:
     """Given a name and content, return a tar member; `facts` are fields of tarfile.TarInfo."""
     info = tarfile.TarInfo(name)
     info.type, info.size, info.mode, info.mtime = kind, len(content), 0o644, 1_700_000_000
@@ -33,7 +34,7 @@ def entry(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, **fact
     return info, content
 
 
-def folder(name: str, **facts: object) -> Member:
+def folder(name: str, **facts: Any) -> Member:
     """Given a name, return a folder's member."""
     return entry(name, kind=tarfile.DIRTYPE, **{"mode": 0o755} | facts)
 
@@ -48,13 +49,13 @@ def dump_member(text: bytes, name: str = "app") -> Member:
     return entry(f"database/{name}.sql.gz", gzip.compress(text, 1))
 
 
-def tar_bytes(members: Iterable[Member], format: int = tarfile.GNU_FORMAT, end: bool = True) -> bytes:
+def tar_bytes(members: Iterable[Member], format: Literal[0, 1, 2] = tarfile.GNU_FORMAT, end: bool = True) -> bytes:
     """Given members, return the tar stream."""
     parts = [block for info, content in members for block in (info.tobuf(format), content, bytes(-len(content) % 512))]
     return b"".join(parts) + (bytes(1024) if end else b"")
 
 
-def write_archive(path: Path, members: Iterable[Member], format: int = tarfile.GNU_FORMAT) -> Path:
+def write_archive(path: Path, members: Iterable[Member], format: Literal[0, 1, 2] = tarfile.GNU_FORMAT) -> Path:
     """Given members, write them as a .tar.gz and return its path."""
     path.write_bytes(gzip.compress(tar_bytes(members, format), 1))
     return path

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 from tests.support.hostile import Member, dump_member, dump_of, entry, folder, link, tar_bytes
@@ -69,7 +70,7 @@ class Hostile:
 
     what: str
     members: list[Member]
-    format: int = tarfile.GNU_FORMAT
+    format: Literal[0, 1, 2] = tarfile.GNU_FORMAT
     raw: bytes = b""
 
     def write(self, path: Path) -> Path:
@@ -115,7 +116,7 @@ def _through_links() -> Iterator[Hostile]:
 
 
 def _names() -> Iterator[Hostile]:
-    formats = {"GNU": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+    formats: dict[str, Literal[0, 1, 2]] = {"GNU": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
     for (kind, make), name, (form, number) in itertools.product(KINDS.items(), NAMES, formats.items()):
         if form == "GNU" or len(name) < 200:
             yield Hostile(f"{kind} {name[:60]!r} ({form})", [*TOP, folder("documents/f"), make(name)], number)

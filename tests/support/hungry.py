@@ -203,7 +203,7 @@ def _dump_of_raw(path: Path, body: bytes) -> None:
 
 def manifest_text(**changes: object) -> bytes:
     """Return an unsigned manifest that is as this program writes it, with other values for some of its fields."""
-    documents = {"files": 1, "folders": 0, "symlinks": 0, "bytes": 0, "index_offset": 0, "index_bytes": 0}
+    documents: dict[str, object] = {"files": 1, "folders": 0, "symlinks": 0, "bytes": 0, "index_offset": 0, "index_bytes": 0}
     documents |= {"index_sha256": ZERO, "first_member": 0}
     database = {"path": "database/app.sql.gz", "size_bytes": 0, "sha256": ZERO, "sql_bytes": 0}
     database |= {"facts": {"server_version": "18", "server_version_num": "180000"}, "pg_dump_version": "18"}

@@ -61,7 +61,7 @@ def _instrument(point: str) -> None:
             _at(point)
         if here and when == "torn":
             rename = os.rename
-            os.rename = lambda *_, **__: _at(point)  # type: ignore[assignment]
+            os.rename = lambda *_, **__: _at(point)
             try:
                 return original(*arguments, **named)
             finally:

@@ -81,7 +81,7 @@ def _people() -> Things:
     revoked, _ = tokens.create(TESTER, "old", ["read"])
     tokens.revoke(TESTER, revoked.id)
     invited = invitations.invite(TESTER, "newcomer@example.org")
-    made = {"colleague": colleague, "disabled": disabled, "token": token, "invitation": invited.invitation}
+    made: dict[str, Any] = {"colleague": colleague, "disabled": disabled, "token": token, "invitation": invited.invitation}
     page = urlsplit(invited.link)._replace(scheme="", netloc="").geturl()
     return {name: str(row.id) for name, row in made.items()} | {"invitation_page": page}
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, render_template, request, url_for
@@ -150,7 +151,8 @@ def link_to(kind: str, subject_id: str) -> str | None:
     """Given a subject that is there, return its page, if it has one."""
     if kind in PAGES:
         endpoint, name = PAGES[kind]
-        return url_for(endpoint, **{name: UUID(subject_id)})
+        values: dict[str, Any] = {name: UUID(subject_id)}
+        return url_for(endpoint, **values)
     return None
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.models import BackupHistory, Restore
 from app.services.backups import backups
+from app.services.backups.progress import ProgressView, of_restore, progress
 from app.services.restores import restores
 
 
@@ -12,16 +14,16 @@ from app.services.restores import restores
 class LiveBackup:
     """A queued or running backup and how far it is."""
 
-    row: backups.BackupHistory
-    progress: backups.ProgressView
+    row: BackupHistory
+    progress: ProgressView
 
 
 @dataclass(frozen=True)
 class LiveRestore:
     """A queued or running restore and how far it is."""
 
-    row: restores.Restore
-    progress: restores.ProgressView
+    row: Restore
+    progress: ProgressView
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Running:
     restore: LiveRestore | None
 
     @property
-    def manual(self) -> backups.BackupHistory | None:
+    def manual(self) -> BackupHistory | None:
         """The manual backup that keeps another one from starting, if there is one."""
         return next((entry.row for entry in self.backups if entry.row.kind == "manual"), None)
 
@@ -41,6 +43,6 @@ def running() -> Running:
     restore = restores.status()
     live = restore is not None and restore.status in ("queued", "in_progress")
     return Running(
-        [LiveBackup(row, backups.progress(row)) for row in rows],
-        LiveRestore(restore, restores.progress(restore)) if restore is not None and live else None,
+        [LiveBackup(row, progress(row)) for row in rows],
+        LiveRestore(restore, of_restore(restore)) if restore is not None and live else None,
     )

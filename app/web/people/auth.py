@@ -33,7 +33,7 @@ def login() -> ResponseReturnValue:
     if form.validate_on_submit():
         try:
             address, device = request.remote_addr or "", request.cookies.get(devices.cookie_name())
-            admin = admins.authenticate(form.email.data, form.password.data, address, device)
+            admin = admins.authenticate(form.email.data or "", form.password.data or "", address, device)
         except InvalidCredentials as error:
             form.form_errors.append(error.detail)
             status = status_of(error)

@@ -6,7 +6,7 @@ from zoneinfo import available_timezones
 
 from flask_wtf import FlaskForm
 from wtforms import BooleanField, PasswordField, SelectField, StringField
-from wtforms.fields.choices import SelectChoice
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # newer than the stubs
 from wtforms.widgets import NumberInput
 
 from app.services.schedules.schedule_rules import DEFAULTS, QUOTA_COLUMNS, USED
