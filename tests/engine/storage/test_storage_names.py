@@ -27,7 +27,7 @@ _PUBLISHER = """
 import sys
 from datetime import datetime
 from pathlib import Path
-from app.engine.storage import publish
+from app.engine.storage.local import publish
 
 folder, app, moment = Path(sys.argv[1]), sys.argv[2], datetime.fromisoformat(sys.argv[3])
 mine = sorted(folder.glob(f".{sys.argv[4]}-*.partial"))
