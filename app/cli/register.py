@@ -2,8 +2,14 @@
 
 from flask import Flask
 
-from app.cli import access, backup, doctor, processes, retention
-from app.cli import restore as restore  # adds its commands to `flask backup`
+from app.cli import (
+    access,
+    backup,
+    doctor,
+    processes,
+    restore,  # noqa: F401 - adds its commands to `flask backup`
+    retention,
+)
 
 
 def register(app: Flask) -> None:

@@ -35,7 +35,7 @@ PASSWORD = (
 @click.option("--to", "url", help=f"With --file: the database's URL. {PASSWORD}")
 @click.option("--documents", type=click.Path(path_type=Path), help="With --file: the documents folder.")
 @click.option("--trust", is_flag=True, help="With --file: execute the SQL of an archive that is not signed by our key.")
-def restore(
+def restore(  # noqa: PLR0913, PLR0917 - click passes each option by itself
     backup_id: UUID | None,
     scope: str,
     dry_run: bool,
@@ -59,7 +59,7 @@ def restore(
 
 
 @checked
-def _restore(backup_id: UUID, scope: str, dry_run: bool, wait: bool, safety_backup: bool, yes: bool) -> None:
+def _restore(backup_id: UUID, scope: str, dry_run: bool, wait: bool, safety_backup: bool, yes: bool) -> None:  # noqa: PLR0913, PLR0917 - options
     found = restores.preview(backup_id, scope, exact=dry_run)
     if dry_run or not yes:
         click.echo("\n".join(preview_lines(found)))

@@ -179,7 +179,7 @@ class _Shown:
     def __init__(self) -> None:
         self._phase = ""
 
-    def __call__(self, phase: str, bytes_done: int, bytes_total: int | None) -> None:
+    def __call__(self, phase: str, bytes_done: int, bytes_total: int | None) -> None:  # noqa: ARG002 - the engine's Progress
         if phase != self._phase:
             self._phase = phase
             click.echo(f"{phase} ({size(bytes_total)})" if bytes_total else phase)

@@ -34,7 +34,7 @@ def place_from_environment() -> Place:
 
 
 def stop_on_signals() -> None:
-    def stop(number: int, _frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         # Stopping takes a few seconds; a second Ctrl-C must not leave half of it running.
         for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(other, signal.SIG_IGN)

@@ -130,7 +130,7 @@ def main() -> None:
         if os.getppid() != options.parent:
             sys.exit(EXIT_CANNOT_RUN)
     try:
-        os.execv(options.command[0], options.command)
+        os.execv(options.command[0], options.command)  # noqa: S606 - a command of our own
     except OSError as error:
         fail(f"Cannot start {options.command[0]}: {error.strerror}.")
 

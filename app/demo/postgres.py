@@ -70,7 +70,7 @@ class EmbeddedPostgres:
     `password` is the superuser's, fixed at the first start.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two have defaults
         self,
         version: int,
         data_dir: Path,

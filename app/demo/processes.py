@@ -19,7 +19,7 @@ class StackError(Exception):
     """An embedded server or a process of the demo can't do its work; str() is one sentence that says what to do."""
 
 
-def launch(
+def launch(  # noqa: PLR0913 - all by name
     command: Sequence[str | Path],
     *,
     env: Mapping[str, str],

@@ -64,7 +64,7 @@ def fill_sample(database_url: str, documents_dir: Path, size: SampleSize | None 
     interrupted run is repeated completely. Raise psycopg.Error or OSError.
     """
     size = size or SampleSize()
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - sample data, the same each time
     with psycopg.connect(database_url) as connection:
         if connection.execute("SELECT to_regclass('public.schema_migrations')").fetchone() != (None,):
             return False

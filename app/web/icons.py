@@ -18,7 +18,7 @@ SYMBOL = re.compile(
 def _sheet() -> dict[str, Markup]:
     path = files("flask_bootstrap") / "static" / "bootstrap5" / "icons" / "bootstrap-icons.svg"
     return {
-        found["name"]: Markup(
+        found["name"]: Markup(  # noqa: S704 - from a file of a library
             f'<svg class="icon" viewBox="{found["view_box"]}" fill="currentColor" aria-hidden="true" focusable="false">'
             f"{found['shapes']}</svg>"
         )

@@ -36,7 +36,7 @@ SUCCESS = {200: "Done.", 201: "Made; Location leads to it.", 202: "A worker does
 class Schemas(GenerateJsonSchema):
     """pydantic's schemas without a title that only repeats the name of each field."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         """Never."""
         return False
 

@@ -169,7 +169,7 @@ def _examples() -> dict[type[BaseModel], BaseModel]:
         SettingsIn.model_validate({"keep_daily": 14, "notify_success": False, "recipients": ["ops@example.com"]}),
         PlanInput(keep_hourly=4, keep_daily=14, schedules=[]),
         TokenIn.model_validate({"name": "nightly script", "scopes": ["backup"]}),
-        TokenMade(**token.model_dump(), secret="mvb_not-a-real-secret"),
+        TokenMade(**token.model_dump(), secret="mvb_not-a-real-secret"),  # noqa: S106 - an example
         _page(TokenPage, token),
         InvitationIn(email="new@example.com"),
         PasswordIn(),

@@ -55,7 +55,7 @@ def _check(hint: Any) -> Callable[[Any], bool]:
     if hint is int:
         return lambda value: type(value) is int and abs(value) < LARGEST_NUMBER
     if hint is Any:
-        return lambda value: True
+        return lambda _value: True
     return lambda value: isinstance(value, hint)
 
 

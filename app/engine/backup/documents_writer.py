@@ -119,7 +119,7 @@ class DocumentsWriter:
         parts, found = pack(batch)
         return Built([b"".join(parts)], InSlot(found))
 
-    def _batch_written(self, offset: int, length: int, packed: InSlot) -> None:
+    def _batch_written(self, offset: int, length: int, packed: InSlot) -> None:  # noqa: ARG002 - what every task is given
         packed.give_back()
         batch: Batch = packed.batch
         for warning in batch.warnings:
@@ -194,7 +194,7 @@ class DocumentsWriter:
             lead = b""
         return digest.hexdigest(), read
 
-    def _piece_written(self, offset: int, length: int, size: int) -> None:
+    def _piece_written(self, offset: int, length: int, size: int) -> None:  # noqa: ARG002 - what every task is given
         self._meter.add(size)
 
     def _write_index(self, first_member: int) -> DocumentsPart:
@@ -210,7 +210,7 @@ class DocumentsWriter:
             left -= len(data)
             tail = b"" if left else tar_headers.padding(self._index_size)
             self._pipeline.submit(
-                partial(_piece, lead, data, tail), lambda offset, length, size: self._meter.tick(), len(data)
+                partial(_piece, lead, data, tail), lambda _offset, _length, _size: self._meter.tick(), len(data)
             )
             lead = b""
             if not left:

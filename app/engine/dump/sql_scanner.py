@@ -112,7 +112,7 @@ class StatementScanner:
             self._reset()
             yield Statement(text, self._base + end, text.startswith(b"\\"))
 
-    def _next_end(self, final: bool) -> int | None:
+    def _next_end(self, final: bool) -> int | None:  # noqa: C901 - the state machine of a byte scanner, in its hot path
         buffer = self._buffer
         while True:
             if self._inside is not None:

@@ -243,7 +243,7 @@ def add_months(moment: datetime, months: int) -> datetime:
     """Given a time, return the same day and time that many months later, or the last day of a shorter month."""
     index = moment.year * 12 + moment.month - 1 + months
     year, month = divmod(index, 12)
-    following = datetime(year + (month == 11), (month + 1) % 12 + 1, 1)
+    following = date(year + (month == 11), (month + 1) % 12 + 1, 1)
     last = (following - timedelta(days=1)).day
     return moment.replace(year=year, month=month + 1, day=min(moment.day, last))
 

@@ -114,7 +114,7 @@ def restore_in_place(
         return Replaced(rows, warnings, time.monotonic() - began)
 
 
-def _load(connection: Connection, reader: ArchiveReader, meter: Meter) -> tuple[dict[tuple[str, str], int], list[str]]:
+def _load(connection: Connection, reader: ArchiveReader, meter: Meter) -> tuple[dict[tuple[str, str], int], list[str]]:  # noqa: C901 - its steps share a transaction
     """Load the dump in its own order, and return the rows by table and the warnings."""
     staying = _Staying(reader.manifest.database.facts)
     warnings: list[str] = []

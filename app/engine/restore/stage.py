@@ -274,7 +274,7 @@ def _walk_foreign(run: RestoreRun, folder: StagingFolder | None, loader: DumpLoa
             loader.load(text)
 
     run.meter.phase("documents", os.path.getsize(request.archive))
-    with ForeignArchive(request.archive, limits_for(request), lambda size: run.meter.tick()) as archive:
+    with ForeignArchive(request.archive, limits_for(request), lambda _size: run.meter.tick()) as archive:
         archive.walk(on_document, on_dump)
     if loader is not None and not dumps:
         raise RestoreError(

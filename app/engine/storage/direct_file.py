@@ -67,7 +67,7 @@ class DirectFile:
     def append(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes to the end."""
         view = memoryview(data)
-        while len(view):
+        while view:
             piece = view[: BUFFER_BYTES - self.held]
             self._buffer[self.held : self.held + len(piece)] = piece
             self.held += len(piece)

@@ -46,7 +46,7 @@ class Child:
         assert process.stdout is not None
         self.stdout_fd = process.stdout.fileno()
         if sys.platform == "linux":
-            import fcntl
+            import fcntl  # noqa: PLC0415 - only where pipes are made larger
 
             with contextlib.suppress(OSError):  # an unprivileged user may have used up its pipe pages
                 fcntl.fcntl(self.stdout_fd, _F_SETPIPE_SZ, PIPE_BYTES)
@@ -105,7 +105,7 @@ def running(
             env={**environment, RUN_ID_VARIABLE: str(run_id)},
             pass_fds=descriptors,
             process_group=0,
-            preexec_fn=lambda: die_with_parent(parent),
+            preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - only system calls; nothing that takes a lock
             bufsize=0,
         )
     except (OSError, subprocess.SubprocessError) as error:
@@ -147,7 +147,7 @@ def send(connection: Connection, value: object) -> None:
 
 def receive(connection: Connection) -> Any:
     """Return the next value that a process of ours has sent. Raise EOFError or OSError if it is gone."""
-    return pickle.loads(connection.recv_bytes())
+    return pickle.loads(connection.recv_bytes())  # noqa: S301 - sent by our own child, over a pipe
 
 
 def kill_orphans(run_id: UUID) -> int:

@@ -218,7 +218,7 @@ class _Verification:
             for line in lines:
                 counts[line.entry.kind] += 1
                 size += line.entry.size
-            self._submit(DocumentsMember(self._reader, start, end, lines, self._budget), lambda check: None)
+            self._submit(DocumentsMember(self._reader, start, end, lines, self._budget), lambda _check: None)
         self._drain()
         if (counts["file"], counts["folder"], counts["symlink"], size) != (
             documents.files,

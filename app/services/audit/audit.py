@@ -50,7 +50,7 @@ def record_download(actor: Actor, action: str, subject_id: UUID, detail: dict[st
     db.session.commit()
 
 
-def list_entries(
+def list_entries(  # noqa: PLR0913, PLR0917 - a filter or an answer of a form each
     page: int = 1,
     page_size: int = 50,
     action: str | None = None,

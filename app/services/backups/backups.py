@@ -74,7 +74,7 @@ class ArchiveFile:
     sha256: str
 
 
-def list_backups(
+def list_backups(  # noqa: PLR0913, PLR0917 - a filter or an answer of a form each
     page: int = 1,
     page_size: int = 50,
     status: str | None = None,

@@ -29,7 +29,7 @@ def look(settings: Settings, environ: Mapping[str, str] | None = None) -> Iterat
     yield fine("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}.")
     yield from _secrets(settings, environ)
     yield from _public_url(settings)
-    yield from _mail(settings, environ)
+    yield from _mail(settings)
     yield from _metrics(settings)
     yield from _unknown(environ)
     yield from _files(environ)
@@ -95,7 +95,7 @@ def _public_url(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _mail(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _mail(settings: Settings) -> Iterator[Finding]:
     if settings.smtp_url is None and settings.mail_from:
         yield warning("MAIL_FROM", "It is set, but SMTP_URL is not: no mail is sent.", "Set SMTP_URL.")
     if settings.smtp_url and not settings.mail_from and "@" not in (urlsplit(settings.smtp_url).username or ""):

@@ -162,7 +162,7 @@ def _shown(sealed: str | None) -> str | None:
     return masked(url) if url else None
 
 
-def _change_heartbeat(
+def _change_heartbeat(  # noqa: PLR0913, PLR0917 - collects into two of them
     found: BackupSettings, name: str, column: str, url: str | None, changes: dict[str, Any], problems: dict[str, str]
 ) -> None:
     url = (url or "").strip()

@@ -42,7 +42,7 @@ class Undelivered(Exception):
         self.server = server
 
 
-def email(settings: Settings, message_id: str, to: str, title: str, text: str, html: str | None) -> None:
+def email(settings: Settings, message_id: str, to: str, title: str, text: str, html: str | None) -> None:  # noqa: PLR0913, PLR0917 - a mail
     """Send a message to one address through SMTP_URL. Raise Undelivered.
 
     smtps:// uses TLS from the start; smtp:// upgrades by STARTTLS, without which no password is sent.
@@ -90,8 +90,8 @@ def channel_problem(url: str) -> str | None:
     Some Apprise services act on the machine that they run on, and some parameters name files to read: whoever may change
     settings must not be able to exfiltrate this machine's files or make it run programs.
     """
-    import apprise
-    from apprise.utils.parse import parse_urls
+    import apprise  # noqa: PLC0415 - it takes long
+    from apprise.utils.parse import parse_urls  # noqa: PLC0415
 
     if len(parse_urls(url)) > 1:  # type: ignore[no-untyped-call]
         return "This is more than one URL. Add a channel for each."
@@ -120,7 +120,7 @@ def _parameters(url: str) -> list[tuple[str, str]]:
 
 def channel(url: str, title: str, text: str) -> None:
     """Send a message to an Apprise URL. Raise Undelivered, which does not name the URL."""
-    import apprise
+    import apprise  # noqa: PLC0415 - it takes long
 
     # Apprise may log parts of the URL.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
@@ -138,7 +138,9 @@ def ping(url: str) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
         raise Undelivered("The heartbeat URL is not an http or https address. Enter it again.", final=True)
     try:
-        with urlopen(Request(url, headers={"User-Agent": "backup-heartbeat"}), timeout=TIMEOUT_SECONDS) as answer:
+        # Settings accept http and https only.
+        request = Request(url, headers={"User-Agent": "backup-heartbeat"})  # noqa: S310
+        with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
             answer.read(1024)
     except HTTPError as error:
         with error:

@@ -125,7 +125,7 @@ def trouble() -> str | None:
     return db.session.scalar(recent.order_by(Notification.created_at.desc()).limit(1))
 
 
-def _deliver(message_id: UUID, medium: str, target: str, title: str, text: str, html: str | None) -> None:
+def _deliver(message_id: UUID, medium: str, target: str, title: str, text: str, html: str | None) -> None:  # noqa: PLR0913, PLR0917 - a mail
     if medium == "email":
         delivery.email(current.settings(), str(message_id), target, title, text, html)
     elif medium == "channel":

@@ -79,7 +79,7 @@ def status() -> Restore | None:
     return ledger.restores.live() or db.session.scalar(newest.execution_options(populate_existing=True))
 
 
-def start(
+def start(  # noqa: PLR0913, PLR0917 - a form's answers
     actor: Actor,
     backup_id: UUID,
     confirm: str,

@@ -41,9 +41,9 @@ def columns(given: ScheduleInput, present: BackupSchedule | None = None) -> dict
         values[name] = value
     if values["frequency"] is None:
         raise InvalidInput({"frequency": f"Choose one of {', '.join(schedule_times.FREQUENCIES)}."})
-    for name in DEFAULTS:
+    for name, default in DEFAULTS.items():
         if values[name] in (None, "") and (name == "timezone" or name in USED[values["frequency"]]):
-            values[name] = DEFAULTS[name]
+            values[name] = default
     for name in ("minute", "hour", "day_of_week", "day_of_month", "cron_expression"):
         if name not in USED[values["frequency"]]:
             values[name] = None

@@ -144,7 +144,7 @@ def label(name: str) -> str:
 
 def text(name: str, value: Any) -> str:
     """Given the name of a detail and its value, return the value as people read it."""
-    if value is None or value == "" or value == []:
+    if value is None or value in ("", []):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"

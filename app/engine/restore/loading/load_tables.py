@@ -233,7 +233,7 @@ class TableLoader:
 
 def _milestone() -> Task:
     """Return a task that does nothing, for others to wait for."""
-    return Task(sys.maxsize, lambda connection: None, moves_bytes=True)
+    return Task(sys.maxsize, lambda _connection: None, moves_bytes=True)
 
 
 def analyze_statement(table: Key) -> bytes:

@@ -142,7 +142,7 @@ class StagingFolder:
                 digest.update(part)
                 written += len(part)
                 view = memoryview(part)
-                while len(view):
+                while view:
                     view = view[os.write(fd, view) :]
             self._set_facts(entry, fd)
         except OSError as error:

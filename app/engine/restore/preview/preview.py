@@ -149,7 +149,7 @@ class Previewer:
             if not self._request.trusted:
                 limits = replace(limits, cpu_seconds=cpu_seconds_for(self._request.archive.stat().st_size))
             with ForeignArchive(self._request.archive, limits, self._meter.add) as archive:
-                archive.walk(on_document, lambda name, text: survey.read(text))
+                archive.walk(on_document, lambda _name, text: survey.read(text))
         except EngineError as error:
             self._blockers.append(str(error))
         self._survey, self._foreign_documents = survey, comparison.result() if comparison is not None else None
