@@ -1,4 +1,4 @@
-"""Whether a backup of a staged database would work: found out before it goes live, not on the day after."""
+"""Checks that a staged database can be backed up, before it goes live rather than the day after."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_readable(connection: Connection) -> None:
 
 
 def check_dumpable(target: Source, name: str, run_id: UUID, meter: Meter, for_real: bool) -> list[str]:
-    """Take a backup's snapshot of a staging database, all its locks with it; `for_real`, have pg_dump write all of it, too.
+    """Take a backup's snapshot of a staging database, all its locks with it; `for_real`, also have pg_dump write all of it.
 
     Return warnings. Raise RestoreError if a backup would not work for a reason that lies in the database.
     """

@@ -1,4 +1,4 @@
-"""Restoring inside the live database, in one transaction, for a role that may not create databases."""
+"""Restores inside the live database, in one transaction, for a role that may not create databases."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _STAYED = (
 
 
 class _Staying:
-    """What a backup holds that only a superuser may create and that has to be in the live database already."""
+    """What only a superuser may create of a backup, and what must therefore be in the live database already."""
 
     def __init__(self, facts: dict[str, Any]) -> None:
         self._objects = special_objects(facts)
@@ -52,7 +52,7 @@ class _Staying:
         self._names = {(kind, name.partition("(")[0]) for kind, name in self._objects}
 
     def may_be(self, statement: bytes) -> bool:
-        """Return whether a statement creates, or adds to, something of that."""
+        """Return whether a statement creates one of these objects, or adds to one."""
         match = _SPECIAL.match(statement) if self._objects else None
         if match is None:
             return False
@@ -62,11 +62,11 @@ class _Staying:
         return kind in self._kinds
 
     def check(self, connection: Connection) -> None:
-        """Raise RestoreError unless all of it is there."""
+        """Raise RestoreError unless all of them are there."""
         if self._objects and (lost := self._objects - present_objects(connection, staying_only=False)):
             names = some(sorted(f"{kind} {name}" for kind, name in lost))
             raise RestoreError(
-                f"Only a superuser may create {names}, and the live database does not have it any more: use a superuser in "
+                f"Only a superuser may create {names}, and the live database no longer has it: use a superuser in "
                 f"{Subject.SOURCE} for this restore. The live database was not changed."
             )
 
@@ -144,7 +144,7 @@ def _load(connection: Connection, reader: ArchiveReader, meter: Meter) -> tuple[
             if isinstance(error, psycopg.errors.DuplicateObject):
                 return  # a superuser's publication, event trigger or user mapping, which has stayed
             if not (_OWNER_TO.match(statement) and isinstance(error, psycopg.errors.InsufficientPrivilege)):
-                warnings.append(f"Left out: {one_line(error)}")  # else the preview has said it
+                warnings.append(f"Left out: {one_line(error)}")  # the preview warns of the others
 
     meter.phase("database", reader.manifest.database.sql_bytes)
     splitter, loader = DumpSplitter(), EventLoader(connection, run, meter)

@@ -185,7 +185,7 @@ def undo(state_dir: Path, restore_id: UUID, target: Source, progress: Progress |
         journal = journals.write(state_dir, journal, wanted=before)
         exchange(journal, target.database_url)
         _keep(journal, state_dir)
-        raise RestoreError(f"{error} Nothing was exchanged.") from error
+        raise RestoreError(f"{error} Nothing was swapped.") from error
     _keep(journal, state_dir)
 
 
@@ -194,7 +194,7 @@ def _check_nothing_came_since(journal: Journal, url: str) -> None:
         if not is_live(connection, journal, journal.wanted):
             raise RestoreError(
                 "What is live is not what this restore left: a later one has taken its place. Undo that one first. "
-                "Nothing was exchanged."
+                "Nothing was swapped."
             )
 
 
@@ -253,7 +253,7 @@ def _remove_folder(path: Path, known: tuple[int, int]) -> list[str]:
 
 def clear_staging(journal: Journal, state_dir: Path, url: str) -> None:
     """Drop what a restore staged and did not swap in, and its journal. Raise EngineError if the server is away."""
-    # A journal of an older version names both only in the pairs that were to be exchanged.
+    # A journal of an older version names both only in the pairs that were to be swapped.
     oid = journal.staging_oid or (journal.database.new_oid if journal.database is not None else None)
     known = journal.staging_inode or (journal.folder.new_inode if journal.folder is not None else None)
     if journal.staging_database is not None or journal.sandbox:
@@ -269,13 +269,13 @@ def clear_staging(journal: Journal, state_dir: Path, url: str) -> None:
         if known is not None:
             _remove_folder(Path(journal.staging_folder), known)
         else:
-            with contextlib.suppress(OSError):  # made a moment before the journal could say which one it is
+            with contextlib.suppress(OSError):  # made just before the journal could note its inode
                 os.rmdir(journal.staging_folder)
     journals.remove(state_dir, journal)
 
 
 def _drop_empty(connection: Connection, url: str, name: str) -> None:
-    """Drop a database whose oid the journal could not say any more: nothing has been put into it since it was created."""
+    """Drop a database whose oid did not get into the journal: it is still empty."""
     oid = live_oid(connection, name)
     if oid is None:
         return
@@ -286,7 +286,7 @@ def _drop_empty(connection: Connection, url: str, name: str) -> None:
 
 
 def end_sessions(connection: Connection, restore_id: UUID) -> None:
-    """End the sessions of a lost worker: a CREATE DATABASE under way could otherwise finish after the clean-up."""
+    """End the sessions of a lost worker: a CREATE DATABASE in progress could otherwise finish after the clean-up."""
     until = time.monotonic() + SESSIONS_END_SECONDS
     while time.monotonic() < until:
         ended = connection.execute(
@@ -341,17 +341,17 @@ def _committed(connection: Connection, transaction: str) -> bool:
         except psycopg.errors.InvalidParameterValue:
             return False  # "in the future": the server crashed before it wrote anything of it
         if row is None or row["status"] is None:
-            raise Gone("The server does not know any more how the restore's transaction ended.")
+            raise Gone("The server no longer knows how the restore's transaction ended.")
         if row["status"] != "in progress":
             return bool(row["status"] == "committed")
         time.sleep(0.05)
-    raise RestoreError("The server can't tell yet how the restore's transaction ended; it will be asked again.")
+    raise RestoreError("The server does not know yet how the restore's transaction ended; it will be asked again.")
 
 
 def recover(state_dir: Path, target: Source, alive: frozenset[UUID] = frozenset()) -> list[Recovered]:
     """End every restore whose worker is lost (all but those in `alive`), by the journals, and return how.
 
-    What was staged only is dropped. A half-done exchange is finished as it was wanted, or undone where the new state turns
+    What was staged only is dropped. A half-done swap is finished as it was wanted, or undone where the new state turns
     out not to be whole. Journals that can't be used are left to `survey_journals`. Raise RestoreError for the first restore
     that could not be ended, when all others are.
     """
@@ -398,8 +398,8 @@ def _void(journal: Journal, state_dir: Path) -> str:
     if journal.step != journals.VOID:
         return ""
     return (
-        f"The restore {journal.restore_id} was cut short in its swap, and the database or the folder that its journal names "
-        "is not there any more, so it could be neither finished nor undone. Make sure that database and documents belong "
+        f"The restore {journal.restore_id} was interrupted in its swap, and the database or the folder that its journal "
+        "names no longer exists, so it could be neither finished nor undone. Make sure that database and documents belong "
         f"together, restore both if not, and then remove {journal.path(state_dir)}."
     )
 
@@ -440,7 +440,7 @@ def _compare(journal: Journal, url: str) -> tuple[list[str], list[str]]:
     if pair is not None and contents is not None:
         repair_three_step_exchange(pair)
         if is_folder(pair.live, pair.new_inode):
-            # Who writes documents is in the database, too; of documents alone nobody knows.
+            # Whoever writes documents uses the database, too; for documents alone there is no such sign.
             found = changes if is_used or journal.database is None else losses
             found += folder_losses(Path(pair.live), contents)
         elif is_folder(pair.other, pair.new_inode):
@@ -451,27 +451,27 @@ def _compare(journal: Journal, url: str) -> tuple[list[str], list[str]]:
 
 
 def _compare_databases(journal: Journal, url: str) -> tuple[list[str], list[str], bool]:
-    """Return what the new database lacks, how it was changed, and whether it is live and has been used."""
+    """Return what the new database lacks, how it was changed, and whether it is live and was used."""
     pair, contents = journal.database, journal.database_contents
     if pair is None or contents is None:
         return [], [], False
     with maintenance(url, journal.restore_id) as connection:
         name = name_of(connection, pair.new_oid)
-        is_exchanged = name == pair.live_name
-        is_used = is_exchanged and _was_used(connection, pair.new_oid)
+        is_live_now = name == pair.live_name
+        is_used = is_live_now and _was_used(connection, pair.new_oid)
     if name is None:
         return ["its database is gone"], [], False
     try:
         with looking_at(with_database(url, name), journal.restore_id) as inside:
-            found = database_losses(inside, contents, rows=not is_used, unlogged=not is_exchanged)
+            found = database_losses(inside, contents, rows=not is_used, unlogged=not is_live_now)
     except (EngineError, psycopg.Error) as error:
-        if is_exchanged:
+        if is_live_now:
             raise
         found = [f"its database can't be read: {one_line(error)}"]
     return ([], found, True) if is_used else (found, [], False)
 
 
 def _was_used(connection: Connection, oid: int) -> bool:
-    """Return whether anybody has been in a database since the server's last crash, which resets these statistics."""
+    """Return whether a database was used since the server's last crash, which resets these statistics."""
     row = connection.execute(_WAS_USED, {"oid": oid}).fetchone()
     return row is None or bool(row["used"])

@@ -98,7 +98,7 @@ def test_a_folder_that_can_not_be_exchanged_brings_the_database_back(
         raise OSError(16, "Device or resource busy")
 
     monkeypatch.setattr(exchange_module, "_rename_exchange", failing)
-    with nothing_changes(live), pytest.raises(RestoreError, match=r"could not be exchanged.*is live again"):
+    with nothing_changes(live), pytest.raises(RestoreError, match=r"could not be swapped.*is live again"):
         restore(live.request(small.archive))
 
 
@@ -112,7 +112,7 @@ def test_an_undo_that_fails_leaves_what_was_live(small: Pristine, live: Live, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(exchange_module, "_rename_exchange", failing)
-        with pytest.raises(RestoreError, match="Nothing was exchanged"):
+        with pytest.raises(RestoreError, match="Nothing was swapped"):
             undo(live.state_dir, request.restore_id, live.source())
     assert live.state() == now
     assert live.remains() == live.kept(request.restore_id)
@@ -150,7 +150,7 @@ def test_a_session_of_a_superuser_that_comes_later_keeps_the_old_state(small: Pr
     sessions: list[psycopg.Connection] = []
     before = live.state()
     try:
-        with pytest.raises(RestoreError, match=r"could not be exchanged.*is live again"):
+        with pytest.raises(RestoreError, match=r"could not be swapped.*is live again"):
             restore(live.request(small.archive), before_swap=lambda: sessions.append(psycopg.connect(live.admin_url)))
     finally:
         for session in sessions:

@@ -1,4 +1,4 @@
-"""Checking, before a statement of it is executed, that an archive's dump and index are the ones its signature vouches for.
+"""Checks, before any statement is executed, that an archive's dump and index are the ones its signature vouches for.
 
 The signature covers the manifest, and the manifest names the SHA-256 of the dump and of the documents' index; the index
 names that of each document, which is checked while it is staged. So no document is read twice, and nothing is believed

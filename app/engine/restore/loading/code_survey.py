@@ -1,6 +1,6 @@
 """What code a dump says it brings, read from its text without executing it.
 
-Code is whatever runs later, or while the dump is loaded, with the rights of somebody: functions, triggers, rules, policies,
+Code is whatever runs later, or while the dump is loaded, with the rights of some role: functions, triggers, rules, policies,
 views, blocks, calls. `CodeSurvey` collects it for people, and remembers it by name, so that after loading the server's
 catalogue can be asked for what was not announced (staged_code.py).
 """
@@ -270,7 +270,7 @@ class CodeSurvey:
 
 
 def without_comments(statement: bytes) -> bytes:
-    """Return a statement's text with each comment as one blank, so that none can push what matters out of an excerpt."""
+    """Return a statement's text with each comment as one blank, so that none can push the code out of an excerpt."""
     parts, position = list[bytes](), 0
     for token in _tokens(statement[: 64 * 1024], with_comments=True):
         if token.is_comment:

@@ -1,4 +1,4 @@
-"""Filling the staging database from a dump that is not provably ours, as a role that may do nothing else."""
+"""Fills the staging database from a dump that is not provably ours, as a role that may do nothing else."""
 
 from __future__ import annotations
 

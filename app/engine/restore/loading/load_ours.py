@@ -1,4 +1,4 @@
-"""Filling the staging database from an archive of ours: what stands before the rows, the tables, and what follows them."""
+"""Fills the staging database from an archive of ours: what stands before the rows, the tables, and what follows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filling the tables of a staging database: rows, indexes, keys and statistics, by several connections at once."""
+"""Fills the tables of a staging database: rows, indexes, keys and statistics, on several connections at once."""
 
 from __future__ import annotations
 
@@ -191,8 +191,8 @@ class TableLoader:
         return Task(weight, do, moves_bytes=True)
 
     def _copy_frozen(self, connection: Connection, table: Key, runs: list[_Run]) -> int:
-        """Fill a table that is empty in the transaction that truncates it: its rows are born frozen, so that nobody has to
-        write its pages once more, and no WAL is needed where wal_level is minimal."""
+        """Fill a table that is empty in the transaction that truncates it: its rows are born frozen, so that its
+        pages need not be written again, and no WAL is needed where wal_level is minimal."""
         with connection.transaction():
             connection.execute(b"TRUNCATE ONLY " + quoted(*table))
             return sum(

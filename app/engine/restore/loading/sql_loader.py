@@ -1,4 +1,4 @@
-"""Executing the text of a dump through libpq: statement by statement, COPY data streamed, and no psql anywhere.
+"""Executes the text of a dump through libpq: statement by statement, COPY data streamed, and no psql anywhere.
 
 psql obeys backslash commands in its input, which makes every plain dump a program (CVE-2025-8714). Here only the server
 sees the text, and what begins with a backslash is either pg_dump's own \\restrict line, which means nothing to a server,

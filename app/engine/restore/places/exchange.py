@@ -75,7 +75,7 @@ def exchange_databases(connection: Connection, helper: Connection, journal: Jour
     seconds.
 
     ALTER DATABASE RENAME locks the database against newcomers and then waits for its sessions to end, which `helper` brings
-    about: so nobody is refused for longer than that, and a crash before COMMIT leaves all as it was. Raise RestoreError.
+    about: so no client is refused for longer than that, and a crash before COMMIT leaves all as it was. Raise RestoreError.
     """
     incoming, outgoing = (pair.new_oid, pair.old_oid) if journal.wanted == "new" else (pair.old_oid, pair.new_oid)
     if live_oid(connection, pair.live_name) == incoming:
@@ -87,8 +87,8 @@ def exchange_databases(connection: Connection, helper: Connection, journal: Jour
             raise Gone(f"The databases of this restore are not there any more; {pair.live_name} was not touched.")
         if incoming_name not in (pair.other_name, journal.staging_database):
             raise RestoreError(
-                f"The database that this restore keeps is named {incoming_name} now; nothing was exchanged. Rename it to "
-                f"{pair.other_name} to exchange it."
+                f"The database that this restore keeps is named {incoming_name} now; nothing was swapped. Rename it to "
+                f"{pair.other_name} and try again."
             )
         _check_sessions(connection, outgoing)
         began = time.monotonic()
@@ -106,7 +106,7 @@ def exchange_databases(connection: Connection, helper: Connection, journal: Jour
             problem = error
     assert problem is not None
     raise RestoreError(
-        f"The database {pair.live_name} could not be exchanged: {one_line(problem)}. End the sessions that its role may not "
+        f"The database {pair.live_name} could not be swapped: {one_line(problem)}. End the sessions that its role may not "
         "end, then try again."
     ) from problem
 
@@ -116,8 +116,8 @@ def _check_sessions(connection: Connection, oid: int) -> None:
     row = connection.execute(_UNENDABLE, [oid]).fetchone()
     if row is not None:
         raise RestoreError(
-            f"The database could not be exchanged: a session of the role {row['role']} is on it, which may not be ended "
-            "from here. Stop that program, then try again."
+            f"The database could not be swapped: it is used by a session of the role {row['role']}, which our role may not "
+            "end. Stop that program, then try again."
         )
 
 
@@ -158,19 +158,19 @@ def exchange_folders(pair: FolderPair, wanted: str) -> None:
     incoming = pair.new_inode if wanted == "new" else pair.old_inode
     live, other = Path(pair.live), Path(pair.other)
     if pair.by_children:
-        raise RestoreError(f"{live} is a mount point; mount its parent folder instead, so that it can be exchanged.")
+        raise RestoreError(f"{live} is a mount point; mount its parent folder instead, so that it can be swapped.")
     try:
         if not is_folder(live, incoming):
             if not is_folder(other, incoming):
                 raise Gone(f"The folder {other} is not the one that this restore made; {live} was not touched.")
             _rename_exchange(other, live)
-        sync_folder(live.parent)  # also where another process has exchanged them, and was killed before it did this
+        sync_folder(live.parent)  # also if another process has swapped them, and was killed before this
     except OSError as error:
-        raise RestoreError(f"The documents folder {live} could not be exchanged: {error.strerror}.") from error
+        raise RestoreError(f"The documents folder {live} could not be swapped: {error.strerror}.") from error
 
 
 def _rename_exchange(one: Path, other: Path) -> None:
-    """Exchange two names in one step (renameat2(2), RENAME_EXCHANGE), or in three where the filesystem can't."""
+    """Swap two names atomically (renameat2(2), RENAME_EXCHANGE), or in three steps where the filesystem can't."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:

@@ -60,7 +60,7 @@ class Journal:
     """A restore's state on this server and disk.
 
     `step`: staging (nothing live was touched), exchanging (towards `wanted`, "new" or "old"), kept (`wanted` is live, the
-    other one is kept for an undo), void (it was cut short, and what it was about is not there any more). A database or
+    other one is kept for an undo), void (it was interrupted, and what it was about no longer exists). A database or
     folder that is not in the restore's scope is None. `abandoned`: the swap failed, so that nothing is to be kept.
     `transaction`: the one in the live database that decides, for a restore in place.
     `staging_oid` and `staging_inode` are noted before anything is put into what bears them. `database_contents` and

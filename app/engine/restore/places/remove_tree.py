@@ -1,6 +1,6 @@
 """Removing a folder of ours with all that is in it, however deep it is and whatever is done to it meanwhile.
 
-The threats: the folder beside which it lies may belong to somebody else, who exchanges it, or a folder in it, for a link or
+The threats: the folder beside which it lies may belong to another user, who replaces it, or a folder in it, by a link or
 another folder while root removes it; a tree may be deeper than Python's stack; a filesystem may be mounted in it, whose
 content is not ours; and one file that can't be removed must not keep all others, and what depends on their removal, waiting
 for ever.

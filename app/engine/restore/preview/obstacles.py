@@ -254,7 +254,7 @@ class ServerObstacles:
             )
 
     def _look_at_locks(self, facts: dict[str, Any], tables: int) -> None:
-        """Find out whether the server can hold the locks of one transaction over everything."""
+        """Compare the locks of one transaction over everything with those that the server can hold."""
         known = relations(facts)
         least, most = locks_to_replace(self._connection, tables * RELATIONS_OF_A_TABLE if known is None else known)
         server = capacity(self._connection)

@@ -1,4 +1,4 @@
-"""What a restore would do, without doing it: the differences, what it needs, and what stands in its way."""
+"""What a restore would do, without doing it: the differences, what it needs, and what blocks it."""
 
 from __future__ import annotations
 

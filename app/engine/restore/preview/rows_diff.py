@@ -101,7 +101,7 @@ def compare_rows(
 
 
 class _Enough(Exception):
-    """The comparison is given up."""
+    """The comparison was abandoned."""
 
 
 class _Difference:
@@ -115,7 +115,7 @@ class _Difference:
 
     @property
     def pending(self) -> int:
-        """How many different rows have not found their like."""
+        """How many different rows have no equal on the other side yet."""
         return len(self._counts)
 
     def take(self, backup: list[bytes], now: list[bytes]) -> None:

@@ -110,7 +110,7 @@ class TablesDiff:
         """Return the tables with their rows counted and, as far as it can be done `until` (of time.monotonic), compared.
 
         Each table is of one moment, but not all of them: one transaction would hold a lock for every table. The connection
-        is not good for anything else afterwards. Raise ArchiveError if the archive is damaged.
+        must not be used for anything else afterwards. Raise ArchiveError if the archive is damaged.
         """
         timezone = self._reader.manifest.database.facts.get("timezone") if self._reader else None
         self._connection.execute(sql.SQL(_AS_PG_DUMP).format(timezone=sql.Literal(timezone)))
@@ -138,7 +138,7 @@ class TablesDiff:
         return copied_columns(statements.pop()) if len(statements) == 1 else None
 
     def _count(self, key: Key) -> int:
-        """Return how many rows a table has now. It can take minutes, and longer while somebody locks the table."""
+        """Return how many rows a table has now. It can take minutes, and longer while another session locks the table."""
         cancel = partial(self._connection.cancel_safe, timeout=CANCEL_SECONDS)
         return self._meter.during(partial(count_rows, self._connection, *key), cancel)
 
