@@ -1,4 +1,4 @@
-"""What can go wrong in the engine. Every message is one sentence for a person and says what to do."""
+"""The engine's errors. Every message is one sentence for a person and says what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class EngineError(Exception):
-    """The root of all errors that the engine raises on purpose."""
+    """The base of all errors that the engine raises deliberately."""
 
 
 class Subject(StrEnum):
@@ -39,19 +39,19 @@ class SourceError(EngineError):
 
 
 class DumpError(EngineError):
-    """pg_dump or its server failed, or what came out is not a whole dump."""
+    """pg_dump or its server failed, or its output is not a complete dump."""
 
 
 class DiskFullError(EngineError):
-    """There is, or there would be, too little room for the archive."""
+    """There is, or would be, too little disk space for the archive."""
 
 
 class StalledError(EngineError):
-    """Nothing has moved for longer than the stall time."""
+    """There was no progress for longer than the stall time."""
 
 
 class ArchiveError(EngineError):
-    """The file is no archive that this version reads, or it is damaged."""
+    """The file is not an archive that this version reads, or it is damaged."""
 
 
 class ArchiveLimitError(ArchiveError):
@@ -63,11 +63,11 @@ class PublishError(EngineError):
 
 
 class RestoreError(EngineError):
-    """A restore could not be done; the live database and documents are as they were."""
+    """A restore failed; the live database and documents are unchanged."""
 
 
 class RestoreBlocked(RestoreError):
-    """Something stands in the way of a restore, found before anything was touched."""
+    """A blocker prevents the restore; it was found before anything was changed."""
 
     def __init__(self, blockers: list[str]) -> None:
         super().__init__(" ".join(blockers))

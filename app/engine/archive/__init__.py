@@ -1,1 +1,1 @@
-"""The archive format: gzip members, tar headers, manifest; writing, reading, verifying, and archives of others."""
+"""The archive format: gzip members, tar headers, manifest."""

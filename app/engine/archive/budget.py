@@ -1,4 +1,4 @@
-"""How much CPU time reading an unsigned archive may take."""
+"""The budget of CPU time for reading an unsigned archive."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ CPU_PER_BYTES = 100 * 1000 * 1000
 
 
 def cpu_seconds_for(size_bytes: int) -> float:
-    """Return the seconds of CPU for an archive of that size: 18, and as many for each 100 MB beyond the first."""
+    """Return the CPU seconds for an archive of that size: 18, plus 18 for each 100 MB beyond the first."""
     return CPU_SECONDS * max(1.0, size_bytes / CPU_PER_BYTES)
 
 
 def limit_error(what: str) -> ArchiveLimitError:
     """Return the error for an archive whose check takes more than `what`."""
     return ArchiveLimitError(
-        f"Checking the archive takes more than {what}, as with archives that are made to do harm; it was refused. If you "
+        f"Checking the archive takes more than {what}, as it does with malicious archives; it was refused. If you "
         "trust where it comes from, unpack it and pack database/ and documents/ again with `tar czf`."
     )
 
 
 class Budget:
-    """CPU time from now on, by the given clock: of this thread or of the whole process. None: as much as is needed."""
+    """CPU time from now on, by the given clock: of this thread or of the whole process. None: no limit."""
 
     def __init__(self, seconds: float | None, clock: Callable[[], float] = time.thread_time) -> None:
         self._seconds = seconds
@@ -33,6 +33,6 @@ class Budget:
         self._began = clock()
 
     def check(self) -> None:
-        """Raise ArchiveLimitError if it is used up."""
+        """Raise ArchiveLimitError if the budget is used up."""
         if self._seconds is not None and self._clock() - self._began > self._seconds:
             raise limit_error(f"{self._seconds:.0f} seconds of CPU time")

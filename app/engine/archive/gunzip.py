@@ -1,4 +1,4 @@
-"""Unpacking a chain of gzip members in time that is linear in its bytes, however small or large its members are."""
+"""Unpack a chain of gzip members in time linear in its bytes, whatever the size of its members."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from isal import isal_zlib
 GZIP = 31
 IsalError = cast("type[Exception]", isal_zlib.error)
 PART_BYTES = 1024 * 1024
-"""No part of the content has more bytes than this."""
+"""The most bytes in a part of the content."""
 
 JOINED_BYTES = 64 * 1024
-"""The fewest bytes in a part passed on, except the last: parts are joined because a member may hold a single byte."""
+"""The fewest bytes in a part, except the last: parts are joined, since a member may hold a single byte."""
 
 FIRST_SLICE = 16 * 1024
 _ZEROS = re.compile(rb"\0*")
@@ -33,7 +33,7 @@ class Gunzip:
         self.unpacked = 0
         self.members = 0
         self.member_at = 0
-        """Where in the content the member began that the last part came from."""
+        """The position in the content at which the member of the last part began."""
 
     def parts(self) -> Iterator[bytes]:
         """Yield the content, at most PART_BYTES at once. Raise IsalError if it is damaged; its end may be missing."""
@@ -43,19 +43,19 @@ class Gunzip:
             while position < len(view):
                 if self.is_between_members and self._may_be_padded and _is_padding(chunk, position):
                     break
-                # What the unpacker leaves of a slice is copied each time, so it gets no more than it is likely to use.
+                # The unpacker copies what it leaves of a slice each time, so pass no more than it is likely to use.
                 content, used = self._unpack(view[position : position + self._slice])
                 position += used
                 if content:
                     yield content
-        while not self.is_between_members:  # the last bytes may be read already, with no room for what they unpack to
+        while not self.is_between_members:  # the last bytes may have been read already, without space for their content
             content, _ = self._unpack(memoryview(b""))
             if not content:
                 return
             yield content
 
     def _unpack(self, packed: memoryview) -> tuple[bytes, int]:
-        """Return some content, and how many bytes were used for it."""
+        """Return some content, and the number of input bytes consumed."""
         unpacker = self._unpacker
         if self.is_between_members:
             self.members += 1
@@ -78,8 +78,8 @@ def _is_padding(chunk: bytes, position: int) -> bool:
 
 
 def joined(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes in parts of JOINED_BYTES or more, but for the last one and those in front of a large one.
-    None has more than PART_BYTES if none had."""
+    """Yield the same bytes in parts of JOINED_BYTES or more, except the last and those before a large one. No part exceeds
+    PART_BYTES if none did before."""
     small: list[bytes] = []
     size = 0
     for part in parts:

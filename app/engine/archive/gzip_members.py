@@ -1,9 +1,9 @@
-"""gzip members: the bricks of an archive. RFC 1952 (gzip), RFC 1951 (deflate).
+"""gzip members, the building blocks of an archive. RFC 1952 (gzip), RFC 1951 (deflate).
 
 A .gz file may be a chain of members, and every reader unpacks the chain as one stream. Here each member can be found
 and unpacked on its own. A member holds runs of bytes that are either deflated (ISA-L level 1: on dumps and CSV a ratio
 between those of zlib's levels 4 and 5 at seven to eleven times their speed; level 3 packs 3 % tighter and takes a sixth
-longer) or stored as they are, where deflating would not pay.
+longer) or stored as they are, where deflating would not pay off.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FINAL_EMPTY_BLOCK = b"\x03\x00"
 STORED_LIMIT = 65535
 PROBE_BYTES = 8 * 1024
 WORTH_DEFLATING = 0.95
-"""Deflate what shrinks below this share of its size in the probe."""
+"""Deflate data that shrinks below this share of its size in the probe."""
 
 PACKED = (
     b"\xff\xd8\xff",  # JPEG
@@ -39,7 +39,7 @@ PACKED = (
     b"ID3",  # MP3
     b"\x1aE\xdf\xa3",  # Matroska, WebM
 )
-"""How files begin that are compressed already."""
+"""The first bytes of files that are already compressed."""
 
 FOOTER_MAGIC = b"MV"
 _FOOTER_FIELDS = struct.Struct("<QQ")
@@ -47,21 +47,21 @@ FOOTER_SIZE = 10 + 2 + 4 + _FOOTER_FIELDS.size + 2 + 8
 
 
 def is_worth_deflating(data: Buffer) -> bool:
-    """Given a file or a piece of one, return whether it is worth the work: not if it begins as compressed files do, else
-    if a probe from its middle is plain text or shrinks enough."""
+    """Return whether to deflate a file or a piece of one: not if it begins like a compressed file; otherwise if a probe
+    from its middle is plain text or shrinks enough."""
     view = memoryview(data)
     head = bytes(view[:12])
     if head.startswith(PACKED) or head[4:8] == b"ftyp" or (head[:4], head[8:]) == (b"RIFF", b"WEBP"):
         return False
     start = max(0, (len(view) - PROBE_BYTES) // 2)
     probe = bytes(view[start : start + PROBE_BYTES])
-    if len(probe) < 64 or probe.isascii():  # the eighth bit of ASCII is always spared
+    if len(probe) < 64 or probe.isascii():  # ASCII never needs its eighth bit
         return True
     return len(isal_zlib.compress(probe, 1)) < WORTH_DEFLATING * len(probe)
 
 
 def stored_blocks(parts: Iterable[Buffer]) -> list[Buffer]:
-    """Given buffers, return them as deflate's stored blocks, none of them final, without copying the bytes."""
+    """Return buffers as non-final stored blocks of deflate, without copying the bytes."""
     blocks: list[Buffer] = []
     for part in parts:
         view = memoryview(part)
@@ -73,7 +73,7 @@ def stored_blocks(parts: Iterable[Buffer]) -> list[Buffer]:
 
 
 def member(runs: Iterable[tuple[bool, Sequence[Buffer]]]) -> list[Buffer]:
-    """Given runs of (deflate it?, buffers), return one gzip member as a list of buffers to be written in order."""
+    """Build one gzip member from runs of (deflate it?, buffers), as a list of buffers to write in order."""
     parts: list[Buffer] = [HEADER]
     checksum = size = 0
     for deflated, buffers in runs:
@@ -81,7 +81,7 @@ def member(runs: Iterable[tuple[bool, Sequence[Buffer]]]) -> list[Buffer]:
             checksum = isal_zlib.crc32(buffer, checksum)
             size += len(buffer)
         if deflated:
-            # A fresh compressor for each run: its window must not reach back over stored bytes that it never saw.
+            # A fresh compressor for each run: its window must not reach back over stored bytes that it has not seen.
             compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, -15, 9)
             parts += [compressor.compress(buffer) for buffer in buffers]
             parts.append(compressor.flush(isal_zlib.Z_SYNC_FLUSH))
@@ -92,19 +92,19 @@ def member(runs: Iterable[tuple[bool, Sequence[Buffer]]]) -> list[Buffer]:
 
 
 def stored_member(*buffers: Buffer) -> list[Buffer]:
-    """Given buffers, return one gzip member that holds them uncompressed."""
+    """Build one gzip member that stores the buffers uncompressed."""
     return member([(False, buffers)])
 
 
 def deflated_member(*buffers: Buffer) -> list[Buffer]:
-    """Given buffers, return one gzip member that holds them deflated."""
+    """Build one gzip member with the buffers deflated."""
     return member([(True, buffers)])
 
 
 def footer(manifest_offset: int, manifest_length: int) -> bytes:
-    """Given where the manifest's member lies in the file, return the empty member that ends an archive.
+    """Build the empty member that ends an archive and locates the manifest's member.
 
-    The offset and the length, both in bytes, stand in its FEXTRA field (RFC 1952, 2.3.1.1) under the id "MV".
+    The offset and the length, both in bytes, are in its FEXTRA field (RFC 1952, 2.3.1.1) under the id "MV".
     """
     fields = _FOOTER_FIELDS.pack(manifest_offset, manifest_length)
     extra = FOOTER_MAGIC + struct.pack("<H", len(fields)) + fields
@@ -112,7 +112,7 @@ def footer(manifest_offset: int, manifest_length: int) -> bytes:
 
 
 def parse_footer(data: bytes) -> tuple[int, int] | None:
-    """Given the last FOOTER_SIZE bytes of a file, return the manifest's (offset, length), or None if it is no footer.
+    """Parse the last FOOTER_SIZE bytes of a file into the manifest's (offset, length); None if they are not a footer.
 
     Every byte is compared with what `footer` would have written.
     """

@@ -1,4 +1,4 @@
-"""The manifest: what an archive says about itself, signed. See docs/archive-format.md."""
+"""The manifest: an archive's signed description of itself. See docs/archive-format.md."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FORMAT = 1
 SIGNATURE_CONTEXT = b"backup archive manifest, format 1\0"
 LARGEST_NUMBER = 2**62
 LONGEST_UNSIGNED = 4 * 1024 * 1024
-"""In bytes: an unsigned manifest of more is not parsed, as JSON takes up to 40 times its size in memory. Enough for some
-8,000 tables; what is signed may be longer."""
+"""In bytes. A longer unsigned manifest is not parsed, as JSON takes up to 40 times its size in memory. Enough for some
+8,000 tables; a signed one may be longer."""
 
 Part = TypeVar("Part")
 
 
 def checked(kind: type[Part], values: dict[str, Any]) -> Part:
-    """Given a dataclass and values for its fields, return one. Raise TypeError unless each value has its field's type."""
+    """Build a dataclass from values. Raise TypeError unless each value has its field's type."""
     part = kind(**values)
     for name, fits in _checks(kind):
         if not fits(getattr(part, name)):
@@ -36,7 +36,7 @@ def checked(kind: type[Part], values: dict[str, Any]) -> Part:
 
 
 def _find_checks(kind: Any) -> list[tuple[str, Callable[[Any], bool]]]:
-    """Given a dataclass, return for each field a function that says whether a value has its type."""
+    """Return, for each field of a dataclass, a function that checks whether a value has its type."""
     hints = get_type_hints(kind, include_extras=True)
     return [(name, _check(hint)) for name, hint in hints.items() if hint is not Any]
 
@@ -49,7 +49,7 @@ def _check(hint: Any) -> Callable[[Any], bool]:
     if origin in (list, dict):
         inner = _check(get_args(hint)[-1])
         return lambda value: isinstance(value, origin) and all(map(inner, value if origin is list else value.values()))
-    if origin is Annotated:  # a number with a limit of its own
+    if origin is Annotated:  # a number with its own limit
         limit = get_args(hint)[1]
         return lambda value: type(value) is int and abs(value) <= limit
     if hint is int:
@@ -61,7 +61,7 @@ def _check(hint: Any) -> Callable[[Any], bool]:
 
 @dataclass(frozen=True)
 class TableEntry:
-    """A table in the dump, its names as they are there: how many rows, and how many bytes of COPY text."""
+    """A table in the dump, named as there: its rows, and its bytes of COPY text."""
 
     schema: str
     name: str
@@ -71,7 +71,7 @@ class TableEntry:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of the dump that begins with a gzip member of its own: plain SQL, or one COPY's rows.
+    """A part of the dump that begins with a gzip member of its own: plain SQL, or one COPY's rows.
 
     `offset` is the archive's byte at which its first outer member begins, `pieces` are its outer members' lengths in bytes,
     `size_bytes` its text unpacked. `continued` lists pieces that begin inside a row. `statement` is the COPY statement.
@@ -102,7 +102,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class DatabasePart:
-    """The dump inside the archive. `sha256` is that of the .sql.gz as `tar` extracts it, `size_bytes` its size."""
+    """The dump in the archive. `sha256` and `size_bytes` are those of the .sql.gz as `tar` extracts it."""
 
     path: str
     size_bytes: int
@@ -115,7 +115,7 @@ class DatabasePart:
 
     @property
     def tables(self) -> list[TableEntry]:
-        """Return the tables with their rows, a partitioned table that was loaded by its root as one."""
+        """Return the tables with their rows; a partitioned table that is loaded through its root counts as one."""
         sums: dict[tuple[str, str], tuple[int, int]] = {}
         for segment in self.segments:
             if segment.kind == "copy":
@@ -125,7 +125,7 @@ class DatabasePart:
 
     @property
     def readable_tables(self) -> list[TableEntry]:
-        """Return the tables with names for people."""
+        """Return the tables with readable names."""
         encoding = str(self.facts.get("encoding", "UTF8"))
         return [
             TableEntry(readable(table.schema, encoding), readable(table.name, encoding), table.rows, table.bytes)
@@ -135,7 +135,7 @@ class DatabasePart:
 
 @dataclass(frozen=True)
 class DocumentsPart:
-    """The documents inside the archive: how many regular files, folders and symlinks, and the files' bytes."""
+    """The documents in the archive: the numbers of regular files, folders and symlinks, and the files' bytes."""
 
     files: int
     folders: int
@@ -152,17 +152,17 @@ class DocumentsPart:
 
     @property
     def entries(self) -> int:
-        """How many lines the index has."""
+        """The number of lines in the index."""
         return self.files + self.folders + self.symlinks
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that an archive says about itself. Times are aware UTC, sizes bytes.
+    """An archive's full description of itself. Times are aware UTC, sizes bytes.
 
     `raw_sha256` is the SHA-256 of the archive's bytes from `header_bytes` up to the manifest's member, followed by its
     first `header_bytes` bytes: the tar header at the front is written last, when the dump's size is known.
-    `signed` tells whether the signature fits the key it was read with; None if there was no key.
+    `signed`: whether the signature matches the key that it was read with; None if there was no key.
     """
 
     backup_id: UUID
@@ -226,14 +226,14 @@ def _text(values: dict[str, Any]) -> bytes:
 
 
 def sign(values: dict[str, Any], key: bytes) -> str:
-    """Given the manifest's values without signature, return their HMAC-SHA-256 (RFC 2104) in hex."""
+    """Return the HMAC-SHA-256 (RFC 2104) of the manifest's values without signature, in hex."""
     return hmac.new(key, SIGNATURE_CONTEXT + _text(values), hashlib.sha256).hexdigest()
 
 
 def serialise(values: dict[str, Any], key: bytes) -> bytes:
-    """Given the manifest's values and the signing key, return the file's bytes, signature and checksum last.
+    """Return the file's bytes, with signature and checksum last.
 
-    The checksum tells a damaged signature from one that was made with another key.
+    The checksum distinguishes a damaged signature from one made with another key.
     """
     signed = {**values, "signature": sign(values, key)}
     return _text({**signed, "checksum": _checksum(signed)})
@@ -248,9 +248,9 @@ _SEALS_BYTES = len(b',\n "signature": "",\n "checksum": ""\n}\n') + 2 * 64
 
 
 def _is_signed(data: bytes, key: bytes | None) -> bool:
-    """Return whether manifest.json's bytes are signed with the key, before anything of them is believed or parsed.
+    """Return whether manifest.json's bytes are signed with the key, before anything in them is trusted or parsed.
 
-    Raise ArchiveError if they do not end with a signature and the checksum of what is before it.
+    Raise ArchiveError if they do not end with a signature and the checksum of the bytes before it.
     """
     start = max(0, len(data) - _SEALS_BYTES)
     seals = _SEALS.match(data, start)
@@ -270,7 +270,7 @@ def _is_signed(data: bytes, key: bytes | None) -> bool:
 
 
 def _is_as_written(values: dict[str, Any], data: bytes) -> bool:
-    """Return whether the values, written anew, are these bytes; ends at the first difference, and keeps nothing."""
+    """Return whether the values serialise to these bytes; stop at the first difference, and keep nothing."""
     position = 0
     for part in _ENCODER.iterencode(values):
         piece = part.encode()
@@ -281,7 +281,7 @@ def _is_as_written(values: dict[str, Any], data: bytes) -> bool:
 
 
 def parse(data: bytes, key: bytes | None = None) -> Manifest:
-    """Given manifest.json's bytes, return the manifest; with a key, tell whether the signature fits.
+    """Parse manifest.json's bytes; with a key, `signed` says whether the signature matches.
 
     Raise ArchiveError if it is no manifest of format 1, or not exactly as this program writes it, or unsigned and too long.
     """

@@ -1,4 +1,4 @@
-"""Reading an archive of ours by its footer and manifest: one seek to what is wanted, never a pass over the whole."""
+"""Read an archive of ours through its footer and manifest: one seek to each part, never a pass over the whole."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .gzip_members import FOOTER_SIZE, parse_footer
 from .manifest import Manifest, Segment, checked, parse
 
 LONGEST_MEMBER = 48 * 1024 * 1024
-"""The most bytes that a member may have, packed or unpacked: several times the largest that is written."""
+"""The most bytes in a member, packed or unpacked: several times the largest that we write."""
 LONGEST_MANIFEST = 64 * 1024 * 1024
 """Enough for the pieces of a dump of some 10 TB, or for 200,000 tables."""
 LONGEST_LINE, LONGEST_UNSIGNED_LINE = 4 * 1024 * 1024, 64 * 1024
-"""Of the index, in bytes. A path of 4,096 bytes takes 24 kB where all of them are escaped."""
+"""Of the index, in bytes. A path of 4,096 bytes takes 24 kB if all of them are escaped."""
 MOST_UNSIGNED_ENTRIES = 500_000
 MOST_UNSIGNED_INDEX = 1024**3
 BYTES_PER_ENTRY = 128
-"""An archive that our key has not signed may have so many entries, and bytes of index, or, if it is large, an entry for each
-128 of its bytes, and ten times its size."""
+"""Limits of entries and index bytes for an archive that our key has not signed; a large one may have an entry per 128 of its
+bytes, and an index of ten times its size."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class IndexLine:
     skip: int
 
     def tar_header(self) -> bytes:
-        """Return the tar header blocks that must stand in front of the content."""
+        """Return the tar header blocks that must precede the content."""
         entry = self.entry
         path = f"documents/{entry.path}" if entry.path else "documents"
         seconds = entry.mtime_ns // 1_000_000_000
@@ -53,7 +53,7 @@ class IndexLine:
 
 
 def parse_index_line(line: bytes) -> IndexLine:
-    """Given a line of the index, return what it says. Raise ArchiveError if it is none."""
+    """Parse a line of the index. Raise ArchiveError if it is invalid."""
     try:
         facts: dict[str, Any] = json.loads(line)
         shared = {name: facts.pop(name) for name in ("user", "group", "member", "skip")}
@@ -67,7 +67,7 @@ def parse_index_line(line: bytes) -> IndexLine:
 
 
 def inflate(data: bytes, limit: int = LONGEST_MEMBER) -> bytes:
-    """Given exactly one gzip member, return its content.
+    """Unpack exactly one gzip member.
 
     Raise ArchiveError if it is damaged, not exactly one, or unpacks to more than `limit` bytes.
     """
@@ -76,7 +76,7 @@ def inflate(data: bytes, limit: int = LONGEST_MEMBER) -> bytes:
         raise ArchiveError("A part of the archive is larger than any that this program writes; it was refused.")
     unpacker = isal_zlib.decompressobj(GZIP)
     try:
-        # The memory for the content is doubled up to this limit: more than is needed would be new pages for every piece.
+        # The memory for the content is doubled up to this limit; a higher one would mean new pages for every piece.
         content: bytes = unpacker.decompress(data, announced + 1)
     except IsalError as error:
         raise ArchiveError(f"A part of the archive can't be unpacked ({error}); it is damaged.") from error
@@ -86,7 +86,7 @@ def inflate(data: bytes, limit: int = LONGEST_MEMBER) -> bytes:
 
 
 class ArchiveReader:
-    """An open archive of format 1. Raise ArchiveError if it is none."""
+    """An open archive of format 1. Raise ArchiveError if it is something else."""
 
     def __init__(self, path: Path, key: bytes | None = None) -> None:
         try:
@@ -116,7 +116,7 @@ class ArchiveReader:
         return offset, length
 
     def _check_promises(self) -> None:
-        """Refuse an unsigned manifest whose documents would take more work than a reader should do."""
+        """Refuse an unsigned manifest whose documents would take too much work to read."""
         documents = self.manifest.documents
         if min(documents.files, documents.folders, documents.symlinks, documents.bytes, documents.index_bytes) < 0:
             raise ArchiveError("The manifest contradicts itself; the archive is damaged or forged.")
@@ -128,7 +128,7 @@ class ArchiveReader:
             raise ArchiveError("The archive is not signed and has more documents than are read then; it was refused.")
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return `length` raw bytes at `offset`. Raise ArchiveError if there are fewer, or the disk won't give them."""
+        """Return `length` raw bytes at `offset`. Raise ArchiveError if there are fewer, or they can't be read."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise ArchiveError("The archive's parts do not lie where its manifest says; it is damaged.")
         parts: list[bytes] = []
@@ -144,7 +144,7 @@ class ArchiveReader:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def member(self, offset: int, length: int, limit: int = LONGEST_MEMBER) -> bytes:
-        """Return the content of the gzip member at `offset`, `length` bytes long, which may hold `limit` bytes."""
+        """Return the content, at most `limit` bytes, of the gzip member at `offset` that is `length` bytes long."""
         if length > LONGEST_MEMBER:
             raise ArchiveError("A part of the archive is larger than any that this program writes; it was refused.")
         return inflate(self.read(offset, length), min(limit, LONGEST_MEMBER))
@@ -190,12 +190,12 @@ class ArchiveReader:
             del lines[-1]
             yield from lines
             if not left:
-                break  # what stands behind the end is for a verification to find
+                break  # a verification finds what follows the end
         if left or rest:
             raise ArchiveError("It is shorter than the manifest says; the archive is damaged.")
 
     def segment_text(self, segment: Segment) -> Iterator[bytes]:
-        """Given a segment of the dump, yield its text piece by piece."""
+        """Yield the text of a segment of the dump, piece by piece."""
         offset = segment.offset
         for length in segment.pieces:
             yield inflate(self.member(offset, length))
@@ -212,9 +212,9 @@ class ArchiveReader:
 
 
 def _manifest_text(member: bytes) -> bytes:
-    """Given the manifest's gzip member, return manifest.json's bytes."""
+    """Return manifest.json's bytes from its gzip member."""
     try:
-        content = inflate(member, len(member))  # it is stored, so it can't hold more than it has bytes
+        content = inflate(member, len(member))  # it is stored, so its content can't be larger than the member
         size = int(content[124:135], 8)
     except ArchiveError as error:
         raise ArchiveError(f"manifest.json: {error}") from error
@@ -224,9 +224,9 @@ def _manifest_text(member: bytes) -> bytes:
 
 
 def read_manifest(path: Path, signing_key: bytes | None = None) -> Manifest:
-    """Given an archive, return its manifest with one seek; with a key, `signed` tells whether it is ours.
+    """Read an archive's manifest with one seek; with a key, `signed` says whether it is ours.
 
-    Raise ArchiveError if it is no archive of format 1.
+    Raise ArchiveError if it is not an archive of format 1.
     """
     with ArchiveReader(path, signing_key) as reader:
         return reader.manifest

@@ -1,6 +1,6 @@
 """tar headers in GNU format: long names and sizes above 8 GiB that GNU tar, bsdtar, busybox and Python all read.
 
-Written here and not by `tarfile`, because a verification compares them byte by byte, on whatever Python it runs.
+Written here and not by `tarfile`, because a verification compares them byte by byte, whatever Python version it runs on.
 Source: GNU tar manual, "Basic Tar Format" and "GNU tar extensions" (typeflags L and K, base-256 numbers).
 """
 
@@ -40,7 +40,7 @@ _OF_LONG_NAME = Attributes(mode=0o644)
 
 @functools.lru_cache(1024)
 def user_name(uid: int) -> str:
-    """Given a user id, return its name, or "" where it has none."""
+    """Return a user's name, or "" if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -49,7 +49,7 @@ def user_name(uid: int) -> str:
 
 @functools.lru_cache(1024)
 def group_name(gid: int) -> str:
-    """Given a group id, return its name, or "" where it has none."""
+    """Return a group's name, or "" if it has none."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:
@@ -69,7 +69,7 @@ def header(path: str, kind: str, size: int = 0, attributes: Attributes = PLAIN, 
 
 
 def _long(kind: bytes, text: bytes) -> bytes:
-    """Return the entry that carries a name or link target of more than 100 bytes for the entry behind it."""
+    """Return the entry that carries a name or link target of more than 100 bytes for the next entry."""
     content = text + b"\0"
     return _block(b"././@LongLink", kind, len(content), _OF_LONG_NAME) + content + padding(len(content))
 
@@ -83,12 +83,12 @@ def _block(name: bytes, kind: bytes, size: int, attributes: Attributes, link: by
 
 
 def _number(value: int, width: int) -> bytes:
-    """Return a number as octal digits, or in base 256 where they do not suffice."""
+    """Return a number as octal digits, or in base 256 if they do not suffice."""
     if 0 <= value < 8 ** (width - 1):
         return b"%0*o\0" % (width - 1, value)
     return (b"\x80" if value >= 0 else b"\xff") + value.to_bytes(width - 1, "big", signed=True)
 
 
 def padding(size: int) -> bytes:
-    """Given an entry's size in bytes, return the zeros that fill its last block."""
+    """Return the zeros that fill the last block of an entry of that size in bytes."""
     return bytes(-size % BLOCK)

@@ -1,7 +1,7 @@
-"""Reading a tar stream that nobody vouches for: header by header, within limits, nothing believed before it is checked.
+"""Read an untrusted tar stream: header by header, within limits, and nothing trusted before it is checked.
 
-Never tarfile's own extraction: its filters were escaped again and again. Only its header parsing is used. Formats: ustar,
-GNU long names, pax (POSIX.1-2001). Sparse entries, devices, hard links and whatever else a folder of documents does not
+Never tarfile's own extraction, whose filters were bypassed repeatedly. Only its header parsing is used. Formats: ustar,
+GNU long names, pax (POSIX.1-2001). Sparse entries, devices, hard links and anything else that a folder of documents does not
 need are refused.
 """
 
@@ -17,15 +17,15 @@ from ..source.documents import LATEST_NS
 from .tar_headers import BLOCK
 
 LONGEST_EXTENSION = 64 * 1024
-"""The most bytes that a long name or a pax header may have."""
+"""The most bytes in a long name or a pax header."""
 
 MOST_RECORDS, RECORDS_PER_ENTRY = 100_000, 20
-"""The most records in an archive's pax headers: a base, and an allowance for each of its entries."""
+"""The most records in an archive's pax headers: a base, plus an allowance per entry."""
 
 _WANTED = {b"path", b"linkpath", b"size", b"mtime", b"uid", b"gid"}
 _SECONDS = re.compile(r"(-?)([0-9]{1,18})(?:\.([0-9]{1,50}))?", re.ASCII)
 MOST_EXTENSIONS = 16
-"""The most headers that may stand before an entry's own."""
+"""The most headers before an entry's own."""
 
 _PLAIN = {tarfile.REGTYPE: "file", tarfile.AREGTYPE: "file", tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "symlink"}
 _REFUSED = {
@@ -53,9 +53,9 @@ class Entry:
 
 
 class TarStream:
-    """Given a function that returns exactly n bytes, or fewer at the end, iterates over the entries.
+    """Iterate over the entries of a stream, given a function that returns exactly n bytes, or fewer at the end.
 
-    Between two entries, `content` yields the current one's bytes; what is not taken is passed over.
+    Between two entries, `content` yields the current one's bytes; unread ones are skipped.
     """
 
     def __init__(self, read: Callable[[int], bytes], chunk: int = 1024 * 1024) -> None:
@@ -69,7 +69,7 @@ class TarStream:
         """The current entry's own header block, in bytes from the stream's start."""
 
     def entries(self) -> Iterator[Entry]:
-        """Yield each entry. Raise RestoreError at the first thing that is refused."""
+        """Yield each entry. Raise RestoreError at the first one that is refused."""
         pax: dict[str, str] = {}
         long_name = long_link = ""
         extensions = 0
@@ -159,7 +159,7 @@ def _header(block: bytes) -> tarfile.TarInfo:
 
 
 def _nanoseconds(seconds: str) -> int:
-    """Given seconds since the epoch as pax writes them, return nanoseconds, exactly. Raise ValueError."""
+    """Convert seconds since the epoch, as pax writes them, to exact nanoseconds. Raise ValueError."""
     match = _SECONDS.fullmatch(seconds)
     if match is None:
         raise ValueError(seconds)

@@ -33,14 +33,14 @@ _ADVICE = {
     errno.ESTALE: "the network file system has lost the folder; mount it again",
     errno.ENOENT: "the folder is gone; mount it again",
 }
-"""What to do, by what the system says of a write."""
+"""What to do, by the errno of a failed write."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
 class Built(Generic[Extra]):
-    """A member ready to be written, and whatever its maker wants to know again once it is."""
+    """A member ready to be written, and its maker's extra, to be returned once it is."""
 
     parts: Sequence[Buffer]
     extra: Extra
@@ -57,7 +57,7 @@ class Written(Generic[Extra]):
 
 @dataclass(frozen=True)
 class Mark:
-    """A position to which an archive can be taken back."""
+    """A position to which an archive can be rolled back."""
 
     offset: int
     digest: hashlib._Hash
@@ -66,7 +66,7 @@ class Mark:
 class ArchiveFile:
     """The growing file. Hashes what it writes, and keeps `reserve` bytes of the disk free.
 
-    Raise DiskFullError when the room is used up.
+    Raise DiskFullError when the space is used up.
     """
 
     def __init__(self, path: Path, reserve: int) -> None:
@@ -83,7 +83,7 @@ class ArchiveFile:
 
     @property
     def offset(self) -> int:
-        """Return how many bytes were written."""
+        """The number of bytes written."""
         return self._file.size
 
     def write(self, parts: Iterable[Buffer], hashed: bool = True) -> tuple[int, int]:
@@ -114,7 +114,7 @@ class ArchiveFile:
             )
 
     def _sync_early(self) -> None:
-        """Start writing to the disk now, so that little is left to wait for at the end."""
+        """Start writing back to the disk now, so that the final sync is short."""
         if self._syncer is None or not self._syncer.is_alive():
             self._syncer = threading.Thread(target=self._sync, args=[os.fdatasync], daemon=True)
             self._syncer.start()
@@ -122,7 +122,7 @@ class ArchiveFile:
     def _sync(self, call: Callable[[int], None]) -> None:
         try:
             call(self._file.fd)
-        except OSError as error:  # kept: Linux tells of a failed write only once, so the last fsync may not know of it
+        except OSError as error:  # kept: Linux reports a failed write only once, so the last fsync may not report it
             self._sync_error = self._sync_error or error
 
     def overwrite(self, offset: int, parts: Sequence[Buffer]) -> None:
@@ -133,11 +133,11 @@ class ArchiveFile:
             raise disk_error(error, self.path) from error
 
     def mark(self) -> Mark:
-        """Return the present end, to come back to."""
+        """Return the current end, to roll back to."""
         return Mark(self.offset, self._digest.copy())
 
     def take_back(self, mark: Mark) -> None:
-        """Forget all that was written since `mark`."""
+        """Discard everything written since `mark`."""
         self._file.cut(mark.offset)
         self._digest = mark.digest.copy()
 
@@ -148,7 +148,7 @@ class ArchiveFile:
         return digest.hexdigest()
 
     def sync(self, tick: Callable[[], None]) -> None:
-        """Wait until every byte is on the disk, then let the page cache go so that reading back reads the disk."""
+        """Wait until every byte is on the disk, then drop the page cache, so that verifying reads the disk."""
         try:
             self._file.flush()
         except OSError as error:
@@ -173,7 +173,7 @@ class ArchiveFile:
 
 
 def disk_error(error: OSError, path: Path) -> EngineError:
-    """Given a failed write, return the error that tells a person what to do."""
+    """Return the error for a failed write, with what to do about it."""
     if error.errno in _NO_ROOM:
         return DiskFullError(
             f"The disk of {path.parent} is full, or a quota or file size limit was hit ({error.strerror}); "
@@ -184,9 +184,9 @@ def disk_error(error: OSError, path: Path) -> EngineError:
 
 
 class MemberPipeline:
-    """Builds members in `threads` threads and writes them to the file, in one more, in the order of their submission.
+    """Build members in `threads` threads and write them to the file in another one, in the order of submission.
 
-    At most `limit` of them are under way, and no more than PENDING_BYTES of what they are made from, but for a single one.
+    At most `limit` are in progress, with at most PENDING_BYTES of input, unless a single one exceeds that.
     """
 
     def __init__(self, file: ArchiveFile, meter: Meter, threads: int) -> None:
@@ -194,13 +194,14 @@ class MemberPipeline:
         self._meter = meter
         self.limit = threads * PENDING_PER_THREAD
         self._builders = ThreadPoolExecutor(threads, thread_name_prefix="member")
-        # Whoever reads the dump must not be kept from it by the disk: pg_dump would wait, and the server behind it.
+        # The disk must not hold up whoever reads the dump: pg_dump would wait, and the server with it.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._pending: deque[tuple[Future[Written[object]], Callable[[int, int, object], None], int]] = deque()
         self._pending_bytes = 0
 
     def submit(self, build: Callable[[], Built[Extra]], done: Callable[[int, int, Extra], None], size: int) -> None:
-        """Build a member of `size` bytes in a thread; once it is written call `done(offset, length, extra)` in this one."""
+        """Build a member of `size` bytes in a thread; once it is written, call `done(offset, length, extra)` in this
+        thread."""
         while self._pending and (self._is_full(size) or self._pending[0][0].done()):
             self._finish_first()
         built = self._builders.submit(build)
@@ -216,7 +217,7 @@ class MemberPipeline:
         return len(self._pending) >= self.limit or self._pending_bytes + size > PENDING_BYTES
 
     def drain(self) -> None:
-        """Wait until all that is pending is written."""
+        """Wait until everything pending is written."""
         while self._pending:
             self._finish_first()
 
@@ -235,7 +236,7 @@ class MemberPipeline:
         done(written.offset, written.length, written.extra)
 
     def close(self) -> None:
-        """Drop what is pending and end the threads."""
+        """Drop everything pending and end the threads."""
         for future, _, _ in self._pending:
             future.cancel()
         self._builders.shutdown(wait=False, cancel_futures=True)
@@ -245,7 +246,7 @@ class MemberPipeline:
 
 @contextlib.contextmanager
 def writing(path: Path, reserve: int, meter: Meter, threads: int) -> Iterator[MemberPipeline]:
-    """Given where, how many bytes of the disk to keep free and how many threads to use, yield a pipeline into a new file."""
+    """Yield a pipeline into a new file, keeping `reserve` bytes of the disk free."""
     file = ArchiveFile(path, reserve)
     pipeline = MemberPipeline(file, meter, threads)
     try:

@@ -43,7 +43,7 @@ _OF_A_WRITE = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class BackupRequest:
-    """What to back up, where to, and as which run. `disk_reserve` is in bytes; `threads` None: one for each core."""
+    """What to back up, where to, and as which run. `disk_reserve` is in bytes; `threads` None: one per core."""
 
     source: Source
     storage_dir: Path
@@ -73,7 +73,7 @@ class BackupResult:
 
 
 class Warnings:
-    """The warnings of a run: the first ones in full, the others counted."""
+    """The warnings of a run: the first ones in full, the rest counted."""
 
     def __init__(self) -> None:
         self._kept: list[str] = []
@@ -94,11 +94,11 @@ def make_backup(
     progress: Progress | None = None,
     before_publish: Callable[[], None] | None = None,
 ) -> BackupResult:
-    """Given a request, write, verify and publish an archive.
+    """Write, verify and publish an archive.
 
-    `before_publish` is called when all is verified and only the name is missing; what it raises stops the publication, as
-    does whatever `progress` raises at any time. Raise EngineError otherwise. Unless the archive was published, nothing of
-    it stays behind.
+    `before_publish` is called when everything is verified, just before the archive gets its name; an exception from it, or
+    from `progress` at any time, stops the backup. Raise EngineError otherwise. Unless the archive was published, nothing of
+    it remains.
     """
     tune_malloc()
     started_at = datetime.now(UTC)
@@ -123,7 +123,7 @@ def make_backup(
             raise
         raise disk_error(error, partial) from error
     finally:
-        # On a disk that went read-only this fails too, and must not hide why; whoever cleans up removes it later.
+        # On a disk that went read-only this fails too, and must not hide the cause; the cleanup removes it later.
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
     assert report.manifest is not None
@@ -181,7 +181,7 @@ def _write(run: _Run, partial: Path) -> None:
                         run.warnings.add(text)
                     ahead = _DocumentsAhead(run, tables_bytes, pipeline, until_written)
                     written = _write_database(run, pipeline, client, snapshot, ahead.prepare)
-                    connection.execute("COMMIT")  # the tables' locks are not needed for the documents
+                    connection.execute("COMMIT")  # the documents don't need the tables' locks
                     meter.phase("documents", ahead.size.bytes)
                     writer = DocumentsWriter(pipeline, meter, run.warnings.add, request.storage_dir, ahead.helpers)
                     with contextlib.closing(writer):
@@ -220,7 +220,7 @@ def _write_database(
 ) -> WrittenDump:
     source = run.request.source
     writer = DatabaseWriter(pipeline, run.meter, source.app_name, int(run.started_at.timestamp()))
-    # Both must know of them, and an older server could not load what a newer pg_dump writes of its statistics.
+    # Both must support them; an older server could not load the statistics that a newer pg_dump writes.
     statistics = min(client.version, int(snapshot.facts["server_version_num"]) // 10000) >= dump.STATISTICS_SINCE
     order = dump.DumpOrder(
         client,

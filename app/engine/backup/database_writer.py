@@ -1,4 +1,4 @@
-"""The database's part of an archive: one .sql.gz made of many small members, its tar header filled in at the end."""
+"""Write the database's part of an archive: one .sql.gz of many small members, with its tar header filled in at the end."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..progress import Meter
 
 PIECE_BYTES = 4 * 1024 * 1024
 LONGEST_PIECE = 8 * 1024 * 1024
-"""A piece that found no end of a row by then, in bytes, ends inside one."""
+"""A piece that reaches this many bytes without the end of a row ends inside one."""
 
 
 @dataclass
 class _Open:
-    """The segment under way."""
+    """The segment in progress."""
 
     kind: str
     begin: CopyBegin | None = None
@@ -34,7 +34,7 @@ class _Open:
 
 
 class DatabaseWriter:
-    """Takes the events of a dump and writes them; `finish` tells what was written."""
+    """Write the events of a dump; `finish` returns what was written."""
 
     def __init__(self, pipeline: MemberPipeline, meter: Meter, app_name: str, mtime: int) -> None:
         self._pipeline = pipeline
@@ -103,7 +103,7 @@ class DatabaseWriter:
         self._cut_inside_row = inside_row
 
     def _piece_written(self, segment: _Open, offset: int, length: int, piece: Piece) -> None:
-        """Note where a piece of `segment` came to lie."""
+        """Record the position of a piece of `segment`."""
         if segment.offset < 0:
             segment.offset = offset
         segment.pieces.append(length)
@@ -112,7 +112,7 @@ class DatabaseWriter:
         self._meter.add(piece.size)
 
     def finish(self) -> WrittenDump:
-        """Write what is left and the tar header with the true size, and return what was written."""
+        """Write the rest and the tar header with the final size, and return what was written."""
         self._cut()
         self._pipeline.drain()
         tail = tar_headers.padding(self._size)
@@ -127,7 +127,7 @@ class DatabaseWriter:
 
 @dataclass(frozen=True)
 class WrittenDump:
-    """The .sql.gz in the archive: sizes in bytes, and the archive's first bytes as they are now."""
+    """The .sql.gz in the archive: sizes in bytes, and the archive's first bytes in their final form."""
 
     size_bytes: int
     sha256: str
@@ -138,7 +138,7 @@ class WrittenDump:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of the dump: its inner gzip member, and the bytes of text in it."""
+    """A piece of the dump: its inner gzip member, and the number of bytes of text in it."""
 
     inner: bytes
     size: int

@@ -1,4 +1,4 @@
-"""Small files into members: a batch of entries is read, deflated where that pays, and given its index lines."""
+"""Pack small files into members: read a batch of entries, deflate where that pays off, and build its index lines."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _quoted = json.JSONEncoder().encode
 
 
 def tar_path(path: str) -> str:
-    """Given a document's path, return its name in the tar stream."""
+    """Return a document's name in the tar stream."""
     return f"{FOLDER_NAME}/{path}" if path else FOLDER_NAME
 
 
 def tar_header(entry: Document) -> bytes:
-    """Given an entry, return its tar header blocks."""
+    """Return an entry's tar header blocks."""
     user, group = tar_headers.user_name(entry.uid), tar_headers.group_name(entry.gid)
     attributes = Attributes(entry.mode, entry.mtime_ns // 1_000_000_000, entry.uid, entry.gid, user, group)
     return tar_headers.header(tar_path(entry.path), entry.kind, entry.size, attributes, entry.target)
 
 
 def index_facts(entry: Document, sha256: str = "") -> str:
-    """Given an entry, return its line in the index but for where it lies in the archive: JSON that is still open.
+    """Return an entry's index line without its position in the archive: JSON that is still open.
 
-    Its texts by `json`, the rest by hand: there may be millions of lines, and `json` takes three times as long for one.
+    Only texts go through `json`: there may be millions of lines, and `json` takes three times as long for a whole one.
     """
     user, group = tar_headers.user_name(entry.uid), tar_headers.group_name(entry.gid)
     facts = (
@@ -45,14 +45,14 @@ def index_facts(entry: Document, sha256: str = "") -> str:
 
 
 def changed_warning(path: str, read: int, size: int) -> str:
-    """Given a file that changed twice while it was read, return the warning about what the archive holds."""
+    """Return the warning about a file that changed twice while it was read."""
     missing = f", the missing {size - read} bytes as zeros" if read < size else ""
     return f"{named(path)}: it changed while it was read; this backup holds the {read} bytes that were read{missing}."
 
 
 class IndexLine(NamedTuple):
-    """An entry's line in the index but for the member that holds it: `facts` is the JSON up to there, `skip` the number of
-    bytes in front of its content in that member, `size` that of the content."""
+    """An entry's index line without the member that holds it: `facts` is the JSON up to there, `skip` the number of bytes
+    before the content in that member, `size` the content's."""
 
     facts: bytes
     kind: str
@@ -60,20 +60,20 @@ class IndexLine(NamedTuple):
     skip: int
 
     def complete(self, member_offset: int) -> bytes:
-        """Given where the member begins in the archive, return the whole line."""
+        """Return the whole line, for a member that begins at that offset of the archive."""
         return b'%b,"member":%d,"skip":%d}\n' % (self.facts, member_offset, self.skip)
 
 
 def index_line(entry: Document, sha256: str, skip: int) -> IndexLine:
-    """Given an entry, its content's SHA-256 and where that begins in its member, return its line."""
+    """Build an entry's index line; `skip` is where its content begins in its member."""
     size = entry.size if entry.kind == "file" else 0
     return IndexLine(index_facts(entry, sha256).encode("ascii"), entry.kind, size, skip)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What became of a batch: its entries' lines, its warnings, the bytes of content in it, and which of its files have more
-    than an archive keeps."""
+    """A packed batch: its entries' lines, its warnings, its bytes of content, and the files that have more than an archive
+    keeps."""
 
     lines: list[IndexLine]
     warnings: list[str]
@@ -82,7 +82,7 @@ class Batch:
 
 
 class _Packing:
-    """A member that grows."""
+    """A growing member."""
 
     def __init__(self) -> None:
         self.lines: list[IndexLine] = []
@@ -107,7 +107,7 @@ class _Packing:
 
 
 def pack(batch: list[Document], read: Callable[[Document], ReadDocument] | None = None) -> tuple[list[Buffer], Batch]:
-    """Given entries of modest size and how a file is read, return the member that holds them and what became of them."""
+    """Pack small entries into a member; return it and the packed batch."""
     read = read or documents.read_small
     packing = _Packing()
     for document in batch:

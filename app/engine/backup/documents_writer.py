@@ -1,4 +1,4 @@
-"""The documents' part of an archive: small files in batches, large ones in pieces, and one index line for each entry."""
+"""Write the documents' part of an archive: small files in batches, large ones in pieces, and one index line per entry."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ PIECE_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 1024 * 1024
 BATCH_ENTRIES = 200
 OPEN_FOLDERS = 384
-"""A batch keeps the folders of its files open; all batches in progress together no more than this. A walk through 16,000
-levels has 320 more of them open, and many systems allow 1,024 descriptors."""
+"""The most folders that all batches in progress keep open for their files. A walk through 16,000 levels has 320 more open,
+and many systems allow 1,024 descriptors."""
 INDEX_IN_MEMORY = 16 * 1024 * 1024
 
 INCOMPLETE = (
@@ -39,8 +39,8 @@ INCOMPLETE_NAMED = 10
 
 
 class DocumentsWriter:
-    """Writes the documents folder into the archive, with the help of `packers` if there are any. Memory is bounded by the
-    batches under way."""
+    """Write the documents folder into the archive, with `packers` if there are any. Memory is bounded by the batches in
+    progress."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class DocumentsWriter:
         self._most_folders = max(1, OPEN_FOLDERS // (pipeline.limit + 1))
 
     def write(self, root: Path) -> DocumentsPart:
-        """Given the documents folder, write all of it and its index, and return what was written."""
+        """Write the whole documents folder and its index, and return what was written."""
         first_member = self._pipeline.file.offset
         for found in documents.walk(root):
             if isinstance(found, Incomplete):
@@ -96,7 +96,7 @@ class DocumentsWriter:
         self._incomplete_names += paths[: INCOMPLETE_NAMED - len(self._incomplete_names)]
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk; nobody needs the index any more
+        with contextlib.suppress(OSError):  # a full disk; the index is no longer needed
             self._index.close()
 
     def _is_batch_full(self) -> bool:
@@ -179,13 +179,13 @@ class DocumentsWriter:
         self._add_lines([index_line(entry, sha256, len(tar_header(entry)))], mark.offset)
 
     def _write_pieces(self, fd: int, entry: Document) -> tuple[str, int]:
-        """Write one large file and return (SHA-256 of what the archive holds, bytes really read)."""
+        """Write one large file and return (SHA-256 of the content in the archive, bytes actually read)."""
         digest, left, read = hashlib.sha256(), entry.size, 0
         lead = tar_header(entry)
-        while left or lead:  # a file that has become empty still needs its header
+        while left or lead:  # a file that became empty still needs its header
             data = os.read(fd, min(PIECE_BYTES, left))
             read += len(data)
-            if not data:  # it has shrunk: a tar entry must be as long as its header says
+            if not data:  # it shrank: a tar entry must be as long as its header says
                 data = bytes(min(PIECE_BYTES, left))
             digest.update(data)
             left -= len(data)

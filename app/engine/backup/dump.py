@@ -1,4 +1,4 @@
-"""Running pg_dump under our snapshot and passing its text on."""
+"""Run pg_dump under our snapshot and pass its text on."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ STATISTICS_SINCE = 18
 
 @dataclass(frozen=True)
 class DumpOrder:
-    """What one pg_dump run is to write. `options` select a part of the database; none: all of it.
+    """The order for one pg_dump run. `options` select a part of the database; none: all of it.
 
-    `encoding` is the database's own: a role's setting must not have values converted, or refused. `with_statistics`: also
-    what ANALYZE found, so that a restore need not find it again. `threads`: how many cores the dump may use.
+    `encoding` is the database's own, so that a role's setting can't cause values to be converted or refused.
+    `with_statistics`: include the results of ANALYZE, so that a restore need not run it again. `threads`: how many cores
+    the dump may use.
     """
 
     client: Client
@@ -42,7 +43,7 @@ class DumpOrder:
 
 
 def command(order: DumpOrder, dsn: str) -> list[str]:
-    """Given an order and a conninfo without password, return the command line."""
+    """Return the command line; the conninfo contains no password."""
     return [
         str(order.client.pg_dump),
         "--format=plain",
@@ -57,14 +58,14 @@ def command(order: DumpOrder, dsn: str) -> list[str]:
 
 @contextlib.contextmanager
 def started(order: DumpOrder) -> Iterator[Child]:
-    """Given an order, start its pg_dump and yield it."""
+    """Start an order's pg_dump and yield it."""
     with client_access(order.database_url) as access:
         with running(command(order, access.dsn), access.environment, order.run_id, access.descriptors) as child:
             yield child
 
 
 def chunks(child: Child, meter: Meter) -> Iterator[bytes]:
-    """Yield what a child writes, in chunks of at most 1 MiB, until it closes its output."""
+    """Yield a child's output, in chunks of at most 1 MiB, until it closes it."""
     poll = select.poll()
     poll.register(child.stdout_fd, select.POLLIN | select.POLLHUP)
     while True:
@@ -102,10 +103,10 @@ def check_end(child: Child) -> list[str]:
 def dump(
     order: DumpOrder, meter: Meter, take: Callable[[Event], None], meanwhile: Callable[[], None] = lambda: None
 ) -> list[str]:
-    """Given an order, pass each event of the dump to `take` and return pg_dump's warnings.
+    """Pass each event of the dump to `take` and return pg_dump's warnings.
 
-    `meanwhile` is called once pg_dump runs: it has the catalogs to read before it writes anything.
-    Raise DumpError unless pg_dump ended with 0 and its text is complete to its last line.
+    `meanwhile` is called once pg_dump runs, while it reads the catalogs and writes nothing yet.
+    Raise DumpError unless pg_dump exited with 0 and its text is complete to its last line.
     """
     splitter = DumpSplitter()
     with started(order) as child:

@@ -1,4 +1,4 @@
-"""What a helper process does: read and pack the batches that it is sent, into memory that it shares with the sender."""
+"""The helper process: read and pack the batches that it receives, into memory shared with the sender."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..system.processes import die_with_parent, receive, send
 from .documents_packing import Batch, pack
 
 LONGEST_READ = 6 * 1024 * 1024
-"""A file that has grown beyond so many bytes since the walk saw it is left to the sender."""
+"""A file that has grown beyond this many bytes since the walk is left to the sender."""
 FILES_AHEAD = 32
-"""So many files are open before they are read: enough for a disk to choose from, far from any limit of open files."""
+"""How many files are opened ahead of being read: enough for a disk to choose from, far below any limit of open files."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A batch of entries, and where its member may lie: offset and length in bytes."""
+    """A batch of entries, and the slot for its member: offset and length in bytes."""
 
     offset: int
     room: int
@@ -35,14 +35,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """A packed batch and its member's length in bytes; no batch if there was too little room for it."""
+    """A packed batch and its member's length in bytes; no batch if it did not fit into the slot."""
 
     batch: Batch | None
     length: int = 0
 
 
 class FilesAhead:
-    """Reads the files among the given entries, in their order; the next ones are open by then, and the disk is at them."""
+    """Read the files among the given entries in order, opening the next ones ahead so that the disk prefetches them."""
 
     def __init__(self, entries: Sequence[Document], folders: FolderCursor) -> None:
         self._folders = folders
@@ -50,7 +50,7 @@ class FilesAhead:
         self._opened: deque[Opened | None] = deque()
 
     def read(self, document: Document) -> ReadDocument:
-        """Given the next file, return it as read. Raise OSError and GrownTooLarge as `read_small` does."""
+        """Read the next file. Raise OSError and GrownTooLarge as `read_small` does."""
         for coming in itertools.islice(self._coming, FILES_AHEAD - len(self._opened)):
             self._opened.append(self._open_ahead(coming))
         return documents.read_small(document, self._open, LONGEST_READ, self._opened.popleft())
@@ -61,7 +61,7 @@ class FilesAhead:
     def _open_ahead(self, document: Document) -> Opened | None:
         try:
             opened = self._open(document)
-        except OSError:  # the reading will tell
+        except OSError:  # reading it will raise the error
             return None
         with contextlib.suppress(OSError):
             os.posix_fadvise(opened[0], 0, 0, os.POSIX_FADV_WILLNEED)
@@ -74,11 +74,10 @@ class FilesAhead:
 
 
 def serve(connections: Sequence[int], root: int, memory_fd: int) -> None:
-    """Given a socket for each helper, the open documents folder and the shared memory, be one helper and start the others.
-    Return when the sender has gone."""
+    """Run one helper and fork the others, one per socket. Return when the sender is gone."""
     parent = os.getpid()
     mine = connections[0]
-    # Nothing but this module's imports has run yet: there is no thread whose locks a fork could copy.
+    # Only this module's imports have run so far, so there is no thread whose locks a fork could copy.
     for descriptor in connections[1:]:
         if os.fork() == 0:
             die_with_parent(parent)
@@ -87,7 +86,7 @@ def serve(connections: Sequence[int], root: int, memory_fd: int) -> None:
     for descriptor in connections:
         if descriptor != mine:
             os.close(descriptor)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sender to act on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sender handles Ctrl-C
     with mmap.mmap(memory_fd, 0) as memory, memoryview(memory) as room, Connection(mine) as connection:
         folders = FolderCursor(Folder(root))
         while True:

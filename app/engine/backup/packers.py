@@ -1,7 +1,7 @@
-"""Helper processes that pack the small documents: threads would wait for each other at Python's interpreter lock.
+"""Helper processes that pack the small documents, since threads would contend for Python's interpreter lock.
 
-A helper reads the files, deflates and hashes them, and lays the finished member into a slot of memory that it shares with
-this process, which has nothing left to do but write it.
+A helper reads the files, deflates and hashes them, and puts the finished member into a slot of memory that it shares with
+this process, which only has to write it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .documents_packing import Batch
 from .packer_process import Answer, Task
 
 WORTH_HELPERS = 32 * 1024 * 1024
-"""Below so many bytes of documents the helpers would take longer to start than they save."""
+"""Below this many bytes of documents, the helpers would take longer to start than they save."""
 SLOT_BYTES = 8 * 1024 * 1024
 LOST = "A helper process that packs the documents was lost (killed, or out of memory); start the backup again."
 
 
 @dataclass(frozen=True)
 class InSlot:
-    """A packed batch. Its member, if it was packed by a helper, lies in a slot until it is given back."""
+    """A packed batch. A member packed by a helper stays in its slot until the slot is released."""
 
     batch: Batch
     member: memoryview | None = None
@@ -40,7 +40,7 @@ class InSlot:
 
 
 class Packers:
-    """Helpers that run: `pack` may be called from any number of threads at once."""
+    """Running helpers; `pack` may be called from any number of threads at once."""
 
     def __init__(self, child: Child, connections: Sequence[Connection], memory: mmap.mmap, slots: int) -> None:
         self._child = child
@@ -53,7 +53,7 @@ class Packers:
             self._slots.put(slot)
 
     def pack(self, batch: list[Document]) -> InSlot | None:
-        """Given entries, return them packed, or None if they do not fit into a slot. Raise EngineError for a lost helper."""
+        """Pack entries; None if they do not fit into a slot. Raise EngineError for a lost helper."""
         connection, slot = self._idle.get(), self._slots.get()
         try:
             send(connection, Task(slot * SLOT_BYTES, SLOT_BYTES, batch))
@@ -72,10 +72,9 @@ class Packers:
 
 @contextlib.contextmanager
 def packers(root: Path, size: int, count: int, slots: int, run_id: UUID) -> Iterator[Packers | None]:
-    """Given the documents folder and the bytes in it, yield `count` helpers with `slots` slots, or None where they would
-    not pay or this system has no such thing.
+    """Yield `count` helpers with `slots` slots, or None if they would not pay off or this system does not support them.
 
-    To be entered by a thread that outlives them. They are gone afterwards.
+    Must be entered by a thread that outlives them. They end with the block.
     """
     possible = hasattr(os, "memfd_create") and sys.getfilesystemencoding() == "utf-8" and sys.executable
     if not possible or count < 2 or size < WORTH_HELPERS:
@@ -98,7 +97,7 @@ def packers(root: Path, size: int, count: int, slots: int, run_id: UUID) -> Iter
         except (OSError, DumpError):
             yield None
             return
-        # Our ends of the sockets stay open until the last thread that waits at one has let go of it.
+        # Our ends of the sockets stay open until the last thread that waits on one has released it.
         yield Packers(child, connections, memory, slots)
 
 

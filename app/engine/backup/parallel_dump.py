@@ -1,6 +1,6 @@
-"""The dump, by one pg_dump or, on a machine with cores to spare, by several under one snapshot.
+"""Dump the database by one pg_dump or, on a machine with cores to spare, by several under one snapshot.
 
-Several are safe here because the snapshot's holder has locked every table before the snapshot was taken. Each large
+Several are safe here because the snapshot's holder locked every table before taking the snapshot. Each large
 table's rows are written as COPY statements of a few MiB, so that the streams mix piece by piece and none is buffered.
 """
 
@@ -104,7 +104,7 @@ class _Stream:
 
 
 def _dump_side_by_side(orders: deque[DumpOrder], streams: int, meter: Meter, writer: DatabaseWriter) -> list[str]:
-    """Given orders, the first for the small tables and the others for one table each, run `streams` of them at a time."""
+    """Run the orders, `streams` at a time; the first is for the small tables, the others for one table each."""
     warnings: list[str] = []
     poll = select.poll()
     running: dict[int, _Stream] = {}

@@ -1,4 +1,4 @@
-"""Cuts the passing text of a plain dump at its COPY borders, without being fooled by names, comments or values.
+"""Split the text of a plain dump at its COPY boundaries, without being fooled by names, comments or values.
 
 Only the statement scanner decides where a COPY begins, and only a line of its own that is `\\.` ends one, as in psql.
 """
@@ -13,7 +13,7 @@ from ..errors import DumpError
 from ..source.names import unquoted
 from .sql_scanner import Statement, StatementScanner
 
-# No two ways to match the same bytes: a hostile statement must not take more than one pass over it.
+# Unambiguous, so that a hostile statement takes a single pass.
 _NAME = rb'(?:"[^"]*(?:""[^"]*)*"|[^\s"(.]+)'
 _COPY = re.compile(
     rb"COPY (?:(?P<schema>" + _NAME + rb")\.)?(?P<table>" + _NAME + rb")(?:\s*(?P<columns>\(.*\)))?\s+FROM stdin;",
@@ -21,18 +21,18 @@ _COPY = re.compile(
 )
 _COLUMN = re.compile(rb'"[^"]*(?:""[^"]*)*"|[^\s",()]+')
 LONGEST_COPY = 1024 * 1024
-"""In bytes: several times what 1,600 columns, PostgreSQL's limit, with names full of quotes take."""
+"""In bytes: several times the size for 1,600 columns, PostgreSQL's limit, with names full of quotes."""
 
 END_LINE = b"\\.\n"
-"""Ends a table's data."""
+"""The line that ends a table's data."""
 
 _END_MARK = b"\n" + END_LINE
 LONGEST_SQL = 1024 * 1024
-"""Text between COPY data is passed on in parts of at least this many bytes, each the end of a statement."""
+"""Text between COPY data is passed on in parts of at least this many bytes, each ending with a statement."""
 
 FIRST_STEP, LONGEST_STEP = 1024, 256 * 1024
-"""Bytes scanned at once behind a table's data: as many more each time, up to the second number: what stands
-behind the next COPY was scanned for nothing."""
+"""Bytes scanned at once after a table's data, increasing each time by the first number up to the second: text
+beyond the next COPY is scanned in vain."""
 
 DUMP_COMPLETE = b"-- PostgreSQL database dump complete\n"
 
@@ -55,9 +55,9 @@ class Sql:
 
 @dataclass(frozen=True)
 class Rows:
-    """COPY data, cut anywhere: the bytes of `chunk` from `start` to before `end`, in which `count` rows end.
+    """COPY data, cut anywhere: the bytes of `chunk` from `start` up to, but not including, `end`, in which `count` rows end.
 
-    All of a chunk's events share it: with a copy for each, thousands of small tables would take gigabytes.
+    A chunk's events share it: a copy for each would take gigabytes with thousands of small tables.
     """
 
     chunk: bytes
@@ -73,21 +73,21 @@ class Rows:
         return self.end - self.start
 
     def parted(self) -> tuple[Rows, Rows]:
-        """Return what ends with a row, and the beginning of the next row behind it; either may be empty."""
+        """Return the part that ends with a row, and the beginning of the next row; either may be empty."""
         border = max(self.start, self.chunk.rfind(b"\n", self.start, self.end) + 1)
         return replace(self, end=border), replace(self, start=border, count=0)
 
 
 @dataclass(frozen=True)
 class CopyEnd:
-    """The table's data is complete: here stands its END_LINE."""
+    """The end of a table's data, at its END_LINE."""
 
 
 Event = CopyBegin | Sql | Rows | CopyEnd
 
 
 def parse_copy(statement: bytes) -> CopyBegin | None:
-    """Given a statement, return what it copies if its data follows in the stream, else None."""
+    """Parse a COPY statement whose data follows in the stream; None for any other statement."""
     if not statement.startswith(b"COPY ") or len(statement) > LONGEST_COPY:
         return None
     match = _COPY.fullmatch(statement)
@@ -97,15 +97,15 @@ def parse_copy(statement: bytes) -> CopyBegin | None:
 
 
 def copied_columns(statement: str) -> tuple[str, ...] | None:
-    """Given a COPY statement as pg_dump writes it, return the columns that its rows have; None if it is none."""
+    """Return the columns of a COPY statement as pg_dump writes it; None if it is not one."""
     match = _COPY.fullmatch(statement.encode("utf-8", "surrogateescape"))
     return tuple(map(unquoted, _COLUMN.findall(match["columns"] or b""))) if match is not None else None
 
 
 class DumpSplitter:
-    """Fed with the chunks of a dump, returns its events in order; their texts and line ends joined are the dump again.
+    """Turn the chunks of a dump into events, in order; their joined texts and line ends are the dump again.
 
-    `longest_statement`, in bytes, bounds the memory that an untrusted dump can take. `on_statement`, if given,
+    `longest_statement`, in bytes, limits the memory that an untrusted dump can take. `on_statement`, if given,
     is called with each statement that is not a COPY whose rows follow.
     """
 
@@ -121,11 +121,11 @@ class DumpSplitter:
         self._newline_due = False
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Given the next chunk, return what it completes. Raise DumpError if this is no pg_dump output."""
+        """Return the events that the next chunk completes. Raise DumpError if this is not pg_dump output."""
         events: list[Event] = []
         if self._held:
             chunk, self._held = self._held + chunk, b""
-        # Looked for from the right, which finds nothing in half the time; nearly every chunk has no mark.
+        # Searched from the right, which takes half the time if there is nothing to find; nearly every chunk has no mark.
         last_mark = chunk.rfind(_END_MARK) if b"\\" in chunk else -1
         position = 0
         while position < len(chunk):
@@ -136,7 +136,7 @@ class DumpSplitter:
         return events
 
     def finish(self) -> list[Event]:
-        """Return what is left. Raise DumpError if the dump does not end as pg_dump ends one."""
+        """Return the remaining events. Raise DumpError if the dump does not end as pg_dump ends one."""
         if self._in_copy:
             raise DumpError("The dump broke off inside a table's data; see the database server's log.")
         events: list[Event] = []
@@ -154,10 +154,10 @@ class DumpSplitter:
         self._scanner = StatementScanner()
         self._step = FIRST_STEP
         self._pending = bytearray()
-        """Text that was not passed on yet; it begins at `_passed` of the text behind the last table's data."""
+        """Text not passed on yet; it begins at `_passed` of the text after the last table's data."""
         self._passed = 0
         self._last_end = 0
-        """Where in the pending text its last statement ends."""
+        """The end of the last statement in the pending text."""
         self._complete = False
 
     def _pass_on(self, events: list[Event], end: int) -> None:
@@ -171,7 +171,7 @@ class DumpSplitter:
         return self._pending.find(DUMP_COMPLETE, start, end) >= 0
 
     def _sql(self, chunk: bytes, position: int, events: list[Event]) -> int:
-        """Scan the next bytes of the chunk, and return the position behind those that are passed on or kept."""
+        """Scan the next bytes of the chunk, and return the position after those that are passed on or kept."""
         part = chunk[position : position + self._step]
         self._step = min(2 * self._step, LONGEST_STEP)
         self._scanner.feed(part)
@@ -187,12 +187,12 @@ class DumpSplitter:
         return position + len(part)
 
     def _scan(self, events: list[Event], final: bool) -> int | None:
-        """Note the statements that are complete by now. Return the position behind a COPY, where its rows begin, if there is
+        """Note the statements that are now complete. Return the position after a COPY, where its rows begin, if there is
         one."""
         for statement in self._scanner.statements(final):
             end = statement.end - self._passed
             begin = end - len(statement.text)
-            # pg_dump's last line counts only where it is a comment, with nothing but a \unrestrict behind it.
+            # pg_dump's last line counts only as a comment with nothing but a \unrestrict after it.
             self._complete = (self._complete and statement.is_meta_command) or (
                 begin - self._last_end >= len(DUMP_COMPLETE) and self._is_end_in(self._last_end, begin)
             )
@@ -208,7 +208,7 @@ class DumpSplitter:
         return None
 
     def _copy_data(self, chunk: bytes, position: int, last_mark: int, events: list[Event]) -> int:
-        """Pass rows on, and return the position behind them, and behind the table's end if that is there."""
+        """Pass rows on, and return the position after them, or after the table's end if it is there."""
         if self._newline_due:
             if chunk[position] != ord("\n"):
                 raise DumpError("Unexpected text behind a COPY statement in the dump.")

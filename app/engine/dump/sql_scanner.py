@@ -1,9 +1,9 @@
-"""Where one SQL statement ends and the next begins, in a stream, as psql's own scanner (psqlscan.l) sees it.
+"""Find the boundaries of SQL statements in a stream, as psql's own scanner (psqlscan.l) does.
 
 Knows quotes, E'' strings, quoted identifiers, dollar quotes, nested comments, parentheses and the BEGIN ATOMIC bodies of
 SQL-standard functions. Assumes standard_conforming_strings = on, which every pg_dump since 9.1 sets.
 
-The time is linear in the text, however it is cut: what was looked at of an unfinished token is not looked at again.
+The time is linear in the text, however it is cut: the scanned part of an unfinished token is not scanned again.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _TAG_REST = re.compile(rb"[A-Za-z0-9_\x80-\xff]*")
 _ESCAPED_TEXT = re.compile(rb"(?:[^'\\]+|\\.|'')*", re.DOTALL)
 _COMMENT_MARK = re.compile(rb"/\*|\*/")
 LONGEST_TAG = 1024
-"""Of a dollar quote, in bytes. pg_dump's own have a few; to search for one of megabytes would take long again and again."""
+"""Of a dollar quote, in bytes. pg_dump's own have a few; searching for one of megabytes repeatedly would take long."""
 
 
 def _many(word_guard: bytes = b"") -> bytes:
-    """Return a pattern for whole tokens that neither end a statement nor change how what follows is read: words (but for
-    those that the guard excludes), numbers, closed strings, and parentheses with nothing else between them."""
+    """Return a pattern for whole tokens that neither end a statement nor affect the following ones: words (except those
+    that the guard excludes), numbers, closed strings, and parentheses with nothing else between them."""
     tokens = (
         rb"[^A-Za-z0-9_\x80-\xff$'\"();/-]+"
         rb"|" + word_guard + rb"(?![eE]')[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+(?!\Z)"
@@ -48,7 +48,7 @@ _MANY_IN_ROUTINE = re.compile(_many(rb"(?!(?i:begin|atomic|case|end)(?![A-Za-z0-
 _SIMPLE_STATEMENT = re.compile(
     rb"(?!(?i:create|or|replace)(?![A-Za-z0-9_$\x80-\xff]))(?=[A-Za-z_\x80-\xff])" + _many() + rb";"
 )
-# Python 3.11.0 and 3.11.1 go too far with a possessive repeat whose last turn fails (python/cpython#100061).
+# Python 3.11.0 and 3.11.1 overrun with a possessive repeat whose last iteration fails (python/cpython#100061).
 _CAN_SKIP = re.match(rb"(?:.(?!D))*+", b"ABCDE").end() == 2  # type: ignore[union-attr]
 
 
@@ -56,7 +56,7 @@ _ESCAPED, _BLOCK, _COMMAND = b"E''", b"*/", b"\\"
 
 
 class Statement(NamedTuple):
-    """A statement's own text, without what stands before it, and the position behind its end in all bytes fed."""
+    """A statement's own text, without what precedes it, and the position after its end in all bytes fed."""
 
     text: bytes
     end: int
@@ -64,16 +64,16 @@ class Statement(NamedTuple):
 
 
 class StatementScanner:
-    """Fed with chunks, yields the statements they complete. Comments between statements are left out."""
+    """Yield the statements that chunks complete. Comments between statements are left out."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._base = 0
         self._position = 0
         self._searched = 0
-        """How far the word, number or dollar tag that begins at the position was looked at."""
+        """How far the word, number or dollar tag that begins at the position was scanned."""
         self._inside: bytes | None = None
-        """What the position is inside of, by how that ends: a quote, a dollar tag, a line feed (a comment), or _ESCAPED,
+        """The enclosing token at the position, by its end: a quote, a dollar tag, a line feed (a comment), or _ESCAPED,
         _BLOCK, _COMMAND."""
         self._depth = 0
         self._reset()
@@ -84,16 +84,16 @@ class StatementScanner:
         self._bodies = 0
         self._first_words: list[bytes] = []
         self._is_routine: bool | None = None
-        """Whether the statement is CREATE FUNCTION or PROCEDURE; None while its first words do not say."""
+        """Whether the statement is CREATE FUNCTION or PROCEDURE; None until its first words are known."""
         self._last_word = b""
 
     @property
     def unfinished(self) -> bytes:
-        """Return what has begun and not ended: empty at a clean end of input."""
+        """Return the unfinished statement: empty at a clean end of input."""
         return bytes(self._buffer[self._position if self._start is None else self._start :]).strip()
 
     def feed(self, chunk: bytes | memoryview) -> None:
-        """Add a chunk to what is to be scanned."""
+        """Add a chunk to the input."""
         passed = self._position if self._start is None else self._start
         del self._buffer[:passed]
         self._base += passed
@@ -104,7 +104,7 @@ class StatementScanner:
         self._buffer += chunk
 
     def statements(self, final: bool = False) -> Iterator[Statement]:
-        """Yield each statement that is complete; `final` tells that nothing will be fed any more."""
+        """Yield each complete statement; `final`: no more input follows."""
         while (end := self._next_end(final)) is not None:
             assert self._start is not None
             text = bytes(self._buffer[self._start : end])
@@ -149,7 +149,7 @@ class StatementScanner:
                 return after
 
     def _skip_many(self) -> None:
-        """Pass over tokens that mean nothing to us in one go, which is thirty times as fast as one by one."""
+        """Skip irrelevant tokens at once, which is thirty times as fast as one by one."""
         pattern = _MANY_IN_ROUTINE if self._is_routine else _MANY
         match = pattern.match(self._buffer, self._position)
         assert match is not None
@@ -161,7 +161,7 @@ class StatementScanner:
         self._position = match.end()
 
     def _step(self, match: re.Match[bytes], final: bool) -> int | None:
-        """Return the position behind the token that begins with `match`, or behind its opening mark if a closing one must
+        """Return the position after the token that begins with `match`, or after its opening mark if a closing one must
         follow; None if that takes more input."""
         token, after = match.group(), match.end()
         kind = match.lastgroup
@@ -185,7 +185,7 @@ class StatementScanner:
             self._inside = bytes(self._buffer[match.start() : end + 1])
             return end + 1
         if token in (b"'", b'"'):
-            self._inside = token  # a doubled quote ends one string and begins the next at once, which comes to the same
+            self._inside = token  # a doubled quote ends one string and begins the next at once, with the same result
         elif token == b"(":
             self._parentheses += 1
         elif token == b")":
@@ -205,7 +205,7 @@ class StatementScanner:
         return end
 
     def _end_of_run(self, rest: re.Pattern[bytes], position: int, final: bool) -> int | None:
-        """Return where a run of characters ends, or None if it may go on in the next chunk."""
+        """Return where a run of characters ends, or None if it may continue in the next chunk."""
         match = rest.match(self._buffer, max(position, self._searched))
         assert match is not None
         if match.end() < len(self._buffer) or final:
@@ -214,7 +214,7 @@ class StatementScanner:
         return None
 
     def _leave(self, inside: bytes, final: bool) -> bool:
-        """Go on to the end of what the position is inside of, as far as it was fed. Return whether it has ended."""
+        """Advance to the end of the enclosing token, as far as it was fed. Return whether it has ended."""
         buffer = self._buffer
         if inside is _BLOCK:
             for mark in _COMMENT_MARK.finditer(buffer, self._position):
@@ -226,7 +226,8 @@ class StatementScanner:
         elif inside is _ESCAPED:
             text = _ESCAPED_TEXT.match(buffer, self._position)
             assert text is not None
-            # Behind it stands the closing quote, which may be the first half of a doubled one; half an escape; or nothing.
+            # It is followed by the closing quote, which may be the first half of a doubled one, by half an escape, or by
+            # nothing.
             self._position = text.end()
             if text.end() + 1 < len(buffer):
                 self._position += 1
@@ -243,7 +244,7 @@ class StatementScanner:
         return final
 
     def _note_first(self, word: bytes) -> None:
-        """Find out from the first words whether the statement is CREATE [OR REPLACE] FUNCTION or PROCEDURE."""
+        """Determine from its first words whether the statement is CREATE [OR REPLACE] FUNCTION or PROCEDURE."""
         self._first_words.append(word)
         words = [first for first in self._first_words if first not in (b"or", b"replace")]
         if words[:1] not in ([], [b"create"]) or len(words) == 2 or len(self._first_words) == 4:
