@@ -1,4 +1,4 @@
-"""Counting the bytes of a long run, telling the caller, and noticing when nothing moves any more."""
+"""Count the bytes of a long run, report progress to the caller, and detect a stall."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 class Meter:
-    """Counts bytes per phase and reports at most every half second, also while nothing moves.
+    """Count bytes per phase and report at most every half second, even without progress.
 
-    `tick` must be called at least once a second by whoever waits. It raises StalledError when no byte was counted for
+    Whoever waits must call `tick` at least once a second. It raises StalledError when no byte was counted for
     `stall_seconds`, and passes on whatever the caller's progress function raises.
     """
 
@@ -35,7 +35,7 @@ class Meter:
         self._last_report = self._last_move = time.monotonic()
 
     def phase(self, name: str, total: int | None = None) -> None:
-        """Begin a phase whose size in bytes is `total`, as far as it is known."""
+        """Begin a phase of `total` bytes, if known."""
         self._phase, self._done, self._total = name, 0, total
         self._last_move = time.monotonic()
         self._tell()
@@ -48,7 +48,7 @@ class Meter:
         self.tick()
 
     def tick(self) -> None:
-        """Report if it is time to, and raise StalledError if nothing moved for too long."""
+        """Report if a report is due, and raise StalledError if there was no progress for too long."""
         now = time.monotonic()
         if now - self._last_move > self._stall_seconds:
             minutes = self._stall_seconds / 60
@@ -60,7 +60,7 @@ class Meter:
             self._tell()
 
     def during(self, work: Callable[[], T], cancel: Callable[[], object]) -> T:
-        """Do work that tells nothing until it is done, such as a long statement, and give signs of life meanwhile.
+        """Do work that reports no progress, such as a long statement, and keep reporting that the run is alive.
 
         It runs in a thread of its own and never counts as stalled. If the caller's progress function raises, `cancel` is
         called, the work's end is waited for, and that is raised.
@@ -78,7 +78,7 @@ class Meter:
         return future.result()
 
     def alive(self) -> None:
-        """Tell that something moves although no byte is counted."""
+        """Reset the stall timer although no byte was counted."""
         self._last_move = time.monotonic()
         self.tick()
 

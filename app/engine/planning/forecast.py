@@ -1,4 +1,4 @@
-"""What the coming runs will do to retention, as pure functions: which backups they push out, when, and what remains."""
+"""Forecast the effect of coming runs on retention, as pure functions: which backups leave, when, and what remains."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MOMENT = timedelta(microseconds=1)
 def runs_that_matter(
     rule: ScheduleRule, now: datetime, until: datetime, horizons: Sequence[datetime], newest: int
 ) -> list[datetime]:
-    """Return, in order, those of a rule's coming runs that retention can tell apart from the others.
+    """Return, in order, those of a rule's coming runs that can affect retention.
 
-    These are the first of each UTC day, which alone can be daily, weekly or monthly ones, and of the others the `newest`
-    many before each horizon, and the first so many from now on: no hourly tier keeps more. A schedule that runs every minute
-    has half a million runs a year, of which these are a few hundred.
+    These are the first of each UTC day, since only they can be daily, weekly or monthly ones; and of the others the last
+    `newest` before each horizon and the first `newest` from now on, since no hourly category keeps more. A schedule that
+    runs every minute has half a million runs a year, of which these are a few hundred.
     """
     found = set(islice(takewhile(lambda run: run <= until, rule.runs_after(now)), newest))
     if len(found) < newest:
-        return sorted(found)  # these are all
+        return sorted(found)  # these are all of them
     day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + DAY
     while day <= until:
         run = next(rule.runs_after(day - MOMENT), None)
@@ -43,7 +43,7 @@ def runs_that_matter(
 
 
 def _last_runs(rule: ScheduleRule, now: datetime, horizon: datetime, number: int) -> set[datetime]:
-    """Return the last runs after `now` and up to a horizon."""
+    """Return the last runs after `now`, up to a horizon."""
     window = timedelta(minutes=number)
     while True:
         since = max(now, horizon - window)
@@ -54,9 +54,9 @@ def _last_runs(rule: ScheduleRule, now: datetime, horizon: datetime, number: int
 
 
 class Outlook:
-    """What the coming runs will do to the backups: which of them will be members of each set's categories.
+    """The effect of the coming runs on the backups: which of the runs will belong to each set's categories.
 
-    `future` holds each set's coming runs in order; beyond its end nothing is known.
+    `future` has each set's coming runs in order; nothing is known beyond its end.
     """
 
     def __init__(self, backups: Iterable[Candidate], future: Mapping[str, Sequence[datetime]]) -> None:
@@ -71,15 +71,15 @@ class Outlook:
                         taken.add(period_of(category, backup.started_at))
 
     def coming(self, set_name: str, category: str) -> list[datetime]:
-        """Given a set and a category, return the coming runs that will be the first of their period, in order."""
+        """Return a set's coming runs that will be the first of their period in a category, in order."""
         found = self._coming.get((set_name, category))
         if found is None:
             found = self._coming[set_name, category] = self._reckon(set_name, category)
         return found
 
     def leaves_at(self, decision: Decision) -> datetime | None:
-        """Given a decision, return when the last tier that protects its backup lets it go; None: never, or not within the
-        runs that are known. A shield that is only for now (newest, in use) is not looked at."""
+        """Return when the last category that protects a backup releases it; None: never, or not within the known runs.
+        Temporary shields (newest, in use) are ignored."""
         if FOR_GOOD.intersection(decision.shields):
             return None
         if decision.backup.kind == "safety":
@@ -110,7 +110,7 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Forecast:
-    """How many backups, and how many bytes, there will be at a time if the schedules run as they are."""
+    """The expected backups and bytes at a time, with unchanged schedules."""
 
     at: datetime
     backups: int
@@ -124,7 +124,7 @@ def forecast(
     horizons: Sequence[datetime],
     size_bytes: int,
 ) -> list[Forecast]:
-    """Given the backups, the coming runs with their sets, and the size that one is expected to have, look ahead."""
+    """Forecast backups and bytes from the coming runs, with their sets, and the expected size of a backup."""
     coming = [
         Candidate(UUID(int=number), at, size_bytes, "scheduled", verified=True, sets=sets)
         for number, (at, sets) in enumerate(future, start=1)

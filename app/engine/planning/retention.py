@@ -1,7 +1,7 @@
-"""Tiered retention as pure functions: which backups are kept, by which tier, and which leave when.
+"""Tiered retention as pure functions: which backups are kept, by which category, and when they leave.
 
 Values in, decisions out; nothing here reads a clock, a database or a disk. A backup belongs to every category that it
-qualifies for, is kept while any category of any set protects it, and can say why.
+qualifies for, is kept while any category of any set protects it, and can be explained.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from uuid import UUID
 CATEGORIES = ("hourly", "daily", "weekly", "monthly")
 SAFETY_DAYS = 7
 DEFAULT_SET = "default"
-# What keeps a backup beside the tiers, in words that follow "because it is".
+# Reasons beside the categories, in words that follow "because it is".
 NEWEST, NEWEST_VERIFIED = "the newest backup", "the newest verified backup"
 PINNED, UPLOADED, IN_USE = "pinned", "uploaded", "in use right now"
 YOUNG_SAFETY = f"a safety backup younger than {SAFETY_DAYS} days"
 FOR_GOOD = frozenset({PINNED, UPLOADED})
 SECONDS_OF_A_DAY = 86_400
 EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-# A set of categories as a mask of bits, and back: there may be hundreds of thousands of them.
+# A set of categories as a bit mask, and back: there may be hundreds of thousands of them.
 MASK_OF = {category: 1 << bit for bit, category in enumerate(CATEGORIES)}
 HOURLY = MASK_OF["hourly"]
 NAMES_OF = tuple(tuple(name for name in CATEGORIES if mask & MASK_OF[name]) for mask in range(1 << len(CATEGORIES)))
@@ -45,7 +45,7 @@ class Quotas:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A completed backup, as retention sees it. `sets` names the quota sets that it belongs to; sizes are bytes."""
+    """A completed backup for retention. `sets` are the quota sets that it belongs to; sizes are bytes."""
 
     id: UUID
     started_at: datetime
@@ -62,7 +62,7 @@ class Candidate:
 
 
 class Rank(NamedTuple):
-    """A backup's place in a category of a set: 1 is the newest; within `quota` it is protected."""
+    """A backup's place in a category of a set: 1 is the newest; up to `quota` it is protected."""
 
     set_name: str
     category: str
@@ -75,7 +75,7 @@ class Rank(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What becomes of a backup: kept for these reasons, or deleted for want of any."""
+    """The decision on a backup: kept for these reasons, or deleted because there are none."""
 
     backup: Candidate
     categories: tuple[str, ...]
@@ -84,7 +84,7 @@ class Decision(NamedTuple):
 
     @property
     def keep(self) -> bool:
-        """Whether anything keeps it."""
+        """Whether anything keeps the backup."""
         return bool(self.shields) or any(rank.protects for rank in self.ranks)
 
 
@@ -96,22 +96,22 @@ class Plan:
 
     @cached_property
     def by_id(self) -> Mapping[UUID, Decision]:
-        """The decisions by their backups' ids."""
+        """The decisions by backup id."""
         return {decision.backup.id: decision for decision in self.decisions}
 
     @cached_property
     def deleted(self) -> list[Decision]:
-        """The decisions on what nothing keeps."""
+        """The decisions on backups that nothing keeps."""
         return [decision for decision in self.decisions if not decision.keep]
 
     @cached_property
     def kept(self) -> list[Decision]:
-        """The decisions on what is kept."""
+        """The decisions on backups that are kept."""
         return [decision for decision in self.decisions if decision.keep]
 
 
 def period_of(category: str, moment: datetime) -> int | None:
-    """Given a category and an aware time, return the period in UTC of which it holds the first backup; None: every one.
+    """Return the UTC period of a time in a category, which keeps the first backup of each; None: it keeps every one.
 
     Days begin at 00:00, weeks on Sunday, months on the 1st.
     """
@@ -139,15 +139,14 @@ def _oldest_first(backup: Candidate) -> tuple[datetime, UUID]:
 
 
 def classify(backups: Iterable[Candidate], set_name: str) -> dict[UUID, list[str]]:
-    """Given backups, return the categories of those that classify in this set; the order that they come in is no matter."""
+    """Return the categories of the backups that classify in this set; their order does not matter."""
     newest_first = sorted(backups, key=_oldest_first, reverse=True)
     days = [_day_of(backup.started_at) for backup in newest_first]
     return {newest_first[number].id: list(NAMES_OF[mask]) for number, mask in _members(newest_first, days, set_name)}
 
 
 def _members(newest_first: Sequence[Candidate], days: Sequence[int], set_name: str) -> list[tuple[int, int]]:
-    """Given backups and their days, return those that classify in this set by their index, oldest first, each with its
-    categories as a mask."""
+    """Return the backups that classify in this set by index, oldest first, each with its categories as a mask."""
     found = []
     seen: dict[str, Any] = {}
     today = None
@@ -168,10 +167,10 @@ def _members(newest_first: Sequence[Candidate], days: Sequence[int], set_name: s
 
 
 def plan(backups: Iterable[Candidate], quotas: Mapping[str, Quotas], now: datetime) -> Plan:
-    """Given all completed backups and the quotas of every set that they name, decide what is kept at `now`.
+    """Decide which of all completed backups are kept at `now`, by the quotas of every set that they name.
 
-    Whatever happens, the newest backup, the newest verified one, pinned, uploaded and used ones, and safety backups of the
-    last seven days are kept.
+    The newest backup, the newest verified one, pinned, uploaded and used ones, and safety backups of the last seven days
+    are always kept.
     """
     newest_first = sorted(backups, key=_oldest_first, reverse=True)
     days = [_day_of(backup.started_at) for backup in newest_first]
@@ -199,7 +198,7 @@ def plan(backups: Iterable[Candidate], quotas: Mapping[str, Quotas], now: dateti
 
 
 def _shields(newest_first: Sequence[Candidate], now: datetime) -> dict[int, list[str]]:
-    """Return what protects backups beside the tiers, by index."""
+    """Return what protects backups beside the categories, by index."""
     found: dict[int, list[str]] = {}
     verified = next((number for number, backup in enumerate(newest_first) if backup.verified), None)
     young = now - timedelta(days=SAFETY_DAYS)
@@ -220,9 +219,9 @@ def _shields(newest_first: Sequence[Candidate], now: datetime) -> dict[int, list
 
 
 def expires_at(decision: Decision, quotas: Mapping[str, Quotas]) -> datetime | None:
-    """Given a decision, return when its longest category's period ends, counted from its start; None: no such end.
+    """Return when the period of a backup's longest category ends, counted from its start; None: never.
 
-    A figure to show; the quotas decide.
+    This is for display; the quotas decide.
     """
     backup = decision.backup
     if backup.kind == "safety":
@@ -240,7 +239,7 @@ def _period_end(start: datetime, category: str, quota: int) -> datetime:
 
 
 def add_months(moment: datetime, months: int) -> datetime:
-    """Given a time, return the same day and time that many months later, or the last day of a shorter month."""
+    """Return the same day and time that many months later, or the last day of a shorter month."""
     index = moment.year * 12 + moment.month - 1 + months
     year, month = divmod(index, 12)
     following = date(year + (month == 11), (month + 1) % 12 + 1, 1)
@@ -249,7 +248,7 @@ def add_months(moment: datetime, months: int) -> datetime:
 
 
 def explain(decision: Decision, leaves: datetime | None, set_names: Callable[[str], str] = str) -> str:
-    """Given a decision and when it leaves, return in words why the backup is kept, or that nothing keeps it."""
+    """Explain in words why a backup is kept and when it leaves, or that nothing keeps it."""
     tiers = [
         f"{rank.category} {rank.place} of {rank.quota}"
         + ("" if rank.set_name == DEFAULT_SET else f" in {set_names(rank.set_name)}")

@@ -1,4 +1,4 @@
-"""When a schedule runs: cron expressions in time zones, with daylight saving and short months as people mean them.
+"""Compute when a schedule runs: cron expressions in time zones, with daylight saving and short months as people expect.
 
 An hourly schedule runs every real hour. A daily, weekly or monthly one runs once a day at its wall-clock time, or at the
 first moment after it where that time does not exist. "The 31st" means the last day in shorter months.
@@ -27,7 +27,7 @@ HOUR = timedelta(hours=1)
 
 
 class ScheduleError(ValueError):
-    """A schedule that can't be: `field` names the field, the text says what to do."""
+    """An invalid schedule: `field` names the field, the text says what to do."""
 
     def __init__(self, field: str, detail: str) -> None:
         super().__init__(detail)
@@ -36,7 +36,7 @@ class ScheduleError(ValueError):
 
 @dataclass(frozen=True)
 class ScheduleRule:
-    """When to run. `day_of_week`: 0 is Sunday; `day_of_month`: 1 to 31 or "last". Raise ScheduleError for nonsense."""
+    """When to run. `day_of_week`: 0 is Sunday; `day_of_month`: 1 to 31 or "last". Raise ScheduleError if invalid."""
 
     frequency: str
     minute: int = 0
@@ -64,7 +64,7 @@ class ScheduleRule:
             next(runs)
         except (CronSimError, StopIteration) as error:
             raise ScheduleError(
-                "cron_expression", f"{self.cron_expression!r} is no cron expression with a date in it ({error})."
+                "cron_expression", f"{self.cron_expression!r} is not a cron expression with a date in it ({error})."
             ) from error
 
     @property
@@ -84,7 +84,7 @@ class ScheduleRule:
         return self.cron_expression
 
     def runs_after(self, moment: datetime) -> Iterator[datetime]:
-        """Given an aware time, yield the runs after it in order, in UTC."""
+        """Yield the runs after an aware time in order, in UTC."""
         if self.frequency == "hourly":
             yield from self._hourly_runs_after(moment.astimezone(UTC))
             return
@@ -93,7 +93,7 @@ class ScheduleRule:
                 yield run.astimezone(UTC)
 
     def _hourly_runs_after(self, moment: datetime) -> Iterator[datetime]:
-        """Yield a run for every real hour, also where a zone shifts by half an hour and skips or moves the minute."""
+        """Yield a run for every real hour, even if a zone shifts by half an hour and skips or moves the minute."""
         local = zone(self.timezone)
         run = next(CronSim(self.cron, (moment - 3 * HOUR).astimezone(local))).astimezone(UTC)
         while True:
@@ -106,11 +106,11 @@ class ScheduleRule:
             run = following
 
     def next_runs(self, moment: datetime, count: int) -> list[datetime]:
-        """Given an aware time, return the next runs after it, in UTC."""
+        """Return the next runs after an aware time, in UTC."""
         return list(islice(self.runs_after(moment), count))
 
     def latest_due(self, since: datetime, now: datetime) -> datetime | None:
-        """Return the last run after `since` and not after `now`: however many were missed, one is made up for."""
+        """Return the last run after `since` and not after `now`: any number of missed runs makes one catch-up run."""
         since = max(since, now - LOOK_BACK)
         latest = None
         for run in self.runs_after(since):
@@ -140,12 +140,12 @@ class ScheduleRule:
 
 @cache
 def _known_zones() -> frozenset[str]:
-    """Return the names of all zones: the system is asked once, which takes some milliseconds."""
+    """Return the names of all zones, cached, since asking the system takes some milliseconds."""
     return frozenset(available_timezones())
 
 
 def zone(name: str) -> ZoneInfo:
-    """Given a time zone's name, return it. Raise ScheduleError if there is none of that name."""
+    """Return the time zone of that name. Raise ScheduleError if there is none."""
     try:
         if name not in _known_zones():
             raise KeyError(name)

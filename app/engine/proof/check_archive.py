@@ -1,7 +1,7 @@
-"""Checking an archive from elsewhere to its last byte, without executing any of it, before it is listed.
+"""Check every byte of an archive from elsewhere, without executing any of it, before it is listed.
 
-The check runs in a process of its own, which the kernel ends when it has used up its CPU time and refuses memory beyond its
-limit: whatever an archive holds, it costs no more than that.
+The check runs in a process of its own, which the kernel kills when its CPU time is used up, and to which it refuses memory
+beyond a limit: whatever an archive contains, it costs no more than that.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ REPORT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class CheckLimits:
-    """What the check of an archive may take.
+    """The limits of an archive's check.
 
     `cpu_seconds` None: 18 s for up to 100 MB, and 18 s more for each further 100 MB; `wall_seconds` None: ten times that and
-    a minute. `memory_bytes` bounds what the checking process may allocate. An archive that our key signed gets as much as it
-    says that it needs.
+    a minute. `memory_bytes` bounds what the checking process may allocate. An archive that our key signed gets as much as
+    its manifest says it needs.
     """
 
     cpu_seconds: float | None = None
@@ -43,17 +43,17 @@ class CheckLimits:
     unpacking: Limits = field(default_factory=Limits)
 
     def cpu_for(self, size_bytes: int) -> float:
-        """Return the seconds of CPU for an archive of that size."""
+        """Return the CPU seconds for an archive of that size."""
         return cpu_seconds_for(size_bytes) if self.cpu_seconds is None else self.cpu_seconds
 
     def wall_for(self, size_bytes: int) -> float:
-        """Return the seconds by the clock for an archive of that size."""
+        """Return the wall-clock seconds for an archive of that size."""
         return WALL_SECONDS + WALL_PER_CPU * self.cpu_for(size_bytes) if self.wall_seconds is None else self.wall_seconds
 
 
 @dataclass(frozen=True)
 class ArchiveCheck:
-    """What an archive turned out to be. `ours`: format 1; `signed`: by our key; counts where they are known."""
+    """The result of a check. `ours`: format 1; `signed`: by our key; counts if they are known."""
 
     problems: list[str]
     ours: bool
@@ -75,7 +75,7 @@ class ArchiveCheck:
 
 @dataclass(frozen=True)
 class Order:
-    """What the checking process is asked to do. CPU time in seconds, memory in bytes."""
+    """The order for the checking process. CPU time in seconds, memory in bytes."""
 
     path: Path
     signing_key: bytes
@@ -86,7 +86,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Report:
-    """How far the checking process has come, as a Progress function receives it."""
+    """The checking process's progress, as a Progress function receives it."""
 
     phase: str
     done: int
@@ -95,7 +95,7 @@ class Report:
 
 @dataclass(frozen=True)
 class MoreTime:
-    """The archive is signed by us, so its check may take that many seconds by the clock."""
+    """The archive is signed by us, so its check may take that many wall-clock seconds."""
 
     wall_seconds: float
 
@@ -113,9 +113,9 @@ def check_archive(
 ) -> ArchiveCheck:
     """Check all of an archive: ours by its manifest, any other by reading it through.
 
-    What is wrong with it is a problem in the answer. What `progress` raises ends the check at once. Raise ArchiveError if
-    the file can't be opened, ArchiveLimitError if the check takes more than `limits` allow. To be called by a thread that
-    outlives the check.
+    Damage is a problem in the result. What `progress` raises ends the check at once. Raise ArchiveError if the file can't
+    be opened, ArchiveLimitError if the check takes more than `limits` allow. Must be called by a thread that outlives the
+    check.
     """
     limits = limits or CheckLimits()
     try:
@@ -158,7 +158,7 @@ def _answer(
 
 
 def _lost(child: Child, order: Order) -> EngineError:
-    """Return why the checking process is gone."""
+    """Return why the checking process ended."""
     code = child.wait()
     if code == -signal.SIGXCPU:
         return limit_error(f"{order.cpu_seconds:.0f} seconds of CPU time")

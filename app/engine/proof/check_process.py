@@ -1,4 +1,4 @@
-"""What the checking process does: read an archive through, under limits that the kernel enforces."""
+"""The checking process: read an archive through, under limits that the kernel enforces."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from .check_archive import WALL_PER_CPU, WALL_SECONDS, ArchiveCheck, Failed, Mor
 
 STACK_BYTES = 1024 * 1024
 SIGNED_BYTES_PER_SECOND = 20 * 1000 * 1000
-"""Bytes of declared unpacked size for which an archive signed by our key gets a second of CPU."""
+"""Bytes of declared unpacked size per second of CPU, for an archive signed by our key."""
 
 
 def serve(descriptor: int) -> None:
-    """Do the one check that is ordered through a socket, and answer there."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sender to act on
+    """Run the one check that is ordered through a socket, and send the result there."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sender handles Ctrl-C
     with Connection(descriptor) as connection:
         order: Order = receive(connection)
         _limit(order)
@@ -46,7 +46,7 @@ def serve(descriptor: int) -> None:
 
 def _limit(order: Order) -> None:
     threading.stack_size(STACK_BYTES)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what ends a process for its CPU time would leave its memory in a file
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # exceeding the CPU limit would otherwise leave a core dump
     _set_soft(resource.RLIMIT_CPU, math.ceil(order.cpu_seconds))
     _set_soft(resource.RLIMIT_DATA, order.memory_bytes)
 
@@ -57,7 +57,7 @@ def _set_soft(kind: int, value: int) -> None:
 
 
 def _lift_limits(manifest: Manifest, order: Order, connection: Connection) -> None:
-    """Let the check of an archive that our key signed take what its size needs."""
+    """Raise the limits for an archive that our key signed to what its size needs."""
     promised = manifest.database.sql_bytes + manifest.documents.bytes + manifest.documents.index_bytes
     seconds = order.cpu_seconds + promised / SIGNED_BYTES_PER_SECOND
     _set_soft(resource.RLIMIT_CPU, math.ceil(seconds))
@@ -66,7 +66,7 @@ def _lift_limits(manifest: Manifest, order: Order, connection: Connection) -> No
 
 
 def examine(order: Order, connection: Connection) -> ArchiveCheck:
-    """Read an archive through and return what it is. What is wrong with it is a problem in the answer."""
+    """Read an archive through and return what it is. Damage is a problem in the result."""
 
     def progress(phase: str, done: int, total: int | None) -> None:
         send(connection, Report(phase, done, total))
@@ -119,7 +119,7 @@ def check_foreign(path: Path, progress: Progress | None, limits: Limits) -> Arch
         with ForeignArchive(path, limits, meter.add) as archive:
             archive.walk(on_document, on_dump)
         if not names and not files:
-            raise RestoreError("The archive holds neither a dump (database/NAME.sql.gz) nor documents (documents/…).")
+            raise RestoreError("The archive contains neither a dump (database/NAME.sql.gz) nor documents (documents/…).")
     except EngineError as error:
         problems.append(str(error))
     sha256, size = _hash(path, meter.tick)

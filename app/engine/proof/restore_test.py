@@ -1,4 +1,4 @@
-"""Proving a backup by restoring it: into a scratch database that nobody uses, counted, and dropped again."""
+"""Prove a backup by restoring it into a scratch database, counting the rows, and dropping the database."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RestoreTest:
 
 @dataclass(frozen=True)
 class RestoreTestReport:
-    """What a test restore found: seconds it took, tables and rows that were loaded."""
+    """The result of a test restore: its duration in seconds, and the tables and rows that were loaded."""
 
     problems: list[str]
     seconds: float
@@ -126,7 +126,7 @@ WHERE starts_with(datname, left(%s, 44)) AND datname ~ '_test_[0-9a-f]{12}$'
 
 
 def drop_forgotten(connection: psycopg.Connection[dict[str, Any]], live: str) -> None:
-    """Given a maintenance connection, drop the scratch databases and roles of test restores that nobody runs any more."""
+    """Drop the scratch databases and roles of test restores that no longer run, over a maintenance connection."""
     for row in connection.execute(_FORGOTTEN, [live]).fetchall():
         with contextlib.suppress(psycopg.Error):
             staging_database.drop(connection, row["name"])

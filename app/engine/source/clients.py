@@ -1,4 +1,4 @@
-"""The client tools on this machine: which pg_dump fits a server, and how it gets in without a secret being seen."""
+"""The client tools on this machine: find the pg_dump that fits a server, and pass it the password secretly."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def _client_folders() -> list[Path]:
 
 
 def find_client(server_version: int, pg_bin_dir: Path | None = None) -> Client:
-    """Given a server's major version, return the pg_dump to use: of the same version, else of the next newer one.
+    """Return the pg_dump for a server's major version: the same version, otherwise the next newer one.
 
-    A newer pg_dump may write what the older server can't load again, and an older one refuses. With `pg_bin_dir` only that
-    folder is looked at. Raise SourceError if there is none.
+    A newer pg_dump may write statements that the older server can't load, and an older one refuses. With `pg_bin_dir` only
+    that directory is searched. Raise SourceError if there is none.
     """
     folders = [pg_bin_dir] if pg_bin_dir is not None else _client_folders()
     found = [client for folder in folders if (client := _version_of(folder / "pg_dump"))]
@@ -78,7 +78,7 @@ def find_client(server_version: int, pg_bin_dir: Path | None = None) -> Client:
 
 @dataclass(frozen=True)
 class ClientAccess:
-    """How a client program reaches a database: a conninfo without secrets, its environment, descriptors to inherit."""
+    """A client program's access to a database: a conninfo without secrets, its environment, descriptors to inherit."""
 
     dsn: str
     environment: dict[str, str]
@@ -87,10 +87,10 @@ class ClientAccess:
 
 @contextlib.contextmanager
 def client_access(url: str) -> Iterator[ClientAccess]:
-    """Given a libpq URL, yield how a client program gets in.
+    """Yield a client program's access to a libpq URL's database.
 
     The password is in a PGPASSFILE that has no name on any disk (memfd_create(2)), so that not even kill -9 leaves it
-    behind; where there is no such thing, in a file of mode 0600 that lives as long as the block.
+    behind; where that is not supported, it is in a file of mode 0600 that exists for the duration of the block.
     """
     parameters = read_url(url)
     password = parameters.pop("password", None)

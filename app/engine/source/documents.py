@@ -1,4 +1,4 @@
-"""Reading the documents folder: found without following links, opened without races, told about when they change."""
+"""Read the documents folder: walk it without following links, open files without races, detect changes during reading."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..system.folders import FOLDER_FLAGS, Folder, FolderChain, open_root
 from ..system.links import LinksOnDisk
 
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# linux/fs.h, ioctl_iflags(2): the flags of chattr(1) that forbid to change or remove a file, or anything in a folder.
+# linux/fs.h, ioctl_iflags(2): the flags of chattr(1) that forbid changing or removing a file, or anything in a folder.
 GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602
 IMMUTABLE, APPEND_ONLY = 0x10, 0x20
 _SYSTEM_LABELS = frozenset(("security.selinux", "security.SMACK64", "security.ima", "security.evm", "security.apparmor"))
 LONGEST_PATH = 32 * 1024
 """In bytes. Linux limits the path in one call, not how deep folders lie in each other; this bounds a walk's memory and time,
-and an archive's names: at most 16,384 levels. What lies deeper is left out with a warning."""
+and an archive's names: at most 16,384 levels. Anything deeper is left out with a warning."""
 LONGEST_SHOWN = 1000
-"""In characters: a longer path is cut in the middle where it is shown."""
+"""In characters: a longer path is shown with its middle cut out."""
 
 
 LATEST_NS = (2**63 - 1) * 10**9
-"""The latest time of a file that Linux has, in nanoseconds since 1970; as far before 1970 is the earliest. Not every
-filesystem has it: ext4 ends in 2446, XFS in 2486."""
+"""The latest file time that Linux supports, in nanoseconds since 1970; the earliest is as far before 1970. Not every file
+system supports it: ext4 ends in 2446, XFS in 2486."""
 Nanoseconds: TypeAlias = Annotated[int, LATEST_NS]
 
 
@@ -66,25 +66,25 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Incomplete(Skipped):
-    """A folder that is in the archive, but not with all that it has; see `has_more`."""
+    """A folder that is in the archive, but not with everything it has; see `has_more`."""
 
 
 @dataclass(frozen=True)
 class FolderSize:
-    """What a walk found: the number of entries and the bytes of the regular files."""
+    """The result of a walk: the number of entries and the bytes of the regular files."""
 
     entries: int
     bytes: int
 
 
 def shown(path: str) -> str:
-    """Given a path, return it fit for a message: on one line and without control characters, whatever bytes are in it."""
+    """Return a path for a message: on one line and without control characters, whatever its bytes."""
     text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def named(path: str) -> str:
-    """Return a path fit for a message, as `shown` does, and cut in the middle if it is very long."""
+    """Return a path for a message, like `shown`, with the middle of a very long one cut out."""
     text = shown(path)
     half = LONGEST_SHOWN // 2
     return text if len(text) <= LONGEST_SHOWN else f"{text[:half]}…{text[-half:]}"
@@ -95,7 +95,7 @@ def has_more(fd: int) -> bool:
     the flags of chattr(1) that forbid changes. Labels that the system itself gives do not count."""
     try:
         names = os.listxattr(fd)
-    except OSError:  # not on this filesystem
+    except OSError:  # not supported by this file system
         names = []
     if names and not _SYSTEM_LABELS.issuperset(names):
         return True
@@ -106,7 +106,7 @@ def has_more(fd: int) -> bool:
 
 
 def measure(root: Path, tick: Callable[[], None]) -> FolderSize:
-    """Given the documents folder, return how much is in it; `tick` is called between. Raise SourceError."""
+    """Measure the documents folder, calling `tick` in between. Raise SourceError."""
     entries = size = 0
     for found in walk(root):
         tick()
@@ -117,7 +117,7 @@ def measure(root: Path, tick: Callable[[], None]) -> FolderSize:
 
 
 def walk(root: Path) -> Iterator[Document | Skipped]:
-    """Given the documents folder, yield what is below it, sorted by name, each folder before its content.
+    """Yield everything below the documents folder, sorted by name, each folder before its content.
 
     Only one folder's names are in memory at a time. Raise SourceError if the folder itself can't be opened.
     """
@@ -183,22 +183,22 @@ def _walk_folder(root: Folder) -> Iterator[Document | Skipped]:
 
 
 def reason_of(error: OSError) -> str:
-    """Given why an entry could not be read, return it in words."""
+    """Describe the error of an entry that could not be read."""
     if error.errno in (errno.ENOENT, errno.ESTALE):
         return "it vanished before it was read"
-    if error.errno in (errno.ELOOP, errno.ENOTDIR):  # what O_NOFOLLOW says of a file, and of a folder
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):  # the errors of O_NOFOLLOW for a file, and for a folder
         return "it became a link before it was read"
     return f"it could not be read ({error.strerror})"
 
 
 Opened: TypeAlias = tuple[int, os.stat_result]
-"""A descriptor of a file, and the file's state when it was opened."""
+"""A file's descriptor, and its state when it was opened."""
 
 
 def open_file(document: Document, folder: Folder | None = None) -> Opened:
-    """Given a file entry and its folder, if it has none of its own, return a descriptor of it and its state.
+    """Open a file entry, in the given folder if it has none of its own, and return its descriptor and state.
 
-    Raise OSError, also where it is no file any more.
+    Raise OSError, also if it is no longer a file.
     """
     folder = folder or document.folder
     assert folder is not None
@@ -211,7 +211,7 @@ def open_file(document: Document, folder: Folder | None = None) -> Opened:
 
 
 def has_changed(before: os.stat_result, fd: int, read: int) -> bool:
-    """Given a file's state before reading and the bytes read, return whether it changed meanwhile."""
+    """Return whether a file changed while it was read, from its state before and the bytes read."""
     after = os.fstat(fd)
     return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or read != before.st_size
 
@@ -227,7 +227,7 @@ class ReadDocument(NamedTuple):
 
 
 class GrownTooLarge(Exception):
-    """A small file is not small any more."""
+    """A small file is no longer small."""
 
 
 def read_small(
@@ -236,9 +236,8 @@ def read_small(
     longest: int | None = None,
     opened: Opened | None = None,
 ) -> ReadDocument:
-    """Given a file entry of modest size, and how it is opened if it has no folder of its own, return it as read; read again
-    once if it changed meanwhile. `opened`, if it is open already, is closed. Raise OSError, and GrownTooLarge if it has more
-    than `longest` bytes by now."""
+    """Read a small file entry, once more if it changed meanwhile. `opened`, if it is already open, is closed. Raise OSError,
+    or GrownTooLarge if it now has more than `longest` bytes."""
     for attempt in (1, 2):
         fd, before = opened or (open_it or open_file)(document)
         opened = None

@@ -1,4 +1,4 @@
-"""How many locks a server can hold at once, and how many replacing a whole database in one transaction needs.
+"""Compare the locks that a server can hold with those needed to replace a whole database in one transaction.
 
 Checked against PostgreSQL 16 and 18: NLOCKENTS and InitializeMaxBackends; DROP OWNED BY locks each object that it drops, and
 creating a relation takes between one lock (a plain table) and two and a half (tables with keys, defaults and indexes).
@@ -14,7 +14,7 @@ from .postgres import Connection
 
 LOCKS_OF_A_NEW_RELATION = 2.5
 RELATIONS_OF_A_TABLE = 4
-"""Guessed where a backup does not say how many relations it has: a table, its key, its TOAST table and that one's index."""
+"""An estimate if a backup does not say how many relations it has: a table, its key, its TOAST table and that one's index."""
 
 _CAPACITY: LiteralString = """
 SELECT sum(setting::bigint) FILTER (WHERE name = 'max_locks_per_transaction') AS each,
@@ -38,7 +38,7 @@ SELECT (SELECT count(*) FROM relation) + (SELECT count(*) FROM type)
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many locks a server can hold: `each` times the number of processes that it may have."""
+    """A server's lock capacity: `each` times the number of processes that it may have."""
 
     each: int
     backends: int
@@ -48,20 +48,20 @@ class Capacity:
         return self.each * self.backends
 
     def setting_for(self, locks: int) -> int:
-        """Return what max_locks_per_transaction has to be for so many locks, with something left for everybody else."""
+        """Return the max_locks_per_transaction needed for that many locks, with a margin for everybody else."""
         return math.ceil(locks * 1.2 / self.backends)
 
 
 def capacity(connection: Connection) -> Capacity:
-    """Return how many locks the server can hold."""
+    """Return the server's lock capacity."""
     row = connection.execute(_CAPACITY).fetchone()
     assert row is not None
     return Capacity(int(row["each"]), int(row["backends"]))
 
 
 def locks_to_replace(connection: Connection, relations: int) -> tuple[int, int]:
-    """Return the fewest and the most locks needed to drop all that the connection's role owns and create so many relations
-    in one transaction."""
+    """Return the fewest and the most locks needed to drop everything that the connection's role owns and create that many
+    relations in one transaction."""
     row = connection.execute(_DROPPED).fetchone()
     assert row is not None
     dropped = int(row["locks"])

@@ -1,4 +1,4 @@
-"""What in a database not every role may create: read when it is backed up, judged where it is to be restored.
+"""Find objects that not every role may create: read them at the backup, and judge them where it is to be restored.
 
 Both sides read catalogues only. Checked against the privilege checks of PostgreSQL 16 and 18 (src/backend/commands).
 """
@@ -19,7 +19,7 @@ NAMES_SHOWN = 5
 SCHEMAS_PUBLISHED_SINCE = 150000
 PARAMETERS_GRANTED_SINCE = 150000
 DISPENSABLE = frozenset({"event trigger", "publication"})
-"""Kinds of objects on which no table, function or row can depend: a restore is complete in its data without them."""
+"""Kinds of objects on which no table, function or row can depend: without them, a restore's data is still complete."""
 
 _OWN: LiteralString = """
   x.objid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend d
@@ -110,7 +110,7 @@ WHERE c.oid >= 16384 AND c.relpersistence <> 't'
 
 
 def read_needs(connection: Connection) -> dict[str, Any]:
-    """Read from the database that is backed up what restoring it needs beyond the rights of its owner.
+    """Read from the source database what restoring it needs beyond its owner's rights.
 
     JSON-ready; `objects` are those that only a superuser may create, by kind and name as pg_identify_object has them.
     """
@@ -141,10 +141,10 @@ def read_needs(connection: Connection) -> dict[str, Any]:
 
 @dataclass
 class Verdict:
-    """What the role of a connection can't bring back. Objects are named with their kinds.
+    """What a connection's role can't restore. Objects are named with their kinds.
 
-    Without `refused` nothing can be restored. What is `staying` is in the live database and stays there if the restore runs
-    inside it. What is `dispensable` is left out; inside the live database only what is in `missing`. The role can't become
+    `refused` objects make a restore impossible. `staying` ones are in the live database and stay there if the restore runs
+    inside it. `dispensable` ones are left out; inside the live database only those in `missing`. The role can't become
     the `owners`, and may not act as `strangers` although it can become them. It may not put anything into `tablespaces`, nor
     rows into `tables`, nor set the database's `parameters`; `policy_roles` do not exist.
     """
@@ -162,7 +162,7 @@ class Verdict:
     parameters: list[str] = field(default_factory=list)
 
 
-# What of the kinds that may need a superuser is here; if wanted only what DROP OWNED BY … CASCADE would not drop.
+# The existing objects of kinds that may need a superuser; optionally only those that DROP OWNED BY … CASCADE would keep.
 _PRESENT: LiteralString = """
 WITH RECURSIVE {owned}, dropped(classid, objid) AS (
     SELECT classid, objid FROM owned WHERE owner = current_user::regrole AND objid >= 16384
@@ -190,7 +190,7 @@ FROM candidate x CROSS JOIN LATERAL pg_identify_object(x.classid, x.objid, 0) i
 WHERE x.objid >= 16384 AND i.identity IS NOT NULL
   AND ({all} OR (x.classid, x.objid) NOT IN (SELECT classid, objid FROM dropped))
 """
-# Schemas may be there already; what else another role owns is in the way of what the backup has of that name.
+# Schemas may exist already; other objects that another role owns conflict with the backup's of the same name.
 _IN_THE_WAY: LiteralString = """
 WITH {owned}
 SELECT i.type AS kind, convert_to(i.identity, 'UTF8') AS name, pg_get_userbyid(x.owner) AS owner,
@@ -229,7 +229,7 @@ def judge(connection: Connection, facts: Mapping[str, Any], rows: Mapping[tuple[
     live = connection.execute(_ROLE).fetchone()
     assert live is not None
     verdict.owns_database = bool(live["owns"])
-    # A superuser has the rows loaded, and the tables made, with the rights of the database's owner.
+    # With a superuser, rows are loaded and tables created with the rights of the database's owner.
     maker = str(live["owner"] if live["rolsuper"] else live["role"])
     spaces = list(facts.get("tablespaces") or ())
     verdict.tablespaces = _found(connection, _MAY_NOT_PUT, [spaces, maker])
@@ -272,7 +272,7 @@ def judge(connection: Connection, facts: Mapping[str, Any], rows: Mapping[tuple[
 
 
 def unrestorable(connection: Connection, facts: Mapping[str, Any]) -> list[str]:
-    """Return a backup's warnings about what the role that makes it could not restore, while that can still be changed."""
+    """Return a backup's warnings about what its role could not restore, while that can still be changed."""
     found, role = judge(connection, facts), connection.info.user
     ready = "Have a superuser's name and password ready for the restore"
     texts = []
@@ -323,7 +323,7 @@ def _beyond(connection: Connection, needs: Mapping[str, Any]) -> Iterable[Mappin
 
 
 def _may_set(connection: Connection, parameter: str) -> bool:
-    """Return whether a role that is no superuser was granted a parameter that only those may set."""
+    """Return whether a role that is not a superuser was granted a superuser's parameter."""
     if connection.info.server_version < PARAMETERS_GRANTED_SINCE:
         return False
     row = connection.execute("SELECT has_parameter_privilege(%s, 'SET') AS may", [parameter]).fetchone()
@@ -331,7 +331,7 @@ def _may_set(connection: Connection, parameter: str) -> bool:
 
 
 def _needs_of(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the facts of a backup say of its needs; nothing if its manifest is old, or not one that we wrote."""
+    """Return the needs in a backup's facts; nothing if its manifest is old, or not one that we wrote."""
     needs = facts.get("needs")
     if not isinstance(needs, dict) or not isinstance(needs.get("objects_not_named"), int):
         return {}
@@ -349,14 +349,14 @@ def _needs_of(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def present_objects(connection: Connection, staying_only: bool) -> set[tuple[str, str]]:
-    """Return the kinds and names of what there is of the kinds that may need a superuser; if wanted only of what DROP OWNED
-    BY the connection's role would leave there."""
+    """Return kinds and names of existing objects of kinds that may need a superuser; optionally only of those that DROP
+    OWNED BY the connection's role would keep."""
     query = sql.SQL(_PRESENT).format(owned=sql.SQL(_OWNED), all=sql.Literal(not staying_only))
     return {(row["kind"], _text(row["name"])) for row in connection.execute(query)}
 
 
 def special_objects(facts: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Return the kinds and names of what a backup holds that only a superuser may create, but for what is dispensable."""
+    """Return kinds and names of a backup's objects that only a superuser may create, except dispensable ones."""
     needs = _needs_of(facts)
     found = {(str(entry["kind"]), str(entry["name"])) for entry in needs.get("objects") or ()}
     found |= {("server", str(server["name"])) for server in needs.get("servers") or ()}
@@ -364,19 +364,19 @@ def special_objects(facts: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def relations(facts: Mapping[str, Any]) -> int | None:
-    """Return how many tables, indexes, sequences and views a backup holds, if it says so."""
+    """Return the number of tables, indexes, sequences and views in a backup, if it is recorded."""
     found = _needs_of(facts).get("relations")
     return found if isinstance(found, int) else None
 
 
 def label_providers(facts: Mapping[str, Any]) -> list[str]:
-    """Return whose security labels a backup holds."""
+    """Return the providers of a backup's security labels."""
     return list(_needs_of(facts).get("label_providers") or ())
 
 
 def objects_in_the_way(connection: Connection, facts: Mapping[str, Any]) -> list[str]:
-    """Return what a restore inside the live database could not replace because others own it, as kind, name and owner.
-    What only a superuser may create does not count: it stays."""
+    """Return the objects, as kind, name and owner, that a restore inside the live database could not replace because other
+    roles own them. Those that only a superuser may create stay, and do not count."""
     needs = _needs_of(facts)
     special = special_objects(facts) | {(str(found["kind"]), str(found["name"])) for found in needs.get("objects") or ()}
     owners = set(needs.get("owners") or ())
@@ -384,7 +384,7 @@ def objects_in_the_way(connection: Connection, facts: Mapping[str, Any]) -> list
     found = []
     for row in connection.execute(query):
         name = _text(row["name"])
-        # What the backup does not have, or has of somebody else, is no obstacle; but all tables are replaced.
+        # Objects that the backup lacks, or has from another owner, are no obstacle; but all tables are replaced.
         may_clash = row["is_relation"] or row["owner"] in owners
         if may_clash and (row["kind"], name) not in special:
             found.append(f"{row['kind']} {name} of {row['owner']}")
@@ -400,6 +400,6 @@ def _found(connection: Connection, query: LiteralString, parameters: list[Any]) 
 
 
 def some(names: list[str]) -> str:
-    """Join the first few names, and say how many more there are."""
+    """Join the first few names, and count the rest."""
     more = len(names) - NAMES_SHOWN
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""The source database: connecting, its facts, its client tools, and one snapshot that nothing can slip past."""
+"""The source database: connections, facts, and a snapshot under which no table can change its definition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Connection = psycopg.Connection[dict[str, Any]]
 CONNECT_SECONDS = 10
 LOCK_SECONDS = 60
 LOCK_TRY_SECONDS = 2
-"""How long one try for the locks lasts; between tries the caller is told that the run is alive."""
+"""How long one attempt at the locks lasts; between attempts the run is reported as alive."""
 
 SNAPSHOT_ATTEMPTS = 5
 
@@ -29,8 +29,7 @@ SNAPSHOT_ATTEMPTS = 5
 class SourceTable:
     """A table whose rows pg_dump writes; `size_bytes` is its main and TOAST storage on disk.
 
-    `pattern` is what pg_dump selects it by, and nothing else: quoted, so that nothing is a wildcard, in the database's
-    encoding.
+    `pattern` makes pg_dump select this table only: quoted, so that nothing is a wildcard, in the database's encoding.
     """
 
     oid: int
@@ -54,14 +53,15 @@ class Snapshot:
 
 
 def one_line(error: BaseException) -> str:
-    """Given an error, return its text on one line."""
+    """Return an error's text on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def read_url(url: str) -> dict[str, Any]:
-    """Given a libpq URL, return its parameters. Raise SourceError, which shows nothing of the URL.
+    """Parse a libpq URL. Raise SourceError, which shows nothing of the URL.
 
-    libpq takes parts of a password that is not percent-encoded for a host, a port or a database, and names them in errors.
+    libpq mistakes parts of a password that is not percent-encoded for a host, a port or a database, and names them in
+    errors.
     """
     parameters: dict[str, Any] | None
     try:
@@ -80,7 +80,7 @@ def read_url(url: str) -> dict[str, Any]:
 
 
 def connect(url: str, application_name: str) -> Connection:
-    """Given a libpq URL, return an autocommit connection. Raise SourceError that names the setting."""
+    """Open an autocommit connection to a libpq URL. Raise SourceError."""
     parameters = read_url(url)
     try:
         parameters.setdefault("connect_timeout", CONNECT_SECONDS)
@@ -89,11 +89,11 @@ def connect(url: str, application_name: str) -> Connection:
         connection.execute("SET client_encoding = 'UTF8'; SET search_path = pg_catalog; SET DateStyle = ISO")
         connection.execute("SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0")
         connection.execute("SET idle_session_timeout = 0")
-        # Else planning a query evaluates what is constant in a table's checks, as us; "partition" is the default.
+        # Otherwise planning a query evaluates constants in a table's checks with our rights; "partition" is the default.
         connection.execute("SET constraint_exclusion = partition")
         if connection.info.server_version >= 170000:
             connection.execute("SET transaction_timeout = 0")
-        # A role or a server that is read-only for the app, as it is wise to make it before a restore, is not so for us.
+        # A role or a server may be read-only for the app, as is wise before a restore, but not for us.
         connection.execute("SET default_transaction_read_only = off")
         return connection
     except psycopg.Error as error:
@@ -161,13 +161,13 @@ def _tables(connection: Connection, locked: bool) -> list[SourceTable]:
 
 
 def _exclusively_held(connection: Connection) -> str:
-    """Return which tables of this database are locked ACCESS EXCLUSIVE and by which server processes."""
+    """Return the tables of this database that are locked ACCESS EXCLUSIVE, with the server processes that hold them."""
     rows = connection.execute(_HELD).fetchall()
     return ", ".join(f"{row['name']} by process {row['pid']}" for row in rows) or "released meanwhile"
 
 
 def server_facts(connection: Connection) -> dict[str, Any]:
-    """Given a connection, return what a restore must know of this database and server, as JSON-ready values."""
+    """Return the facts about database and server that a restore needs, as JSON-ready values."""
     version = connection.info.server_version
     locale = "datlocale" if version >= 170000 else "daticulocale"
     row = connection.execute(sql.SQL(_FACTS).format(locale=sql.Literal(locale))).fetchone()
@@ -182,12 +182,12 @@ def server_facts(connection: Connection) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def snapshot(connection: Connection, tick: Callable[[], None] = lambda: None) -> Iterator[Snapshot]:
-    """Given an autocommit connection, yield an exported snapshot and hold it; `tick` is called while locks are waited for.
+    """Yield an exported snapshot on an autocommit connection and hold it; call `tick` while waiting for locks.
 
     pg_dump locks its tables after its snapshot was taken, so that a TRUNCATE or ALTER in between is dumped as an empty or
     broken table with exit code 0. Here the locks come first and the snapshot second: LOCK TABLE takes no snapshot in a
     REPEATABLE READ transaction. A table that was created in between is found and the whole step is repeated.
-    Raise DumpError if a lock is not to be had.
+    Raise DumpError if a lock can't be acquired.
     """
     patience = time.monotonic() + LOCK_SECONDS
     attempts = SNAPSHOT_ATTEMPTS
@@ -229,7 +229,7 @@ def snapshot(connection: Connection, tick: Callable[[], None] = lambda: None) ->
 
 
 def _lock(connection: Connection, tables: list[SourceTable]) -> None:
-    """In the transaction that is open, lock all tables against DDL. Raise LockNotAvailable after LOCK_TRY_SECONDS."""
+    """Lock all tables against DDL in the open transaction. Raise LockNotAvailable after LOCK_TRY_SECONDS."""
     wait = min(LOCK_TRY_SECONDS, LOCK_SECONDS)
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{wait * 1000:.0f}ms")))
     for start in range(0, len(tables), 500):

@@ -1,4 +1,4 @@
-"""Looking before leaping: what stands in the way of a backup, found before the first byte is written."""
+"""Preflight: find what would make a backup fail before the first byte is written."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from .clients import find_client
 from .documents import FolderSize
 
 EXPECTED_DUMP_SHARE = 0.35
-"""A compressed dump's expected size as a share of the tables' size on disk; a guess that only warns of a hopeless try."""
+"""A compressed dump's expected size as a share of the tables' size on disk; an estimate that only rules out hopeless
+runs."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is backed up: a database by its libpq URL and a folder, under the app's name."""
+    """The source of backups: a database by its libpq URL and a documents folder, under the app's name."""
 
     database_url: str
     documents_dir: Path
@@ -28,7 +29,7 @@ class Source:
 
 
 def check_source(source: Source, storage_dir: Path) -> list[Problem]:
-    """Given a source and the archives' folder, return everything that would make a backup fail at once."""
+    """Return every problem that would make a backup fail immediately."""
     problems: list[Problem] = []
     try:
         with postgres.connect(source.database_url, "backup check") as connection:
@@ -49,7 +50,7 @@ def check_source(source: Source, storage_dir: Path) -> list[Problem]:
 
 
 def check_documents(folder: Path) -> None:
-    """Given the documents folder, raise SourceError if it is missing or can't be read."""
+    """Raise SourceError if the documents folder is missing or can't be read."""
     if not os.path.isdir(folder):  # Path.is_dir raises below a folder that this user may not enter
         raise SourceError(
             Subject.DOCUMENTS,
@@ -72,7 +73,7 @@ def is_read_only(folder: Path) -> bool:
 
 
 def check_storage(folder: Path) -> None:
-    """Given the archives' folder, make it if it is missing. Raise SourceError if it can't be written to."""
+    """Create the storage folder if it is missing. Raise SourceError if it can't be written to."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -84,14 +85,14 @@ def check_storage(folder: Path) -> None:
 
 
 def check_nesting(source: Source, storage_dir: Path) -> None:
-    """Raise SourceError if the archives lie in the documents folder: each backup would hold all earlier ones."""
+    """Raise SourceError if the archives are in the documents folder: each backup would contain all earlier ones."""
     storage, folder = storage_dir.resolve(), source.documents_dir.resolve()
     if storage == folder or folder in storage.parents:
         raise SourceError(Subject.STORAGE, f"{storage} lies inside the documents folder {folder}; move it out of there")
 
 
 def check_room(storage_dir: Path, tables_bytes: int, documents_size: FolderSize, reserve: int) -> None:
-    """Given what is to be stored, raise DiskFullError if the archive will hardly fit beside `reserve` bytes."""
+    """Raise DiskFullError if the archive would probably not leave `reserve` bytes free."""
     expected = int(tables_bytes * EXPECTED_DUMP_SHARE) + documents_size.bytes + documents_size.entries * 300
     free = shutil.disk_usage(storage_dir).free
     if free < expected // 2 + reserve:

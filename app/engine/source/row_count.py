@@ -1,4 +1,4 @@
-"""Counting a table's rows without running code of its owner with our rights."""
+"""Count a table's rows without running its owner's code with our rights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .names import quoted
 Connection = psycopg.Connection[dict[str, Any]]
 
 # To plan any query of a table, the server evaluates functions of constants in its indexes' expressions and predicates and in
-# its extended statistics, as whoever asks (RelationGetIndexPredicate, get_relation_statistics).
+# its extended statistics, with the rights of whoever asks (RelationGetIndexPredicate, get_relation_statistics).
 _PLANNING_RUNS_CODE: LiteralString = """
 SELECT c.relowner <> (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user) AND (
     EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
@@ -34,7 +34,7 @@ def count_rows(connection: Connection, schema: str, table: str) -> int:
     if row is None or not row["found"]:
         counted = connection.execute(b"SELECT count(*) AS rows FROM ONLY " + name).fetchone()
         return int(counted["rows"]) if counted else 0
-    # COPY of a table plans nothing.
+    # COPY of a table involves no planning.
     column = b' ("' + row["narrow"].replace(b'"', b'""') + b'")' if row["narrow"] is not None else b""
     with connection.cursor() as cursor, cursor.copy(b"COPY " + name + column + b" TO STDOUT") as copy:
         return sum(1 for _ in copy)

@@ -1,7 +1,7 @@
-"""The disk of the database server, where it can be seen from here: its free space is nothing that SQL can ask for.
+"""The disk of the database server, if it is visible from here: SQL can't query its free space.
 
-It can be seen if the server runs on this machine, in this container. The session's own server process proves that: /proc has
-it under the number that the server says, and its title names our end of the connection.
+It is visible if the server runs on this machine, in this container. The session's own server process proves that: /proc has
+it under the pid that the server reports, and its title names our end of the connection.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datna
 
 @dataclass(frozen=True)
 class ServerDisk:
-    """Where the live database's files are, and the server's WAL."""
+    """The locations of the live database's files and of the server's WAL."""
 
     folders: tuple[Path, ...]
 
     @property
     def device(self) -> int:
-        """The file system that the database is on, as in st_dev."""
+        """The database's file system, as in st_dev."""
         return os.stat(self.folders[0]).st_dev
 
     def free_bytes(self) -> int:
-        """Return how much is free for the server where the database is. Raise OSError."""
+        """Return the free bytes for the server on the database's disk. Raise OSError."""
         return _free(self.folders[0])
 
     def least_free_bytes(self) -> int:
-        """Return how much is free where there is least: for the database or for the WAL. Raise OSError."""
+        """Return the free bytes on the fuller of the disks of database and WAL. Raise OSError."""
         return min(map(_free, self.folders))
 
 
@@ -50,7 +50,7 @@ def _free(folder: Path) -> int:
 
 
 def find(connection: Connection) -> ServerDisk | None:
-    """Find the disk of the live database's server; None if it can't be seen from here."""
+    """Find the disk of the live database's server; None if it is not visible from here."""
     row = connection.execute(_PLACE).fetchone()
     if row is None or not connection.info.host.startswith(LOCAL_HOSTS):
         return None
@@ -65,7 +65,7 @@ def find(connection: Connection) -> ServerDisk | None:
             return None
         base = "base" if row["name"] == "pg_default" else f"pg_tblspc/{row['tablespace']}"
         folders = tuple(folder for folder in (data / base, data / "pg_wal") if os.path.isdir(folder))
-        folders = folders or (data,)  # another user may enter none of them, but ask for the space of this one
+        folders = folders or (data,)  # another user may enter none of them, but may query the space of this one
         for folder in folders:
             os.statvfs(folder)
     except (OSError, psycopg.Error):
@@ -74,7 +74,7 @@ def find(connection: Connection) -> ServerDisk | None:
 
 
 def _is_same(folder: Path, link: Path) -> bool:
-    """Return whether a folder is what a link of /proc leads to, as far as that may be followed: not in a container."""
+    """Return whether a folder is the target of a /proc link, as far as that may be followed: not in a container."""
     try:
         return os.path.samefile(folder, link)
     except PermissionError:
@@ -85,7 +85,7 @@ def _data_folder(connection: Connection, process: Path) -> Path:
     """Return the server's data folder. Raise OSError or psycopg.Error if neither the system nor the server names it."""
     try:
         return Path(os.readlink(process / "cwd"))
-    except PermissionError:  # of another user's process
+    except PermissionError:  # another user's process
         row = connection.execute("SELECT current_setting('data_directory') AS folder").fetchone()
         assert row is not None
         folder = Path(str(row["folder"]))
@@ -95,8 +95,8 @@ def _data_folder(connection: Connection, process: Path) -> Path:
 
 
 def watch(disk: ServerDisk, reserve: int) -> Callable[[], None]:
-    """Return what raises RestoreError as soon as less than `reserve` bytes are left for the server: one that has none left
-    stops, and does not start again."""
+    """Return a function that raises RestoreError once less than `reserve` bytes are left for the server, which stops when
+    it has none left, and does not start again."""
 
     def look() -> None:
         free = disk.least_free_bytes()

@@ -1,8 +1,8 @@
-"""Open folders instead of paths: a path can be exchanged for a link between two calls, and has at most 4,096 bytes.
+"""Open folders instead of paths: a path can be replaced by a link between two calls, and has at most 4,096 bytes.
 
-Whoever may write to a folder above can put a link in the place of any folder below it. Therefore everything below the root
-is opened relative to its parent's descriptor and without following links, and the root once. The depth of a tree is limited
-by nothing, so no function here or elsewhere may call itself for the next level, nor keep a descriptor or a path for each.
+Whoever may write to a folder above can replace any folder below it with a link. Therefore everything below the root is
+opened relative to its parent's descriptor and without following links, and the root only once. The depth of a tree is
+unlimited, so no function here or elsewhere may recurse per level, nor keep a descriptor or a path for each.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_LEVELS = 64
 """How many of the deepest folders stay open on the way down."""
 CHECKPOINT = 128
-"""One folder stays open each this many levels; closed ones are opened again from it on the way back."""
+"""One folder stays open per this many levels; closed ones are reopened from it on the way back."""
 
 LEVELS_NAMED = 50
-"""How many of the last names of a path a message shows."""
+"""How many of a path's last names a message shows."""
 
 
 class Folder:
-    """An open folder; closed when the last that needs it is gone."""
+    """An open folder, closed when its last user is gone."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -33,7 +33,7 @@ class Folder:
         os.close(self.fd)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return type(None), ()  # what is sent to another process arrives there without its open folders
+        return type(None), ()  # an entry sent to another process arrives without its open folders
 
 
 def open_root(path: Path) -> Folder:
@@ -42,7 +42,7 @@ def open_root(path: Path) -> Folder:
 
 
 class FolderChain:
-    """The folders from a root down to a current one. Every method raises OSError as the calls of the system do.
+    """The folders from a root down to a current one. Every method raises OSError as the system calls do.
 
     Of a deep chain only the last ones and every 128th stay open: 320 descriptors for 16,000 levels.
     """
@@ -53,11 +53,11 @@ class FolderChain:
 
     @property
     def depth(self) -> int:
-        """Return how many levels below the root the current folder is."""
+        """The number of levels from the root to the current folder."""
         return len(self.names)
 
     def enter(self, name: str, folder: Folder | None = None) -> Folder:
-        """Make a folder of the current one the current one; `folder` if it is open already."""
+        """Enter a folder of the current one; `folder` if it is already open."""
         folder = folder or Folder(os.open(name, FOLDER_FLAGS, dir_fd=self.current().fd))
         self._folders.append(folder)
         self.names.append(name)
@@ -72,7 +72,7 @@ class FolderChain:
         self.names.pop()
 
     def current(self) -> Folder:
-        """Return the current folder, opened again if it was closed."""
+        """Return the current folder, reopened if it was closed."""
         folder = self._folders[-1]
         if folder is not None:
             return folder
@@ -90,16 +90,16 @@ class FolderChain:
 
 
 class FolderCursor:
-    """Opens folders below a root by their paths. Neighbours in a tree are a step apart; not for several threads at once."""
+    """Open folders below a root by their paths. Neighbours in a tree are one step apart; not thread-safe."""
 
     def __init__(self, root: Folder) -> None:
         self._chain = FolderChain(root)
         self._path = ""
 
     def to(self, path: str, make: bool = False) -> Folder:
-        """Return the folder at `path`, "" for the root; `make`: make what is missing of it, mode 0700.
+        """Return the folder at `path`, "" for the root; `make`: create missing folders, with mode 0700.
 
-        Raise OSError, ENOTDIR or ELOOP where a part of the path is a link.
+        Raise OSError, ENOTDIR or ELOOP if a part of the path is a link.
         """
         if path == self._path:
             return self._chain.current()
@@ -121,7 +121,7 @@ class FolderCursor:
         return self._chain.current()
 
     def _shared_levels(self, path: str, names: list[str]) -> int:
-        """Return how many levels the way to `path` shares with the way to the current folder."""
+        """Return how many levels `path` shares with the current folder's path."""
         depth = self._chain.depth
         if not depth or path.startswith(f"{self._path}/"):
             return depth
@@ -136,9 +136,9 @@ class FolderCursor:
 
 
 def all_below(root: Folder) -> Iterator[tuple[Folder, str, str, os.stat_result | None]]:
-    """Yield (folder, name, path, lstat's answer) for all that is below a root, None where even that can't be had.
+    """Yield (folder, name, path, lstat's result) for everything below a root; the result is None if lstat fails.
 
-    What can't be opened is yielded, and passed over.
+    Folders that can't be opened are yielded, and skipped.
     """
     chain = FolderChain(root)
     todo = [iter(os.listdir(root.fd))]
@@ -152,7 +152,7 @@ def all_below(root: Folder) -> Iterator[tuple[Folder, str, str, os.stat_result |
         path = "/".join([*chain.names[-LEVELS_NAMED:], name])
         try:
             folder = chain.current()
-        except OSError:  # it was moved away meanwhile
+        except OSError:  # it was moved away in the meantime
             todo[-1] = iter(())
             continue
         info: os.stat_result | None = None

@@ -1,4 +1,4 @@
-"""Keeping the worker's memory as small as what it holds."""
+"""Keep the worker's memory close to what it uses."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _M_ARENA_MAX = -8
 
 @functools.cache
 def tune_malloc() -> None:
-    """Have glibc give blocks of 4 MiB and more back to the system as soon as they are freed (mallopt(3), M_MMAP_THRESHOLD),
-    keep up to 32 MiB of smaller ones in each arena for the next time (M_TRIM_THRESHOLD), and have no more than four arenas
-    (M_ARENA_MAX), however many threads there are.
+    """Make glibc return blocks of 4 MiB and more to the system as soon as they are freed (mallopt(3), M_MMAP_THRESHOLD),
+    keep up to 32 MiB of smaller ones per arena for reuse (M_TRIM_THRESHOLD), and use at most four arenas (M_ARENA_MAX),
+    with any number of threads.
 
-    Left alone it raises the first limit with every such block it sees, up to 32 MiB, and keeps the blocks in an arena for
-    each thread: some 150 MB that nobody uses. Told the first limit only it would keep nothing, and a restore would spend a
-    tenth of its time on getting the same memory again for every piece. Does nothing with another C library.
+    By default it raises the first limit with every such block, up to 32 MiB, and keeps the blocks in an arena per thread:
+    some 150 MB of unused memory. With the first limit alone it would keep nothing, and a restore would spend a tenth of its
+    time on getting the same memory again for every piece. Do nothing with another C library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -37,9 +37,9 @@ def tune_malloc() -> None:
 
 @contextlib.contextmanager
 def memory_limited(more: int) -> Iterator[None]:
-    """Let this process grow by `more` bytes at most, enforced by the kernel. Beyond that any thread gets MemoryError.
+    """Limit this process's growth to `more` bytes, enforced by the kernel. Beyond that any thread gets MemoryError.
 
-    What children are started meanwhile inherit it. Does nothing where the system can't say how large the process is.
+    Children started meanwhile inherit the limit. Do nothing if the system can't say how large the process is.
     """
     try:
         words = Path("/proc/self/statm").read_text().split()

@@ -1,4 +1,4 @@
-"""The one place that starts child processes: their own group, dead with their parent, no secret in sight."""
+"""Start child processes: in their own group, killed with their parent, without visible secrets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uuid import UUID
 from ..errors import DumpError
 
 RUN_ID_VARIABLE = "MVP_BACKUP_RUN_ID"
-"""Marks every child with the run that it serves, so that a lost worker's child can be found again."""
+"""Marks every child with the run that it serves, so that a lost worker's child can be found."""
 
 _PR_SET_PDEATHSIG = 1
 _F_SETPIPE_SZ = 1031
@@ -28,8 +28,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def die_with_parent(parent: int) -> None:
-    """Given the parent's process id, ask Linux to kill this child when the thread that started it ends (prctl(2),
-    PR_SET_PDEATHSIG)."""
+    """Ask Linux to kill this child when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG)."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
@@ -37,7 +36,7 @@ def die_with_parent(parent: int) -> None:
 
 
 class Child:
-    """A running child whose standard output is read by us and whose messages are kept aside."""
+    """A running child whose standard output we read and whose messages are kept aside."""
 
     def __init__(self, process: subprocess.Popen[bytes], messages: IO[bytes], name: str) -> None:
         self._process = process
@@ -60,14 +59,14 @@ class Child:
         return self._process.wait(timeout)
 
     def messages(self, limit: int = 4000) -> str:
-        """Return the end of what the child wrote to standard error, at most `limit` bytes of it."""
+        """Return the end of the child's standard error, at most `limit` bytes."""
         self._messages.seek(0, os.SEEK_END)
         size = self._messages.tell()
         self._messages.seek(max(0, size - limit))
         return self._messages.read().decode("utf-8", "replace").strip()
 
     def kill(self) -> None:
-        """End the child's whole group at once and reap it."""
+        """Kill the child's whole group at once and reap it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
@@ -87,9 +86,9 @@ class Child:
 def running(
     command: Sequence[str], environment: Mapping[str, str], run_id: UUID, descriptors: Sequence[int] = ()
 ) -> Iterator[Child]:
-    """Given a command, start it with exactly `environment` and yield it; it is dead and reaped afterwards.
+    """Run a command with exactly `environment` for the duration of the block; it is killed and reaped afterwards.
 
-    It inherits the file descriptors that are named and no others.
+    It inherits only the given file descriptors.
 
     Must be called from a thread that outlives the child: Linux delivers the parent-death signal when that thread ends.
     Raise DumpError if the command can't be started.
@@ -125,7 +124,7 @@ def engine_process(module: str, call: str) -> tuple[list[str], dict[str, str]]:
     """Return the command and the environment of a new interpreter that imports `call`'s function from an engine module, such
     as "backup.packers", and calls it.
 
-    The process is started anew, not forked: this one has threads, whose locks a fork would copy as they are at that moment.
+    It is a new process, not a fork: this one has threads, whose locks a fork would copy in their present state.
     """
     root = Path(__file__).resolve().parents[3]
     start = (
@@ -146,14 +145,14 @@ def send(connection: Connection, value: object) -> None:
 
 
 def receive(connection: Connection) -> Any:
-    """Return the next value that a process of ours has sent. Raise EOFError or OSError if it is gone."""
+    """Return the next value from another process of ours. Raise EOFError or OSError if it is gone."""
     return pickle.loads(connection.recv_bytes())  # noqa: S301 - sent by our own child, over a pipe
 
 
 def kill_orphans(run_id: UUID) -> int:
-    """Given a run whose worker is gone, kill its children on this host and return how many there were.
+    """Kill the children of a run whose worker is gone, on this host, and return their number.
 
-    Finds them by the mark in their environment, so only on Linux and only processes of this user.
+    They are found by the mark in their environment, so only on Linux and only among this user's processes.
     """
     mark = f"{RUN_ID_VARIABLE}={run_id}".encode()
     killed = 0

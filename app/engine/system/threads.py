@@ -1,4 +1,4 @@
-"""How many threads to use, and how they share the interpreter."""
+"""The number of threads, and how they share the interpreter."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 
 HANDOVER_SECONDS = 0.00005
-"""How long a thread may keep the interpreter while another waits. Python's 5 ms is an age for threads that deflate, hash and
-read for some 50 µs at a time: with it, two cores do the work of one."""
+"""How long a thread may keep the interpreter while another waits. Python's 5 ms is too long for threads that deflate, hash
+and read for some 50 µs at a time: with it, two cores do the work of one."""
 
 
 def threads_of_machine(wanted: int | None) -> int:
-    """Return how many threads to use: as many as wanted, else one for each core that this process may use."""
+    """Return the number of threads to use: as requested, otherwise one per core that this process may use."""
     if wanted is not None:
         return max(1, wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -21,7 +21,7 @@ def threads_of_machine(wanted: int | None) -> int:
 
 @contextlib.contextmanager
 def quick_handover() -> Iterator[None]:
-    """Let the threads of this process take turns more often than usual while the block runs."""
+    """Make this process's threads switch more often for the duration of the block."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(HANDOVER_SECONDS)
     try:

@@ -1,4 +1,4 @@
-"""Proving that an archive is what was written: every byte read back, unpacked and compared with the manifest."""
+"""Verify that an archive is what was written: read back every byte, unpack it, and compare it with the manifest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WAIT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What reading an archive back found. `signed`: made with this signing key. `sha256` is the whole file's, in hex."""
+    """The result of a verification. `signed`: with this signing key. `sha256` is the whole file's, in hex."""
 
     problems: list[str]
     signed: bool
@@ -56,9 +56,9 @@ def verify_archive(
     stall_seconds: float = 600.0,
     threads: int | None = None,
 ) -> VerifyReport:
-    """Given an archive, read all of it back and return what was found; damage is a problem in the report, no exception.
+    """Read an archive back completely. Damage is a problem in the report, not an exception.
 
-    Memory is bounded by a few pieces for each thread. Whatever `progress` raises ends the verification.
+    Memory is bounded by a few pieces per thread. Whatever `progress` raises ends the verification.
     """
     tune_malloc()
     meter = Meter(progress, stall_seconds)
@@ -73,7 +73,7 @@ def verify_archive(
 
 
 def _hash_file(path: Path, meter: Meter) -> tuple[str, int]:
-    """Given a file, return its SHA-256 in hex and its size in bytes; ("", 0) where it can't be read."""
+    """Return a file's SHA-256 in hex and its size in bytes; ("", 0) if it can't be read."""
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("rb", buffering=0) as file:
@@ -131,7 +131,7 @@ class _Verification:
             self._problems.append(text)
 
     def _hashes(self) -> tuple[str, str]:
-        """Return the SHA-256 of the whole file and of what the manifest calls raw, in one pass over the disk."""
+        """Return the SHA-256 of the whole file and of the bytes that `raw_sha256` covers, in one pass over the disk."""
         reader, header = self._reader, self._manifest.header_bytes
         whole, raw = hashlib.sha256(), hashlib.sha256()
         first = reader.read(0, header)
@@ -232,7 +232,7 @@ class _Verification:
         self._check_index()
 
     def _groups(self) -> Iterator[tuple[int, int, list[IndexLine]]]:
-        """Yield (first byte, byte behind, entries) of each member, or of each large file's members."""
+        """Yield (first byte, end, entries) of each member, or of each large file's members."""
         group: list[IndexLine] = []
         for raw in self._reader.index_lines():
             self._budget.check()
@@ -264,7 +264,7 @@ class _Verification:
 
 @dataclass
 class _Sum:
-    """What the pieces of the dump, or of one segment of it, showed together."""
+    """The combined result of the pieces of the dump, or of one of its segments."""
 
     rows: int = 0
     dump_bytes: int = 0

@@ -1,4 +1,4 @@
-"""The parts of an archive that a verification reads back, each by itself in a thread."""
+"""The parts of an archive that a verification reads back, each in a thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 
 @dataclass
 class Check:
-    """What a part of the archive showed: raw bytes read, problems, and for the dump what must be hashed in order."""
+    """The result of checking a part: raw bytes read, problems, and for the dump the data to be hashed in order."""
 
     size: int
     problems: list[str] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Check:
 
 
 class Part(Protocol):
-    """A part of the archive that is checked in a thread. `weight` is about how many bytes of memory that takes."""
+    """A part of the archive that is checked in a thread. `weight` is the approximate memory in bytes that it takes."""
 
     @property
     def name(self) -> str: ...
@@ -40,16 +40,16 @@ class Part(Protocol):
 
 
 def caught(part: Part) -> Check:
-    """Given a part, check it; what can't be read of it is a problem."""
+    """Check a part; unreadable data is a problem."""
     try:
         return part.check()
-    # ValueError and OverflowError: an index that asks for tar headers which can't be
+    # ValueError and OverflowError: an index that implies impossible tar headers
     except (ArchiveError, ValueError, OverflowError) as error:
         return Check(0, [f"{part.name}: {error}"])
 
 
 class Frame:
-    """Compares a passing stream with what must stand before and behind a content of known size; keeps none of it."""
+    """Compare a stream with the bytes that must precede and follow a content of known size, without keeping it."""
 
     def __init__(self, head: bytes, size: int, tail: bytes) -> None:
         self._head, self._tail = head, tail
@@ -58,7 +58,7 @@ class Frame:
         self.fits = True
 
     def take(self, part: bytes) -> memoryview:
-        """Compare the next part, and return what of it is content. Once it does not fit, nothing more needs to be taken."""
+        """Compare the next part, and return the content in it. After a mismatch no more needs to be taken."""
         start, self._position = self._position, self._position + len(part)
         head = part[: max(0, len(self._head) - start)]
         behind = part[max(0, self._edge - start) :]
@@ -91,7 +91,7 @@ class DumpPiece:
 
     def check(self) -> Check:
         self.budget.check()
-        # The outer member is stored, so it can't hold more than it has bytes.
+        # The outer member is stored, so its content can't be larger than the member.
         inner = self.reader.member(self.offset, self.length, self.length)
         text = inflate(inner)
         rows = text.count(b"\n") if self.segment.kind == "copy" else 0
@@ -100,7 +100,7 @@ class DumpPiece:
 
 @dataclass(frozen=True)
 class DocumentsMember:
-    """Compares the content of a member with the headers, hashes and padding that the index demands."""
+    """Compare the content of a member with the headers, hashes and padding that the index requires."""
 
     reader: ArchiveReader
     start: int
