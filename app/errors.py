@@ -1,4 +1,4 @@
-"""What can go wrong for a caller, as types. app.http.errors turns them into answers, app.cli.common into exit codes."""
+"""What can go wrong for a caller, as types. app.http.errors turns them into answers, app.cli.errors into exit codes."""
 
 from __future__ import annotations
 

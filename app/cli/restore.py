@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import click
@@ -24,6 +26,28 @@ PASSWORD = (
 )
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options of `flask backup restore`."""
+
+    backup_id: UUID | None
+    scope: str
+    dry_run: bool
+    wait: bool
+    no_safety_backup: bool
+    yes: bool
+    archive: Path | None
+    url: str | None
+    documents: Path | None
+    trust: bool
+
+    def of_file(self, archive: Path) -> restore_from_file.FileOptions:
+        """Return those that count for a restore from a file."""
+        return restore_from_file.FileOptions(
+            archive, self.url, self.documents, self.scope, self.trust, self.dry_run, self.yes
+        )
+
+
 @backup.command()
 @click.argument("backup_id", type=click.UUID, required=False)
 @click.option("--scope", type=click.Choice(SCOPES), default="all", show_default=True)
@@ -35,44 +59,35 @@ PASSWORD = (
 @click.option("--to", "url", help=f"With --file: the database's URL. {PASSWORD}")
 @click.option("--documents", type=click.Path(path_type=Path), help="With --file: the documents folder.")
 @click.option("--trust", is_flag=True, help="With --file: execute the SQL of an archive that is not signed by our key.")
-def restore(  # noqa: PLR0913, PLR0917 - click passes each option by itself
-    backup_id: UUID | None,
-    scope: str,
-    dry_run: bool,
-    wait: bool,
-    no_safety_backup: bool,
-    yes: bool,
-    archive: Path | None,
-    url: str | None,
-    documents: Path | None,
-    trust: bool,
-) -> None:
+def restore(**options: Any) -> None:
     """Restore the backup BACKUP_ID, or an archive file where everything else is gone."""
-    if archive is not None:
-        restore_from_file.run(restore_from_file.Order(archive, url, documents, scope, trust, dry_run, yes))
-    elif backup_id is None:
+    chosen = Options(**options)
+    if chosen.archive is not None:
+        restore_from_file.run(chosen.of_file(chosen.archive))
+    elif chosen.backup_id is None:
         raise click.UsageError("Give the id of a backup, or --file ARCHIVE --to URL --documents DIR.")
-    elif url or documents or trust:
+    elif chosen.url or chosen.documents or chosen.trust:
         raise click.UsageError("--to, --documents and --trust go with --file.")
     else:
-        _restore(backup_id, scope, dry_run, wait, not no_safety_backup, yes)
+        _restore(chosen.backup_id, chosen)
 
 
 @checked
-def _restore(backup_id: UUID, scope: str, dry_run: bool, wait: bool, safety_backup: bool, yes: bool) -> None:  # noqa: PLR0913, PLR0917 - options
-    found = restores.preview(backup_id, scope, exact=dry_run)
-    if dry_run or not yes:
+def _restore(backup_id: UUID, chosen: Options) -> None:
+    found = restores.preview(backup_id, chosen.scope, exact=chosen.dry_run)
+    if chosen.dry_run or not chosen.yes:
         click.echo("\n".join(preview_lines(found)))
-    if dry_run:
+    if chosen.dry_run:
         sys.exit(1 if found.blockers else 0)
     if found.blockers:
         stop(" ".join(found.blockers))
-    confirm = found.confirm if yes else click.prompt(f"Type the name of the database to restore it ({found.confirm})")
-    row = restores.start(actor(), backup_id, confirm, scope, safety_backup)
+    question = f"Type the name of the database to restore it ({found.confirm})"
+    confirm = found.confirm if chosen.yes else click.prompt(question)
+    row = restores.start(actor(), backup_id, confirm, chosen.scope, not chosen.no_safety_backup)
     click.echo(f"Restore {row.id} is queued.")
     if not queue.has_worker(queue.BACKUPS):
         click.echo(NO_WORKER, err=True)
-    if wait:
+    if chosen.wait:
         _wait_for(row.id)
 
 

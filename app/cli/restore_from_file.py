@@ -1,6 +1,6 @@
-"""`flask backup restore --file`: for the day when everything but an archive is gone. Needs neither Redis nor the metadata
-database, nor their settings; with the signing key (BACKUP_SIGNING_KEY, or SECRET_KEY) the archive proves that it is ours.
-`undo` and `discard` with `--documents` exchange and drop the state that such a restore keeps.
+"""`flask backup restore --file`, for when everything but an archive is lost. Needs neither Redis nor the metadata database,
+nor their settings; with the signing key (BACKUP_SIGNING_KEY, or SECRET_KEY) it can prove that the archive is ours.
+`undo` and `discard` with `--documents` swap back or drop the state that such a restore keeps.
 """
 
 from __future__ import annotations
@@ -9,22 +9,20 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import click
-import psycopg
 from psycopg import conninfo
 
+from app.cli.errors import OF_ENGINE, fail, one_line
 from app.cli.formats import size
 from app.cli.restore_text import diff_lines, troubles
-from app.config import ConfigError, name_settings, read_signing_key
-from app.engine.errors import EngineError, RestoreError
+from app.config import name_settings, read_signing_key
+from app.engine.errors import RestoreError
 from app.engine.restore import swap
 from app.engine.restore.places.journal import KEPT, Journal, all_in
 from app.engine.restore.preview import preview as previewing
@@ -38,8 +36,8 @@ EXCHANGING = "exchanging"
 
 
 @dataclass(frozen=True)
-class Order:
-    """What was asked for on the command line."""
+class FileOptions:
+    """The options of `flask backup restore --file`."""
 
     archive: Path
     url: str | None
@@ -50,20 +48,20 @@ class Order:
     yes: bool
 
 
-def run(order: Order) -> None:
-    """Given an order, restore its archive, or say what that would do. Ends the process with 1 and a line if it can't."""
-    url, documents = _target(order.url, order.documents, "--file")
-    with _one_line(url):
+def run(options: FileOptions) -> None:
+    """Restore an archive, or with `dry_run` say what that would change. End the process with one line on failure."""
+    url, documents = _target(options.url, options.documents, "--file")
+    with one_line(OF_ENGINE, _wording(url)):
         # Without a key nothing is signed by it: any key that nobody knows says so.
         key = read_signing_key() or secrets.token_bytes(32)
-        _restore(order, url, documents, key)
+        _restore(options, url, documents, key)
 
 
 def undo(restore_id: UUID | None, url: str | None, documents: Path | None) -> None:
-    """Given a restore from a file (None: the only one) and where it went, exchange the live state and the one it keeps.
-    Ends the process with 1 and a line if it can't."""
+    """Swap the live state and the one that a restore from a file (None: the only one) keeps.
+    End the process with one line on failure."""
     url, documents = _target(url, documents, "undo without the history")
-    with _one_line(url):
+    with one_line(OF_ENGINE, _wording(url)):
         journal = _kept(restore_id, url, documents)
         swap.undo(_state_dir(documents), journal.restore_id, Source(url, documents, "restore"))
         journal = _kept(journal.restore_id, url, documents)
@@ -73,14 +71,13 @@ def undo(restore_id: UUID | None, url: str | None, documents: Path | None) -> No
 
 
 def discard(restore_id: UUID | None, url: str | None, documents: Path | None, yes: bool) -> None:
-    """Given a restore from a file (None: the only one) and where it went, drop the state that it keeps.
-    Ends the process with 1 and a line if it can't."""
+    """Drop the state that a restore from a file (None: the only one) keeps. End the process with one line on failure."""
     url, documents = _target(url, documents, "discard")
-    with _one_line(url):
+    with one_line(OF_ENGINE, _wording(url)):
         journal = _kept(restore_id, url, documents)
         click.echo(f"kept      {_places(journal)}")
         if not yes and not click.confirm("Drop it? There is no undo afterwards."):
-            _stop("Nothing was dropped.", url)
+            fail("Nothing was dropped.", _wording(url))
         left = swap.discard(_state_dir(documents), journal.restore_id, Source(url, documents, "restore"))
         click.echo("It was dropped. What is live was not touched.")
         if left:
@@ -95,29 +92,20 @@ def _target(url: str | None, documents: Path | None, what: str) -> tuple[str, Pa
     return url, Path(folder).resolve()
 
 
-@contextmanager
-def _one_line(url: str) -> Iterator[None]:
-    """End the process with what went wrong as one line."""
-    try:
-        yield
-    except (EngineError, ConfigError, psycopg.Error, OSError) as error:
-        _stop(str(error), url)
-
-
-def _restore(order: Order, url: str, documents: Path, key: bytes) -> None:
+def _restore(options: FileOptions, url: str, documents: Path, key: bytes) -> None:
     target = Source(url, documents, "restore")
-    look = RestoreRequest(order.archive, target, _state_dir(documents), key, uuid4(), order.scope, order.trust)
-    found = previewing.preview(look, exact=order.dry_run)
+    look = RestoreRequest(options.archive, target, _state_dir(documents), key, uuid4(), options.scope, options.trust)
+    found = previewing.preview(look, exact=options.dry_run)
     click.echo(name_settings("\n".join([*diff_lines(found), *troubles(found.blockers, found.warnings, found.code)])))
-    if order.dry_run:
+    if options.dry_run:
         sys.exit(1 if found.blockers else 0)
     if found.blockers:
-        _stop(" ".join(found.blockers), url)
+        fail(" ".join(found.blockers), _wording(url))
     name = str(conninfo.conninfo_to_dict(url).get("dbname") or "")
-    if not order.yes and click.prompt(f"Type the name of the database to restore it ({name})") != name:
-        _stop("That is not its name; nothing was changed.", url)
+    if not options.yes and click.prompt(f"Type the name of the database to restore it ({name})") != name:
+        fail("That is not its name; nothing was changed.", _wording(url))
     before = {journal.restore_id for journal in all_in(_state_dir(documents))}
-    chosen = FileRestore(order.archive, url, documents, key, scope=order.scope, trusted=order.trust)
+    chosen = FileRestore(options.archive, url, documents, key, scope=options.scope, trusted=options.trust)
     result = restore_from_file(chosen, _Shown())
     for table in result.tables:
         click.echo(f"{table.schema}.{table.name}: {table.rows_backup} rows")
@@ -133,7 +121,7 @@ def _restore(order: Order, url: str, documents: Path, key: bytes) -> None:
 
 
 def _kept(restore_id: UUID | None, url: str, documents: Path) -> Journal:
-    """Return the journal that is meant. A swap that was cut is ended first. Raise RestoreError if it is not clear."""
+    """Return the journal that is meant, after finishing an interrupted swap. Raise RestoreError if that is ambiguous."""
     folder = _state_dir(documents)
     if any(journal.step == EXCHANGING for journal in all_in(folder)):
         swap.recover(folder, Source(url, documents, "restore"))
@@ -174,7 +162,7 @@ def _state_dir(documents: Path) -> Path:
 
 
 class _Shown:
-    """A progress callback that prints each phase once."""
+    """Print each phase once; a progress callback of the engine."""
 
     def __init__(self) -> None:
         self._phase = ""
@@ -185,9 +173,14 @@ class _Shown:
             click.echo(f"{phase} ({size(bytes_total)})" if bytes_total else phase)
 
 
-def _stop(message: str, url: str) -> NoReturn:
+def _wording(url: str) -> Callable[[str], str]:
+    """Make a function that names settings in a message and hides the password of a database's URL."""
     password = urlsplit(url).password or ""
-    for secret in filter(None, {password, unquote(password)}):
-        message = message.replace(secret, "***")
-    click.echo(name_settings(message), err=True)
-    sys.exit(1)
+    hidden = [secret for secret in {password, unquote(password)} if secret]
+
+    def reworded(message: str) -> str:
+        for secret in hidden:
+            message = message.replace(secret, "***")
+        return name_settings(message)
+
+    return reworded
