@@ -21,14 +21,14 @@ class ClientTooSlow(ConnectionResetError):
 
 
 class Turns:
-    """A number of turns for the threads of this process."""
+    """A limited number of turns for the threads of this process."""
 
     def __init__(self, number: int) -> None:
         self._free = threading.Semaphore(number)
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Hold a turn, waiting for a free one first."""
+        """Wait for a free turn and hold it during the block."""
         self._free.acquire()
         _thread.turns = self
         try:
@@ -59,7 +59,7 @@ _thread = _Thread()
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Wait for something inside the block without holding a turn."""
+    """Hold no turn during the block, which waits for something."""
     if _thread.turns is None:
         yield
         return

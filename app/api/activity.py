@@ -17,5 +17,5 @@ protect(bp)
 @bp.input(ActivityFilters, location="query")
 @bp.output(ActivityPage)
 def list_activity(query_data: ActivityFilters) -> ActivityPage:
-    """List who changed what, newest first. It names people and where they came from."""
+    """List who changed what, newest first. Entries name people and their IP addresses."""
     return ActivityPage.of(audit.list_entries(**query_data.model_dump()), ActivityOut.model_validate)

@@ -31,7 +31,7 @@ protect(bp)
 @bp.input(Paging, location="query")
 @bp.output(AdminPage)
 def list_admins(query_data: Paging) -> AdminPage:
-    """List the admins, those who may sign in first."""
+    """List the admins, starting with those who may sign in."""
     return AdminPage.part_of(admins.list_admins(), query_data, AdminOut.model_validate)
 
 
@@ -49,9 +49,9 @@ def get_admin(admin_id: UUID) -> AdminOut:
 @bp.output(EndedOut)
 @bp.doc(responses=[409])
 def disable_admin(admin_id: UUID, json_data: PasswordIn) -> EndedOut:
-    """End an admin's access at once: sessions, tokens for good, invitations that they sent.
+    """Disable an admin at once: ends their sessions, revokes their tokens and withdraws their invitations.
 
-    409 for the last admin who can sign in, and for oneself. A browser's session gives the admin's password once more.
+    409 for the last admin who can sign in, and for yourself. A browser session must send the caller's password again.
     """
     return EndedOut.model_validate(admins.disable(actor(), admin_id, json_data.password))
 
@@ -61,7 +61,7 @@ def disable_admin(admin_id: UUID, json_data: PasswordIn) -> EndedOut:
 @bp.input(PasswordIn)
 @bp.output(AdminOut)
 def enable_admin(admin_id: UUID, json_data: PasswordIn) -> AdminOut:
-    """Let a disabled admin sign in again, with their old password. Ended tokens stay so."""
+    """Let a disabled admin sign in again, with their old password. Revoked tokens stay revoked."""
     admins.enable(actor(), admin_id, json_data.password)
     return AdminOut.model_validate(admins.view(admin_id))
 
@@ -72,7 +72,7 @@ def enable_admin(admin_id: UUID, json_data: PasswordIn) -> AdminOut:
 @bp.output(EndedOut)
 @bp.doc(responses=[409])
 def remove_admin(admin_id: UUID, json_data: PasswordIn) -> EndedOut:
-    """Delete an admin's account for good, with all that disabling ends. The audit log keeps what they did."""
+    """Delete an admin's account permanently, with everything that disabling ends. The audit log keeps their entries."""
     return EndedOut.model_validate(admins.remove(actor(), admin_id, json_data.password))
 
 
@@ -88,11 +88,11 @@ def list_invitations(query_data: Paging) -> InvitationPage:
 @bp.post("/invitations")
 @requires("admin")
 @bp.input(InvitationIn)
-@bp.output(InvitationMade, status_code=201, description="Made. The link is shown this once.")
+@bp.output(InvitationMade, status_code=201, description="Created. The link is shown only once.")
 def invite_admin(json_data: InvitationIn) -> tuple[InvitationMade, int, dict[str, str]]:
-    """Invite an admin, who chooses a password at the link: it works once and for three days.
+    """Invite an admin, who chooses a password at the link. It works once, for three days.
 
-    It is mailed where SMTP_URL is set. An older invitation for the same address ends.
+    The link is mailed if SMTP_URL is set. An older invitation to the same address is withdrawn.
     """
     made = invitations.invite(actor(), json_data.email, json_data.password, pages_address())
     shown = InvitationOut.model_validate(made.invitation).model_dump()
@@ -103,6 +103,6 @@ def invite_admin(json_data: InvitationIn) -> tuple[InvitationMade, int, dict[str
 @requires("admin")
 @bp.output({}, status_code=204)
 def withdraw_invitation(invitation_id: UUID) -> tuple[str, int]:
-    """Make an invitation's link worth nothing."""
+    """Withdraw an invitation: its link stops working."""
     invitations.withdraw(actor(), invitation_id)
     return NO_CONTENT

@@ -21,10 +21,10 @@ bp = APIBlueprint("api_backups", __name__, url_prefix="/api/admin/backups", tag=
 protect(bp)
 
 DOWNLOADS: dict[int | str, Any] = {
-    206: {"description": "The part that Range asked for.", "content": {"application/gzip": {"schema": BINARY}}},
-    304: {"description": "The archive is the one that If-None-Match named."},
+    206: {"description": "The requested range.", "content": {"application/gzip": {"schema": BINARY}}},
+    304: {"description": "The archive has the ETag sent in If-None-Match."},
     409: None,
-    416: {"description": "The archive has no such bytes.", "content": {PROBLEM: {"schema": PROBLEM_SCHEMA}}},
+    416: {"description": "The range is outside the archive.", "content": {PROBLEM: {"schema": PROBLEM_SCHEMA}}},
 }
 
 
@@ -43,7 +43,7 @@ def list_backups(query_data: BackupFilters) -> BackupPage:
 @bp.output(BackupOut, status_code=202, headers=Located)
 @bp.doc(responses=[409])
 def create_backup(json_data: NewBackup) -> tuple[BackupOut, int, dict[str, str]]:
-    """Start a manual backup. A worker makes it: follow `status` at the address in Location."""
+    """Start a manual backup. A worker runs it: poll `status` at the URL in Location."""
     row = backups.start(actor(), note=json_data.note)
     return queued_backup(row)
 
@@ -61,7 +61,7 @@ def get_backup(backup_id: UUID) -> BackupOut:
 @bp.input(BackupChange)
 @bp.output(BackupOut)
 def change_backup(backup_id: UUID, json_data: BackupChange) -> BackupOut:
-    """Pin, unpin or annotate a backup. A browser's session gives the admin's password once more to unpin."""
+    """Pin, unpin or annotate a backup. A browser session must send the admin's password again to unpin."""
     note = json_data.note if "note" in json_data.model_fields_set else backups.UNCHANGED
     changed = backups.update(actor(), backup_id, pinned=json_data.pinned, note=note, password=json_data.password)
     return BackupOut.of(changed)
@@ -73,7 +73,7 @@ def change_backup(backup_id: UUID, json_data: BackupChange) -> BackupOut:
 @bp.output({}, status_code=204)
 @bp.doc(responses=[409])
 def delete_backup(backup_id: UUID, json_data: Proof) -> tuple[str, int]:
-    """Delete a backup and its archive. A browser's session gives the admin's password once more."""
+    """Delete a backup and its archive. A browser session must send the admin's password again."""
     backups.delete(actor(), backup_id, json_data.password)
     return NO_CONTENT
 
@@ -83,25 +83,25 @@ def delete_backup(backup_id: UUID, json_data: Proof) -> tuple[str, int]:
 @bp.output(FileSchema(), content_type="application/gzip", description="The archive.")
 @bp.doc(responses=DOWNLOADS)
 def download_backup(backup_id: UUID) -> Response:
-    """Send the archive. Takes Range, If-Range and If-None-Match; the ETag is the SHA-256."""
+    """Download the archive. Supports Range, If-Range and If-None-Match; the ETag is the SHA-256."""
     return send_archive(actor(), backup_id)
 
 
 @bp.post("/<uuid:backup_id>/cancel")
 @requires("backup")
-@bp.output(BackupOut, status_code=202, description="It will stop.")
+@bp.output(BackupOut, status_code=202, description="Cancellation requested.")
 @bp.doc(responses=[409])
 def cancel_backup(backup_id: UUID) -> tuple[BackupOut, int]:
-    """Stop a queued or running backup."""
+    """Cancel a queued or running backup."""
     return BackupOut.of(backups.cancel(actor(), backup_id)), 202
 
 
 @bp.post("/<uuid:backup_id>/verify")
 @requires("backup")
 @bp.input(Verification)
-@bp.output(BackupOut, status_code=202, description="A worker does it.")
+@bp.output(BackupOut, status_code=202, description="Accepted. A worker does it.")
 @bp.doc(responses=[409])
 def verify_backup(backup_id: UUID, json_data: Verification) -> tuple[BackupOut, int]:
-    """Have a worker read the archive back, or restore it into a scratch database: `verified_at`, `restore_tested_at` or
-    `error` says how it went."""
+    """Have a worker verify the archive, or restore it into a scratch database. The result is in `verified_at`,
+    `restore_tested_at` or `error`."""
     return BackupOut.of(backups.verify(actor(), backup_id, restore=json_data.restore)), 202

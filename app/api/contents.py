@@ -1,4 +1,4 @@
-"""/api/admin/backups/:id/contents: what is inside an archive, and single documents out of it."""
+"""/api/admin/backups/:id/contents: what is inside an archive, and its single documents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ protect(bp)
 def get_contents(backup_id: UUID) -> ContentsOut:
     """Show what is inside an archive: each table's rows and bytes, and how many documents there are.
 
-    Read from the manifest, so it takes no longer for a large archive. 409 for an archive from elsewhere, which has none.
+    Read from the manifest, so a large archive takes no longer. 409 for an archive from another program, which has none.
     """
     return ContentsOut.of(contents.look(backup_id), url_for(".list_documents", backup_id=backup_id))
 
@@ -54,12 +54,12 @@ def list_documents(backup_id: UUID, query_data: DocumentsQuery) -> DocumentsOut:
 @bp.output(FileSchema(type="string", format="binary"), content_type="application/octet-stream")
 @bp.doc(responses=[409])
 def get_document(backup_id: UUID, query_data: DocumentQuery) -> Response:  # noqa: ARG001 - checked
-    """Send one document out of an archive. Its SHA-256 is the ETag; a damaged one is refused, or cut off before its end."""
+    """Download one document from an archive. The ETag is its SHA-256; a damaged document is refused, or ends early."""
     return send_document(actor(), backup_id, path_from_query("path"))
 
 
 def shown(backup_id: UUID, entry: archive_index.Entry) -> EntryOut:
-    """Given an entry of a backup's archive, return its JSON."""
+    """Build the JSON of an entry of a backup's archive."""
     endpoints = {"file": (".get_document", "path"), "folder": (".list_documents", "folder")}
     where = endpoints.get(entry.kind)
     return EntryOut(

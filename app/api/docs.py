@@ -1,7 +1,7 @@
-"""/api/openapi.json and /api/docs: what the API can do, to read and to try out.
+"""/api/openapi.json and /api/docs: the API's reference, to read and to try out.
 
-Both are for those who may look at the API at all: the document lists everything that this machine can be made to do, and
-nobody needs that before they have a token or an account.
+Both require a token or a session: the document lists everything that this machine can be made to do, and nobody needs that
+before they have access.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
 
 @bp.before_request
 def readers_only() -> ResponseReturnValue | None:
-    """Refuse whoever may not read; somebody with a browser may sign in first. Raise Unauthenticated or Forbidden."""
+    """Require read access; redirect browsers to the login. Raise Unauthenticated or Forbidden."""
     try:
         check()
     except Unauthenticated:
@@ -38,25 +38,25 @@ def readers_only() -> ResponseReturnValue | None:
 @bp.get("/openapi.json")
 @requires("read")
 def spec() -> Response:
-    """The OpenAPI 3.1 document."""
+    """Send the OpenAPI 3.1 document."""
     made = current_app.extensions.setdefault("openapi", {})
     if not made:
         made |= document(current_app)
-    # Without a prefix there is nothing to say: the server is where the document came from.
+    # Without a prefix the server is where the document came from, which is the default.
     return jsonify(made | ({"servers": [{"url": request.script_root}]} if request.script_root else {}))
 
 
 @bp.get("/docs")
 @requires("read")
 def page() -> str:
-    """The page that shows the document, and sends requests with the session of who looks at it."""
+    """Show the page with the document, which sends requests with the reader's session."""
     return render_template("api/docs.html")
 
 
 @bp.get("/docs/<path:name>")
 @requires("read")
 def file(name: str) -> Response:
-    """A file of Swagger UI, as its package has it."""
+    """Send a file of Swagger UI from its package."""
     if name not in FILES:
         abort(404)
     return send_from_directory(SWAGGER_UI, name, max_age=3600)

@@ -14,7 +14,7 @@ from app.services.monitoring import health
 bp = APIBlueprint("health", __name__, tag="Health")
 UNREADY: dict[int | str, Any] = {
     503: {
-        "description": "One of them can't be reached.",
+        "description": "One of them cannot be reached.",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/HealthOut"}}},
     }
 }
@@ -23,9 +23,9 @@ UNREADY: dict[int | str, Any] = {
 @bp.get("/healthz")
 @bp.output(HealthOut)
 def healthz() -> HealthOut:
-    """Always 200 while this process serves; `status` says whether everything is fine.
+    """Report the health checks, always with 200; `status` says whether all of them pass.
 
-    Details are for admins and tokens: who sends neither gets a text that names nothing.
+    Only admins and tokens get details: anonymous clients get texts without names or paths.
     """
     found = health.checks()
     return _out(found if _is_known() else [health.for_strangers(check) for check in found])
@@ -35,7 +35,7 @@ def healthz() -> HealthOut:
 @bp.output(HealthOut)
 @bp.doc(responses=UNREADY)
 def readyz() -> tuple[HealthOut, int]:
-    """503 while PostgreSQL or Redis can't be reached."""
+    """Report whether PostgreSQL and Redis can be reached: 503 if one cannot."""
     found = _out(health.ready())
     return found, 200 if found.status == "ok" else 503
 

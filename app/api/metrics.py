@@ -17,10 +17,10 @@ bp = APIBlueprint("metrics", __name__, tag="Health")
 
 @bp.get("/metrics")
 @requires("read")
-@bp.output(FileSchema(type="string"), content_type="text/plain", description="The figures, in Prometheus' text format.")
+@bp.output(FileSchema(type="string"), content_type="text/plain", description="The metrics, in Prometheus' text format.")
 @bp.doc(operation_id="metrics")
 def show() -> Response:
-    """The figures, for addresses of METRICS_ALLOW, tokens and admins."""
+    """Send the metrics, to addresses in METRICS_ALLOW, tokens and admins."""
     if not _is_allowed():
         check()
     return Response(metrics.text(), content_type=CONTENT_TYPE_LATEST)

@@ -19,8 +19,8 @@ protect(bp)
 @bp.output(FileSchema(type="string"), content_type="text/plain", description="The sheet.")
 @bp.doc(responses=[422])
 def download_recovery_sheet() -> Response:
-    """Send the sheet for the day when this machine is gone, to a token. It holds the signing key: a browser's session asks
-    for it by POST, with the admin's password."""
+    """Download the recovery sheet, for when this machine is lost. It contains the signing key: a browser session must use
+    POST, with the admin's password."""
     return _recovery_sheet(None)
 
 
@@ -29,7 +29,7 @@ def download_recovery_sheet() -> Response:
 @bp.input(Proof)
 @bp.output(FileSchema(type="string"), content_type="text/plain", description="The sheet.")
 def ask_for_recovery_sheet(json_data: Proof) -> Response:
-    """Send the same sheet. A browser's session gives the admin's password once more."""
+    """Download the recovery sheet with a browser session, which must send the admin's password again."""
     return _recovery_sheet(json_data.password)
 
 

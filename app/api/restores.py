@@ -1,4 +1,4 @@
-"""/api/admin/backups: what restores."""
+"""/api/admin/backups: previewing, running and undoing restores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ protect(bp)
 @bp.output(PreviewOut)
 @bp.doc(responses=[409])
 def preview_restore(backup_id: UUID, json_data: PreviewIn) -> PreviewOut:
-    """Say what a restore would do, changing nothing."""
+    """Preview what a restore would change, without changing anything."""
     return PreviewOut.of(restores.preview(backup_id, json_data.scope, json_data.exact))
 
 
@@ -43,7 +43,7 @@ def preview_restore(backup_id: UUID, json_data: PreviewIn) -> PreviewOut:
 @bp.output(RestoreOut, status_code=202, headers=Located)
 @bp.doc(responses=[409])
 def start_restore(backup_id: UUID, json_data: RestoreIn) -> tuple[RestoreOut, int, dict[str, str]]:
-    """Restore a backup. A worker does it: follow it at the address in Location."""
+    """Restore a backup. A worker runs it: poll the URL in Location."""
     row = restores.start(actor(), backup_id, **json_data.model_dump())
     return RestoreOut.of(row), 202, {"Location": url_for("api_restores.restore_status")}
 
@@ -53,7 +53,7 @@ def start_restore(backup_id: UUID, json_data: RestoreIn) -> tuple[RestoreOut, in
 @bp.output(RestoreOut)
 @bp.doc(responses=[404])
 def restore_status() -> RestoreOut:
-    """Show the running or the last restore."""
+    """Show the running or the latest restore."""
     row = restores.status()
     if row is None:
         raise NotFound("No restore has been made yet.")
@@ -80,10 +80,10 @@ def get_restore(restore_id: UUID) -> RestoreOut:
 @bp.post("/restore/cancel")
 @requires("restore")
 @bp.input(RestoreChoice)
-@bp.output(RestoreOut, status_code=202, description="It will stop.")
+@bp.output(RestoreOut, status_code=202, description="Cancellation requested.")
 @bp.doc(responses=[404, 409])
 def cancel_restore(json_data: RestoreChoice) -> tuple[RestoreOut, int]:
-    """Stop a queued or running restore, before its swap."""
+    """Cancel a queued or running restore, before its swap."""
     return RestoreOut.of(restores.cancel(actor(), json_data.restore_id)), 202
 
 
@@ -93,7 +93,7 @@ def cancel_restore(json_data: RestoreChoice) -> tuple[RestoreOut, int]:
 @bp.output(RestoreOut)
 @bp.doc(responses=[404, 409])
 def undo_restore(json_data: UndoIn) -> RestoreOut:
-    """Exchange the live state and the one before the restore; done twice, it is as after the restore again."""
+    """Swap the live state and the one before the restore; a second undo swaps them back."""
     return RestoreOut.of(restores.undo(actor(), json_data.restore_id, json_data.password))
 
 
@@ -103,5 +103,5 @@ def undo_restore(json_data: UndoIn) -> RestoreOut:
 @bp.output(BackupOut)
 @bp.doc(responses=[409])
 def trust_backup(backup_id: UUID, json_data: TrustIn) -> BackupOut:
-    """Vouch for an archive that this installation has not signed: its SQL is then executed as ours."""
+    """Trust an archive that this installation has not signed: its SQL is then executed like our own."""
     return BackupOut.of(restores.trust(actor(), backup_id, json_data.words, json_data.password))

@@ -21,7 +21,7 @@ protect(bp)
 @bp.input(PlanInput)
 @bp.output(PlanOut)
 def plan_retention(json_data: PlanInput) -> PlanOut:
-    """Try quotas dry: what would be kept and deleted now. Without a body: what the present ones do."""
+    """Preview what quotas would keep and delete now. Without a body: the current quotas."""
     return PlanOut.of(retention.plan(json_data))
 
 
@@ -30,10 +30,10 @@ def plan_retention(json_data: PlanInput) -> PlanOut:
 @bp.output(CleanupOut)
 @bp.doc(responses=[409])
 def run_cleanup() -> CleanupOut:
-    """Delete now what no quota protects."""
+    """Delete every backup that no quota protects."""
     report = cleanup.cleanup(actor())
     if report is None:
-        raise Conflict("A cleanup is under way already. Wait until it has finished.")
+        raise Conflict("A cleanup is already running. Wait until it has finished.")
     return CleanupOut.model_validate(report)
 
 
@@ -41,5 +41,5 @@ def run_cleanup() -> CleanupOut:
 @requires("read")
 @bp.output(ExplanationOut)
 def explain_backup(backup_id: UUID) -> ExplanationOut:
-    """Say why a backup is kept, and until when."""
+    """Explain why a backup is kept, and until when."""
     return ExplanationOut.model_validate(retention.explain(backup_id))

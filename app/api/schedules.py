@@ -34,7 +34,7 @@ def list_schedules(query_data: Paging) -> SchedulePage:
 @bp.output(ScheduleOut, status_code=201, headers=Located)
 @bp.doc(responses=[409])
 def create_schedule(json_data: ScheduleInput) -> tuple[ScheduleOut, int, dict[str, str]]:
-    """Make a schedule. What is not named has the default of its frequency."""
+    """Create a schedule. Fields left out get the defaults of its frequency."""
     row = schedules.create(actor(), json_data)
     return ScheduleOut.of(row), 201, {"Location": url_for("api_schedules.get_schedule", schedule_id=row.id)}
 
@@ -44,7 +44,7 @@ def create_schedule(json_data: ScheduleInput) -> tuple[ScheduleOut, int, dict[st
 @bp.input(ScheduleInput)
 @bp.output(SchedulePreviewOut)
 def preview_schedule(json_data: ScheduleInput) -> SchedulePreviewOut:
-    """Say in words when a schedule would run, and its next five runs."""
+    """Describe in words when a schedule would run, with its next five runs."""
     return SchedulePreviewOut.model_validate(schedules.preview(json_data))
 
 
@@ -61,8 +61,8 @@ def get_schedule(schedule_id: UUID) -> ScheduleOut:
 @bp.input(ScheduleChange)
 @bp.output(ScheduleOut)
 def update_schedule(schedule_id: UUID, json_data: ScheduleChange) -> ScheduleOut:
-    """Change a schedule. What is not named stays as it is. A browser's session gives the admin's password once more where
-    quotas change."""
+    """Change a schedule. Fields left out stay unchanged. A browser session must send the admin's password again to change
+    quotas."""
     return ScheduleOut.of(schedules.update(actor(), schedule_id, json_data, password=json_data.password))
 
 
@@ -70,7 +70,7 @@ def update_schedule(schedule_id: UUID, json_data: ScheduleChange) -> ScheduleOut
 @requires("admin")
 @bp.output({}, status_code=204)
 def delete_schedule(schedule_id: UUID) -> tuple[str, int]:
-    """Delete a schedule. Its backups stay under its last quotas."""
+    """Delete a schedule. Its backups are kept by its last quotas."""
     schedules.delete(actor(), schedule_id)
     return NO_CONTENT
 
@@ -80,7 +80,7 @@ def delete_schedule(schedule_id: UUID) -> tuple[str, int]:
 @bp.input(Toggle)
 @bp.output(ScheduleOut)
 def toggle_schedule(schedule_id: UUID, json_data: Toggle) -> ScheduleOut:
-    """Switch a schedule on or off; without a body, to what it is not."""
+    """Switch a schedule on or off; without a body, toggle it."""
     return ScheduleOut.of(schedules.toggle(actor(), schedule_id, json_data.enabled))
 
 
@@ -89,6 +89,6 @@ def toggle_schedule(schedule_id: UUID, json_data: Toggle) -> ScheduleOut:
 @bp.output(BackupOut, status_code=202, headers=Located)
 @bp.doc(responses=[409])
 def run_schedule(schedule_id: UUID) -> tuple[BackupOut, int, dict[str, str]]:
-    """Start a backup that belongs to the schedule now. It fills no slot."""
+    """Start a backup for the schedule now. It does not replace a scheduled one."""
     row = schedules.run(actor(), schedule_id)
     return queued_backup(row)

@@ -28,9 +28,9 @@ def get_settings() -> SettingsOut:
 @bp.input(SettingsIn)
 @bp.output(SettingsOut)
 def put_settings(json_data: SettingsIn) -> SettingsOut:
-    """Change the global settings. What is not named stays; a masked secret that is sent back stays, too.
+    """Change the global settings. Fields left out stay unchanged, and so does a masked secret that is sent back.
 
-    A browser's session gives the admin's password once more.
+    A browser session must send the admin's password again.
     """
     reauthentication.require(actor(), json_data.password)
     changed = settings.update(actor(), json_data)
@@ -43,5 +43,5 @@ def put_settings(json_data: SettingsIn) -> SettingsOut:
 @bp.output(TestsOut)
 @bp.doc(responses=[422])
 def test_notifications() -> TestsOut:
-    """Send a test message to every recipient and channel, and say how each went."""
+    """Send a test message to every recipient and channel, and report each result."""
     return TestsOut(items=[TestOut.model_validate(result) for result in notifications.send_test(actor())])

@@ -21,16 +21,16 @@ protect(bp)
 @bp.input(Paging, location="query")
 @bp.output(TokenPage)
 def list_tokens(query_data: Paging) -> TokenPage:
-    """List the tokens, newest first, revoked and expired ones included."""
+    """List the tokens, newest first, including revoked and expired ones."""
     return TokenPage.part_of(tokens.list_tokens(), query_data, TokenOut.model_validate)
 
 
 @bp.post("")
 @requires("admin")
 @bp.input(TokenIn)
-@bp.output(TokenMade, status_code=201, description="Made. The secret is shown this once.")
+@bp.output(TokenMade, status_code=201, description="Created. The secret is shown only once.")
 def create_token(json_data: TokenIn) -> tuple[TokenMade, int, dict[str, str]]:
-    """Make a token. A browser's session gives the admin's password once more."""
+    """Create a token. A browser session must send the admin's password again."""
     row, secret = tokens.create(actor(), json_data.name, json_data.scopes, json_data.password, json_data.days)
     return shown_once(TokenMade(**TokenOut.model_validate(row).model_dump(), secret=secret))
 
@@ -39,6 +39,6 @@ def create_token(json_data: TokenIn) -> tuple[TokenMade, int, dict[str, str]]:
 @requires("admin")
 @bp.output({}, status_code=204)
 def revoke_token(token_id: UUID) -> tuple[str, int]:
-    """Revoke a token: it ends at once and for good, and stays in the list."""
+    """Revoke a token, at once and permanently. It stays in the list."""
     tokens.revoke(actor(), token_id)
     return NO_CONTENT

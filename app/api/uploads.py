@@ -23,8 +23,8 @@ protect(bp)
 @bp.output(BackupOut, status_code=202, headers=Located)
 @bp.doc(responses=[409, 413, 415, 507])
 def upload_backup(query_data: UploadQuery) -> tuple[BackupOut, int, dict[str, str]]:
-    """Take in an archive: as the body (application/gzip), or as the file of a multipart form. A worker checks it: follow
-    `status` at the address in Location, until it is `completed`, and pinned, or `failed` with the reason in `error`."""
+    """Upload an archive, as the body (application/gzip) or as the file of a multipart form. A worker checks it: poll
+    `status` at the URL in Location until it is `completed`, and pinned, or `failed` with the reason in `error`."""
     length = request.content_length
     row = uploads.receive(actor(), request.stream, request.content_type or "", length, query_data.note)
     return queued_backup(row)

@@ -14,7 +14,7 @@ from app.models.api_tokens import SCOPES
 from app.services.audit import audit_chain
 from app.services.people import admins, invitations, tokens
 
-admin = AppGroup("admin", help="The people who may log in.")
+admin = AppGroup("admin", help="The people who may sign in.")
 audit = AppGroup("audit", help="The log of who changed what.")
 token = AppGroup("token", help="Keys for the JSON API.")
 
@@ -23,7 +23,7 @@ token = AppGroup("token", help="Keys for the JSON API.")
 @click.argument("email")
 @checked
 def create_admin(email: str) -> None:
-    """Make an admin. Asks for the password, or takes the first line of a pipe."""
+    """Create an admin. Prompts for the password, or reads the first line of a pipe."""
     made = admins.create(actor(), email, chosen_password())
     click.echo(f"{made.email} can sign in now.")
 
@@ -32,7 +32,7 @@ def create_admin(email: str) -> None:
 @click.argument("email")
 @checked
 def set_password(email: str) -> None:
-    """Set a new password for an admin who forgot theirs, and end their sessions. Asks, or takes the first line of a pipe."""
+    """Set a new password for an admin, and end their sessions. Prompts for it, or reads the first line of a pipe."""
     found = admins.find(email)
     ended = admins.set_password(actor(), found.email, chosen_password())
     click.echo(f"{found.email} has a new password. Sessions that ended: {ended}.")
@@ -44,7 +44,7 @@ def set_password(email: str) -> None:
 @click.argument("email")
 @checked
 def unlock_admin(email: str) -> None:
-    """Forget the wrong passwords typed at an account: its admin can sign in at once, from anywhere."""
+    """Reset the count of wrong passwords of an account: its admin can sign in at once, from anywhere."""
     found = admins.unlock(actor(), email)
     click.echo(f"{found.email} can sign in again at once.")
     if found.disabled_at is not None:
@@ -54,7 +54,7 @@ def unlock_admin(email: str) -> None:
 @admin.command("list")
 @checked
 def list_admins() -> None:
-    """List the admins, and who is invited."""
+    """List the admins and the open invitations."""
     for person in admins.list_admins():
         login = f"{person.last_login_at:%Y-%m-%d %H:%M} UTC" if person.last_login_at else "never"
         state = "disabled" if person.disabled_at else "enabled"
@@ -68,7 +68,7 @@ def list_admins() -> None:
 @click.argument("email")
 @checked
 def invite_admin(email: str) -> None:
-    """Make an invitation and print its link, once; mail it too where SMTP_URL is set."""
+    """Invite an admin and print the link, once; also mail it if SMTP_URL is set."""
     made = invitations.invite(actor(), email)
     if made.mailed:
         click.echo(f"The link was mailed to {made.invitation.email}.", err=True)
@@ -99,7 +99,7 @@ def enable_admin(email: str) -> None:
 
 @admin.command("remove")
 @click.argument("email")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @checked
 def remove_admin(email: str, yes: bool) -> None:
     """Delete an admin's account for good. The audit log keeps what they did."""
@@ -119,11 +119,11 @@ def remove_admin(email: str, yes: bool) -> None:
     type=click.IntRange(0, tokens.MOST_DAYS),
     default=tokens.LASTS_DAYS,
     show_default=True,
-    help="0: it never ends.",
+    help="0: it never expires.",
 )
 @checked
 def create_token(name: str, scopes: tuple[str, ...], days: int) -> None:
-    """Make an API token and print it, once: only its hash is kept."""
+    """Create an API token and print it, once: only its hash is stored."""
     made, secret = tokens.create(actor(), name, scopes, days=days or None)
     end = f"until {made.expires_at:%Y-%m-%d %H:%M} UTC" if made.expires_at else "until it is revoked"
     click.echo(f"Token '{made.name}' with {', '.join(made.scopes)}, {end}. It is shown only this once:", err=True)
@@ -147,15 +147,17 @@ def list_tokens() -> None:
 @click.argument("token_id", type=click.UUID)
 @checked
 def revoke_token(token_id: UUID) -> None:
-    """End a token, named by the id that `flask token list` shows."""
+    """Revoke a token by the id that `flask token list` shows."""
     click.echo(f"Token '{tokens.revoke(actor(), token_id).name}' is revoked.")
 
 
 @audit.command("verify")
-@click.option("--head", help="An entry that must be in it, as POSITION:HASH: from the log of the worker, or an earlier run.")
+@click.option(
+    "--head", help="An entry that must be in the log, as POSITION:HASH, from the worker's output or an earlier run."
+)
 @checked
 def verify_audit(head: str | None) -> None:
-    """Read the whole audit log and say whether an entry was changed, added or removed. Ends with 1 if so."""
+    """Check the whole audit log for entries that were changed, added or removed. Exits with 1 if there are any."""
     position, _, chain_hash = (head or "").partition(":")
     if head and not (position.isdigit() and chain_hash):
         raise click.BadParameter("Give it as POSITION:HASH.", param_hint="--head")
@@ -163,11 +165,11 @@ def verify_audit(head: str | None) -> None:
     if found.problem is not None:
         stop(found.problem)
     click.echo(f"{found.entries} entries are as they were written. {found.unsealed} wait for the next tick.")
-    click.echo(f"The last one, to keep elsewhere: {found.head}")
+    click.echo(f"The last entry, to be kept elsewhere: {found.head}")
 
 
 def chosen_password() -> str:
-    """Return a new password: asked for twice at a terminal, else the first line of the pipe."""
+    """Prompt twice for a new password at a terminal, else read the first line of the pipe."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     question = f"Password (at least {PASSWORD_LENGTH} characters)"

@@ -21,10 +21,10 @@ NO_WORKER = "No worker is running, so nothing happens yet. Start one with `flask
 
 @backup.command()
 @click.option("--wait", is_flag=True, help="Show the progress; end with an error if the backup fails.")
-@click.option("--note", help="A note to keep with it.")
+@click.option("--note", help="A note to store with it.")
 @checked
 def create(wait: bool, note: str | None) -> None:
-    """Start a backup; a worker makes it."""
+    """Start a backup; a worker runs it."""
     row = backups.start(actor(), note=note)
     click.echo(f"Backup {row.id} is queued.")
     if not queue.has_worker(queue.BACKUPS):
@@ -51,7 +51,7 @@ def list_(page: int, page_size: int, status: str | None, kind: str | None) -> No
 @click.argument("backup_id", type=click.UUID)
 @checked
 def show(backup_id: UUID) -> None:
-    """Show all that is known about one backup."""
+    """Show everything known about one backup."""
     click.echo(describe(backups.get(backup_id)))
 
 
@@ -60,7 +60,7 @@ def show(backup_id: UUID) -> None:
 @click.option("--restore", is_flag=True, help="Load it into a scratch database, too: that proves that it restores.")
 @checked
 def verify(backup_id: UUID, restore: bool) -> None:
-    """Have a worker read the archive back, and wait for the result."""
+    """Have a worker verify the archive, and wait for the result."""
     backups.verify(actor(), backup_id, restore=restore)
     if not queue.has_worker(queue.BACKUPS):
         click.echo(NO_WORKER, err=True)
@@ -75,12 +75,12 @@ def verify(backup_id: UUID, restore: bool) -> None:
 @backup.command()
 @checked
 def rescan() -> None:
-    """List again what lies in the storage folder, from the archives themselves."""
+    """Rebuild the list of backups from the archives in the storage folder."""
     report = backups.rescan(actor(), progress=lambda name: click.echo(f"Reading {name} …"))
     for finding in report.findings:
         click.echo(f"{finding.outcome:<9} {finding.filename}{'  ' + finding.detail if finding.detail else ''}")
     added, trouble = report.of("added"), report.of("corrupt", "missing")
-    click.echo(f"{len(added)} added (pinned), {len(report.of('known'))} known, {len(trouble)} to look at.")
+    click.echo(f"{len(added)} added (pinned), {len(report.of('known'))} known, {len(trouble)} to check.")
     sys.exit(1 if trouble else 0)
 
 

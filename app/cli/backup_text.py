@@ -9,7 +9,7 @@ from app.services.backups.backups import progress
 
 
 def line(row: BackupHistory) -> str:
-    """Given a backup, return it as one line."""
+    """Format a backup as one line."""
     marks = (" pinned" if row.pinned else "") + (f" {len(row.warnings)} warnings" if row.warnings else "")
     marks += " DAMAGED" if damage(row) else ""
     name = row.filename or (row.error or "")[:80]
@@ -18,7 +18,7 @@ def line(row: BackupHistory) -> str:
 
 
 def describe(row: BackupHistory) -> str:
-    """Given a backup, return all that is known about it, a line each."""
+    """Format everything known about a backup, one fact a line."""
     facts = {
         "id": row.id,
         "status": row.status,
@@ -43,7 +43,7 @@ def describe(row: BackupHistory) -> str:
 
 
 def progress_line(row: BackupHistory) -> str:
-    """Given a backup that is not finished, return how far it is; its first word is the phase."""
+    """Format the progress of an unfinished backup; the first word is the phase."""
     view = progress(row)
     percent = f" {view.percent:.0f} %" if view.percent is not None else ""
     rate = f", {size(view.rate_bytes_per_second)}/s" if view.rate_bytes_per_second else ""

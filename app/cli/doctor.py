@@ -16,7 +16,7 @@ from app.services.checkup.findings import OK, PROBLEM, WARNING, Finding, problem
 
 LABELS = {OK: "ok     ", WARNING: "warning", PROBLEM: "PROBLEM"}
 COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
-MEND = "Correct it where this process gets its settings from; README.md lists all of them."
+ADVICE = "Correct it where this process gets its settings from; README.md lists all of them."
 
 
 @click.command()
@@ -24,22 +24,23 @@ MEND = "Correct it where this process gets its settings from; README.md lists al
 @click.option("--quiet", is_flag=True, help="Leave out what is fine.")
 @with_appcontext
 def doctor(as_json: bool, quiet: bool) -> None:
-    """Check every setting, server, permission and version, and say what to do. Ends with 1 if there is a problem."""
+    """Check every setting, server, permission and version, and say what to do. Exits with 1 if there is a problem."""
     sys.exit(_report(run.look(current.settings()), as_json, quiet))
 
 
 def wanted(arguments: Sequence[str]) -> bool:
-    """Given the process's arguments, return whether they ask for the doctor."""
+    """Tell whether the process's arguments ask for the doctor."""
     return "doctor" in arguments[1:2]
 
 
 def report_settings(problems: Sequence[str], arguments: Sequence[str]) -> int:
-    """Given what is wrong with the settings, each line beginning with one's name, print it and return the exit code: where
-    they can't be read, there is no app that could run the command."""
+    """Print the problems of settings that cannot be read, each beginning with a setting's name, and return the exit code.
+
+    Without settings there is no app that could run the command."""
     findings = []
     for line in problems:
         area, _, text = line.partition(" ")
-        findings.append(problem(area.rstrip(":"), text if area.endswith(":") else line, MEND))
+        findings.append(problem(area.rstrip(":"), text if area.endswith(":") else line, ADVICE))
     return _report(findings, "--json" in arguments, "--quiet" in arguments)
 
 
@@ -48,8 +49,8 @@ def _report(findings: Sequence[Finding], as_json: bool, quiet: bool) -> int:
     warnings = sum(finding.level == WARNING for finding in findings)
     shown = [finding for finding in findings if finding.level != OK or not quiet]
     if as_json:
-        told = {"ok": problems == 0, "problems": problems, "warnings": warnings}
-        click.echo(json.dumps(told | {"findings": [asdict(finding) for finding in shown]}, indent=2, ensure_ascii=False))
+        totals = {"ok": problems == 0, "problems": problems, "warnings": warnings}
+        click.echo(json.dumps(totals | {"findings": [asdict(finding) for finding in shown]}, indent=2, ensure_ascii=False))
     else:
         for finding in shown:
             click.echo(f"{click.style(LABELS[finding.level], fg=COLOURS[finding.level])} {finding.area}: {finding.text}")

@@ -1,4 +1,4 @@
-"""Watching a run from the command line."""
+"""Follows a run from the command line."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Row = TypeVar("Row")
 
 
 def follow(look: Callable[[], Row], unfinished: Callable[[Row], bool], text_of: Callable[[Row], str]) -> Row:
-    """Given how to look at a run, show its progress until it has what we wait for, and return it. The first word of its
-    text is the phase: where no terminal is, each phase is one line."""
+    """Show a run's progress until it is finished, and return its row. The first word of its text is the phase: without a
+    terminal, each phase is printed once."""
     terminal = sys.stdout.isatty()
     shown = ""
     while unfinished(row := look()):

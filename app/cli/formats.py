@@ -6,7 +6,7 @@ from datetime import datetime
 
 
 def size(size_bytes: float | None) -> str:
-    """Given bytes, return them in decimal units, "-" for None."""
+    """Format bytes in decimal units, "-" for None."""
     if size_bytes is None:
         return "-"
     for unit in ("B", "kB", "MB", "GB"):
@@ -17,5 +17,5 @@ def size(size_bytes: float | None) -> str:
 
 
 def moment(when: datetime | None) -> str:
-    """Given an aware UTC time, return it to the second, "-" for None."""
+    """Format an aware UTC time to the second, "-" for None."""
     return f"{when:%Y-%m-%d %H:%M:%S} UTC" if when else "-"

@@ -18,7 +18,8 @@ from app.runs import queue
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
 @checked
 def worker(queues: tuple[str, ...], burst: bool) -> None:
-    """Make backups. Without --queue: a process for each queue, so that short jobs never wait behind a long backup."""
+    """Run backups, restores and checks. Without --queue: one process per queue, so that short jobs
+    never wait for a long backup."""
     working.follow_parent()
     if queues or burst:
         working.serve(application(), queues or queue.QUEUES, burst)
@@ -29,5 +30,6 @@ def worker(queues: tuple[str, ...], burst: bool) -> None:
 @click.command()
 @checked
 def scheduler() -> None:
-    """Tick: every minute a job that mends lost runs and starts what is due, at 04:00 UTC one that deletes old backups."""
+    """Enqueue the ticks: every minute a job that repairs lost runs and starts what is due, at 04:00 UTC one that deletes old
+    backups."""
     scheduling.run(current.settings())

@@ -22,7 +22,7 @@ from app.services.recovery import recovery_sheet
 from app.services.restores import restores
 
 PASSWORD = (
-    "It needs no password in it: PGPASSWORD, or a file that PGPASSFILE names (default ~/.pgpass), keeps that off the screen."
+    "It may omit the password: PGPASSWORD, or a file named by PGPASSFILE (default ~/.pgpass), keeps that off the screen."
 )
 
 
@@ -42,7 +42,7 @@ class Options:
     trust: bool
 
     def of_file(self, archive: Path) -> restore_from_file.FileOptions:
-        """Return those that count for a restore from a file."""
+        """Return the options that apply to a restore from a file."""
         return restore_from_file.FileOptions(
             archive, self.url, self.documents, self.scope, self.trust, self.dry_run, self.yes
         )
@@ -51,16 +51,16 @@ class Options:
 @backup.command()
 @click.argument("backup_id", type=click.UUID, required=False)
 @click.option("--scope", type=click.Choice(SCOPES), default="all", show_default=True)
-@click.option("--dry-run", is_flag=True, help="Only say what a restore would change.")
+@click.option("--dry-run", is_flag=True, help="Only show what a restore would change.")
 @click.option("--wait", is_flag=True, help="Show the progress; end with an error if the restore fails.")
-@click.option("--no-safety-backup", is_flag=True, help="Do not save the present state first: there is no way back then.")
+@click.option("--no-safety-backup", is_flag=True, help="Make no safety backup first: the current state may be lost.")
 @click.option("--yes", is_flag=True, help="Do not ask for the name of the database.")
 @click.option("--file", "archive", type=click.Path(path_type=Path), help="Restore this archive, without Redis and history.")
 @click.option("--to", "url", help=f"With --file: the database's URL. {PASSWORD}")
 @click.option("--documents", type=click.Path(path_type=Path), help="With --file: the documents folder.")
 @click.option("--trust", is_flag=True, help="With --file: execute the SQL of an archive that is not signed by our key.")
 def restore(**options: Any) -> None:
-    """Restore the backup BACKUP_ID, or an archive file where everything else is gone."""
+    """Restore the backup BACKUP_ID, or an archive file when everything else is lost."""
     chosen = Options(**options)
     if chosen.archive is not None:
         restore_from_file.run(chosen.of_file(chosen.archive))
@@ -103,14 +103,14 @@ def _wait_for(restore_id: UUID) -> None:
 @click.option("--to", "url", help=f"After restore --file: the database's URL. {PASSWORD}")
 @click.option("--documents", type=click.Path(path_type=Path), help="After restore --file: the documents folder.")
 def undo(restore_id: UUID | None, url: str | None, documents: Path | None) -> None:
-    """Exchange the live state and the one before the last restore (or RESTORE_ID); done twice, all is as before.
+    """Swap the live state and the one before the last restore (or RESTORE_ID); a second undo swaps them back.
 
     With --to and --documents it undoes a `restore --file`, and needs neither Redis nor the metadata database.
     """
     if documents is not None:
         restore_from_file.undo(restore_id, url, documents)
     elif url:
-        raise click.UsageError("--to goes with --documents: both say what `restore --file` has restored.")
+        raise click.UsageError("--to goes with --documents: both name the targets of `restore --file`.")
     else:
         _undo(restore_id)
 
@@ -119,7 +119,7 @@ def undo(restore_id: UUID | None, url: str | None, documents: Path | None) -> No
 def _undo(restore_id: UUID | None) -> None:
     row = restores.undo(actor(), restore_id)
     state = "The state before the restore" if row.undone_at else "The restored state"
-    click.echo(f"{state} is live again; the other one is kept until {row.undo_until:%Y-%m-%d %H:%M} UTC.")
+    click.echo(f"{state} is live again; the other state is kept until {row.undo_until:%Y-%m-%d %H:%M} UTC.")
 
 
 @backup.command()
@@ -135,5 +135,8 @@ def discard(restore_id: UUID | None, url: str | None, documents: Path, yes: bool
 @backup.command("recovery-sheet")
 @checked
 def print_recovery_sheet() -> None:
-    """Print what to keep away from this machine: signing key, configuration, steps. Handle it like a password."""
+    """Print the recovery sheet, to be kept away from this machine: signing key, configuration, steps.
+
+    Treat it like a password.
+    """
     click.echo(recovery_sheet.text(actor()))

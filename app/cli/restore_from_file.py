@@ -66,7 +66,7 @@ def undo(restore_id: UUID | None, url: str | None, documents: Path | None) -> No
         swap.undo(_state_dir(documents), journal.restore_id, Source(url, documents, "restore"))
         journal = _kept(journal.restore_id, url, documents)
         state = "The state before the restore" if journal.wanted == "old" else "The restored state"
-        click.echo(f"{state} is live again. The other one is kept: undo once more exchanges them again.")
+        click.echo(f"{state} is live again. The other state is kept: another undo swaps them back.")
         click.echo("\n".join(_way_back(journal, url, documents)))
 
 
@@ -76,7 +76,7 @@ def discard(restore_id: UUID | None, url: str | None, documents: Path | None, ye
     with one_line(OF_ENGINE, _wording(url)):
         journal = _kept(restore_id, url, documents)
         click.echo(f"kept      {_places(journal)}")
-        if not yes and not click.confirm("Drop it? There is no undo afterwards."):
+        if not yes and not click.confirm("Drop it? This cannot be undone."):
             fail("Nothing was dropped.", _wording(url))
         left = swap.discard(_state_dir(documents), journal.restore_id, Source(url, documents, "restore"))
         click.echo("It was dropped. What is live was not touched.")
@@ -103,7 +103,7 @@ def _restore(options: FileOptions, url: str, documents: Path, key: bytes) -> Non
         fail(" ".join(found.blockers), _wording(url))
     name = str(conninfo.conninfo_to_dict(url).get("dbname") or "")
     if not options.yes and click.prompt(f"Type the name of the database to restore it ({name})") != name:
-        fail("That is not its name; nothing was changed.", _wording(url))
+        fail("That is not the name of the database; nothing was changed.", _wording(url))
     before = {journal.restore_id for journal in all_in(_state_dir(documents))}
     chosen = FileRestore(options.archive, url, documents, key, scope=options.scope, trusted=options.trust)
     result = restore_from_file(chosen, _Shown())
@@ -114,7 +114,7 @@ def _restore(options: FileOptions, url: str, documents: Path, key: bytes) -> Non
     click.echo(name_settings("\n".join(f"warning   {text}" for text in result.warnings)) or "No warnings.")
     click.echo(f"Restored: {len(result.tables)} tables, {result.documents_after} documents.")
     if not result.undo_possible:
-        click.echo("The state before was not kept: this restore ran inside the live database.")
+        click.echo("The previous state was not kept: this restore ran inside the live database.")
     for journal in all_in(_state_dir(documents)):
         if journal.restore_id not in before and journal.step == KEPT:
             click.echo("\n".join(_way_back(journal, url, documents)))
@@ -128,7 +128,7 @@ def _kept(restore_id: UUID | None, url: str, documents: Path) -> Journal:
     kept = {journal.restore_id: journal for journal in all_in(folder) if journal.step == KEPT}
     if restore_id is None and len(kept) > 1:
         choices = "\n".join(f"{journal.restore_id}  {_places(journal)}" for journal in reversed(kept.values()))
-        raise RestoreError(f"Several restores keep a state; give the id of one, the last one is first:\n{choices}")
+        raise RestoreError(f"Several restores keep a previous state. Give the id of one; the latest is first:\n{choices}")
     if not kept or (restore_id is not None and restore_id not in kept):
         problems = survey_journals(folder, Source(url, documents, "restore")).problems
         sentences = [f"No restore from a file keeps a state beside {documents}: {folder} has no such journal.", *problems]

@@ -12,13 +12,13 @@ from app.services.restores.restores import RestorePreview, progress
 
 
 def preview_lines(found: RestorePreview) -> list[str]:
-    """Given a preview, return what a restore would change, a line each."""
+    """Format what a restore would change, one fact a line."""
     diff = found.diff
     return [*diff_lines(diff), *_times(found), *troubles(found.blockers, found.warnings, diff.code)]
 
 
 def diff_lines(diff: Preview) -> list[str]:
-    """Given the engine's preview, return its tables and documents, a line each; tables that stay as they are left out."""
+    """Format the tables and documents of the engine's preview, leaving out unchanged tables."""
     about = "" if diff.exact else "≈"
     lines = []
     for table in diff.tables:
@@ -41,13 +41,13 @@ def diff_lines(diff: Preview) -> list[str]:
 
 
 def troubles(blockers: list[str], warnings: list[str], code: list[str]) -> list[str]:
-    """Given what a preview warns of, return it, a line each."""
+    """Format the warnings of a preview, one a line."""
     lines = [f"code      {text}" for text in code] + [f"warning   {text}" for text in warnings]
     return lines + [f"BLOCKER   {text}" for text in blockers]
 
 
 def describe(row: Restore) -> str:
-    """Given a restore, return all that is known about it, a line each."""
+    """Format everything known about a restore, one fact a line."""
     result = row.result
     facts = {
         "id": row.id,
@@ -71,14 +71,14 @@ def describe(row: Restore) -> str:
 
 
 def progress_line(row: Restore) -> str:
-    """Given a restore that is not finished, return how far it is; its first word is the phase."""
+    """Format the progress of an unfinished restore; the first word is the phase."""
     view = progress(row)
     percent = f" {view.percent:.0f} %" if view.percent is not None else ""
     return f"{view.phase or row.status}{percent} {size(view.bytes_done)}"
 
 
 def _changes(table: TableDiff) -> Iterator[str]:
-    """Given a table, yield what else is known of its rows and columns, in words."""
+    """Describe the changes of a table's rows and columns."""
     if table.rows is not None and not table.rows.is_same:
         rows = table.rows
         yield f"{rows.added} rows come back, {rows.changed} change, {rows.lost} go"

@@ -44,7 +44,7 @@ def cleanup() -> None:
     """Delete now what no quota protects."""
     report = cleaning.cleanup(actor())
     if report is None:
-        stop("A cleanup is under way already. Wait until it has finished.")
+        stop("A cleanup is already running. Wait until it has finished.")
     for name in report.deleted:
         click.echo(f"deleted {name}")
     for name in report.in_use:

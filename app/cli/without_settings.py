@@ -1,4 +1,4 @@
-"""The `flask` command where there are no settings: it only restores from a file, and undoes that."""
+"""The `flask` command when there are no settings: it can only restore from a file, and undo that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.cli import (
 
 
 def wanted(arguments: list[str]) -> bool:
-    """Given the process's arguments, return whether they ask for a restore from a file, or what follows one."""
+    """Tell whether the process's arguments ask for a restore from a file, or for its undo or discard."""
     return any(
         command in arguments and any(text == option or text.startswith(f"{option}=") for text in arguments)
         for command, option in (("restore", "--file"), ("undo", "--documents"), ("discard", "--documents"))
@@ -19,7 +19,7 @@ def wanted(arguments: list[str]) -> bool:
 
 
 def application() -> Flask:
-    """Return a bare application that has the backup commands and nothing else: it reads no settings."""
+    """Build a bare application with only the backup commands, which reads no settings."""
     app = Flask("app")
     app.cli.add_command(backup.backup)
     return app

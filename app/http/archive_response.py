@@ -1,4 +1,4 @@
-"""An archive as an answer, for pages and API alike."""
+"""Sends an archive, for pages and the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who calls the API, and what they may: a token by its scopes, an admin's session everything."""
+"""Who calls the API, and what they may do: a token what its scopes allow, an admin's session everything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def requires(scope: str) -> Callable[[View], View]:
-    """Given a scope, mark a view as open to tokens that have it. A view without the mark is open to nobody."""
+    """Open a view to tokens with this scope. Views without this decorator are closed to everybody."""
 
     def mark(view: View) -> View:
         view.required_scope = scope  # type: ignore[attr-defined]
@@ -31,13 +31,13 @@ def requires(scope: str) -> Callable[[View], View]:
 
 
 def protect(blueprint: Blueprint) -> None:
-    """Given a blueprint, let only those in whom its views' marks allow."""
+    """Check every request to a blueprint against the scopes of its views."""
     blueprint.before_request(check)
     blueprint.before_request(refuse_repeated)
 
 
 def caller() -> Actor | None:
-    """Return who sends the current request, by its token or else by its session; None if nobody is known by them."""
+    """Identify the sender of the current request by token, else by session; None if that identifies nobody."""
     if "caller" not in g:
         g.scopes = None
         g.caller = _by_token() if request.headers.get("Authorization") else _by_session()
@@ -46,7 +46,8 @@ def caller() -> Actor | None:
 
 
 def check() -> None:
-    """Find out who calls. Raise Unauthenticated, Forbidden, or CSRFError for a session's write without the header."""
+    """Authenticate and authorise the request. Raise Unauthenticated, Forbidden, or CSRFError for a session's write without
+    the header."""
     scope = getattr(current_app.view_functions[request.endpoint or ""], "required_scope", None)
     found = caller()
     if found is None:
@@ -77,11 +78,11 @@ def _by_session() -> Actor | None:
 
 
 def allows(scopes: list[str], needed: str) -> bool:
-    """Given a token's scopes, return whether they cover the needed one: `admin` covers all, every one covers `read`."""
+    """Tell whether a token's scopes cover the needed one: `admin` covers all, every scope covers `read`."""
     return needed in scopes or "admin" in scopes or needed == "read"
 
 
 def actor() -> Actor:
-    """Return who makes the current request."""
+    """Return who makes the current request; only after `check`."""
     found: Actor = g.actor
     return found

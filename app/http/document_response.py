@@ -1,4 +1,4 @@
-"""A document out of an archive as an answer, for pages and API alike."""
+"""Sends a document out of an archive, for pages and the API."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import contents
 
-# What some file system or shell takes for more than a letter.
+# Characters with a special meaning to some file system or shell.
 SPECIAL = frozenset('<>:"/\\|?*')
 LONGEST_NAME = 180
-# The characters that RFC 5987 allows unquoted.
+# Characters that RFC 5987 allows unquoted.
 PLAIN = "!#$&+-.^_`|~"
 
 
 def send_document(actor: Actor, backup_id: UUID, path: str) -> Response:
-    """Given who asks, a completed backup and the path of a document in its index, return the document as an answer: always a
-    download, whatever it claims to be, since nobody knows what users have put there. Raise NotFound or Conflict."""
+    """Send the document at a path of the archive's index, always as a download, whatever its type: its content is untrusted.
+
+    Raise NotFound or Conflict."""
     document = contents.open_document(backup_id, path)
     if request.method == "GET":
         try:
@@ -30,7 +31,7 @@ def send_document(actor: Actor, backup_id: UUID, path: str) -> Response:
         except BaseException:
             document.close()
             raise
-    response = Response(document, mimetype="application/octet-stream")  # closes it at its end
+    response = Response(document, mimetype="application/octet-stream")  # closes the document at the end
     response.content_length = document.size_bytes
     response.set_etag(document.sha256)
     if document.modified_at is not None and document.modified_at.year >= 1900:
@@ -43,7 +44,7 @@ def send_document(actor: Actor, backup_id: UUID, path: str) -> Response:
 
 
 def disposition(name: str) -> str:
-    """Given a document's name, return the header that saves it under a name that is safe everywhere (RFC 6266)."""
+    """Build the Content-Disposition header that saves a document under a name that is safe everywhere (RFC 6266)."""
     safe = safe_name(name)
     plain = unicodedata.normalize("NFKD", safe).encode("ascii", "ignore").decode().strip(" .") or "document"
     if plain == safe:
@@ -52,8 +53,8 @@ def disposition(name: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Given a name from an archive, return one without anything but its letters: no path, no control or direction marks, no
-    bytes that are not UTF-8, not hidden, not too long; its ending stays."""
+    """Clean a file name from an archive: no path, no control or direction characters, only UTF-8, no leading dot, not
+    too long. The extension is kept."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     text = "".join("_" if char in SPECIAL or not char.isprintable() else char for char in text)
     text = text.strip(" .")

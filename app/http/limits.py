@@ -1,7 +1,6 @@
-"""How much one caller may ask for: counted in Redis for all containers together, by each process alone where that is down.
+"""Rate limits, counted in Redis for all containers together, or per process while Redis is down.
 
-These limits keep a runaway script from filling the queue or the disk. Wrong passwords are counted elsewhere
-(app.services.people.throttle).
+They keep a runaway script from filling the queue or the disk. Wrong passwords are counted in app.services.people.throttle.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from app.services.people import devices
 
 @dataclass(frozen=True)
 class Bucket:
-    """What is counted together, and how often a minute it may happen at a RATE_LIMIT_FACTOR of 1."""
+    """Requests that are counted together, and how many a minute are allowed at a RATE_LIMIT_FACTOR of 1."""
 
     name: str
     per_minute: int
@@ -34,7 +33,7 @@ UPLOADS = Bucket("uploads", 20)
 MESSAGES = Bucket("messages", 6)
 LOGINS = Bucket("logins", 30)
 
-# What does real work or reaches other machines, by page and by API alike. Looking is never limited here.
+# Requests that start real work or reach other machines, from pages and the API. Reading has no stricter limit.
 STRICTER = {
     "api_backups.create_backup": STARTS,
     "api_backups.verify_backup": STARTS,
@@ -60,7 +59,7 @@ STRICTER = {
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Given the app, with the client of Redis in its extensions, and the settings, count its requests from now on."""
+    """Limit the app's requests. The app's extensions must already hold the Redis client."""
     factor = settings.rate_limit_factor
 
     def of_api() -> str:
@@ -87,9 +86,9 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def caller_name() -> str:
-    """Return who is counted: the token, the admin, a device that signed in before, or a stranger's address.
+    """Return whose requests are counted: a token's, an admin's, a known device's, or those of an address.
 
-    A device by itself, so that strangers behind the same address can't use up its tries at the login page.
+    A known device counts separately, so that strangers at the same address cannot use up its attempts to log in.
     """
     try:
         found = caller()
@@ -102,7 +101,7 @@ def caller_name() -> str:
 
 
 def refuse(limit: RequestLimit) -> Response:
-    """Given the limit that was passed, return the answer."""
+    """Build the response for an exceeded limit."""
     seconds = max(1, math.ceil(limit.window.reset_time - time.time()))
     unit = "second" if seconds == 1 else "seconds"
     detail = f"Too many requests: {limit.limit.amount} a minute are taken here. Try again in {seconds} {unit}."

@@ -1,4 +1,4 @@
-"""How a request's body is read."""
+"""How a request's body is read, and how the client's Host header is kept out of responses."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 def streams_its_body(view: View) -> View:
-    """Given a view, mark it as one that reads the body itself: nobody parses it as a form first, and it may be long."""
+    """Let a view read the request's body itself: it is not parsed as a form first, and may be large."""
     view.streams_its_body = True  # type: ignore[attr-defined]
     return view
 
 
 def pages_address() -> str:
-    """Return what a link to the pages begins with, without a slash at its end: PUBLIC_URL, or this machine's own address if
-    that was asked for; else nothing. The Host header alone is whatever the client says."""
+    """Return the start of links to pages, without a trailing slash: PUBLIC_URL, or the loopback address that was requested,
+    or "". Any other Host header is not trusted, since the client chooses it."""
     public_url: str | None = current.settings().public_url
     if public_url:
         return public_url.rstrip("/")
@@ -35,7 +35,7 @@ def pages_address() -> str:
 
 
 def redirect_to_this_host(response: Response) -> Response:
-    """Leave the host that the client named out of a redirect, such as the router's for a missing slash."""
+    """Make a redirect relative, such as the router's for a missing slash: the client chose the host in it."""
     if response.location and response.location.startswith(request.host_url):
         response.location = "/" + response.location.removeprefix(request.host_url).lstrip("/\\")
         response.set_data(b"")
@@ -43,7 +43,7 @@ def redirect_to_this_host(response: Response) -> Response:
 
 
 def refuse_repeated() -> None:
-    """Raise InvalidInput if the query gives a parameter twice to a view that takes some: nobody would know which counts."""
+    """Raise InvalidInput if a parameter of the query is repeated, since it is unclear which one counts."""
     view = current_app.view_functions[request.endpoint or ""]
     if any(location == "query" for _, location in getattr(view, "_spec", {}).get("args", [])):
         twice = [name for name, values in request.args.lists() if len(values) > 1]
@@ -52,14 +52,14 @@ def refuse_repeated() -> None:
 
 
 def read_small_body() -> None:
-    """Read the body of the present request, unless its view does so itself: a slow client must not make us wait while a
-    connection to the database, or anything else that is scarce, is held for it."""
+    """Read the body of the current request, unless its view does: we must not wait for a slow client later, while holding a
+    database connection or another scarce resource."""
     if not cast(Request, request).is_streamed:
         request.get_data(cache=True)
 
 
 class Request(FlaskRequest):
-    """A request whose missing JSON body is an empty object: `curl -X POST` alone starts a backup."""
+    """A request whose missing JSON body counts as an empty object: `curl -X POST` alone starts a backup."""
 
     def get_json(self, *args: Any, **options: Any) -> Any:
         """Return the JSON body; an empty body is {}. Raise UnknownType for another type, InvalidRequest for broken JSON,
@@ -82,19 +82,19 @@ class Request(FlaskRequest):
 
     @cached_property
     def stream(self) -> IO[bytes]:
-        """The body as it comes in. A view that streams it has let its client in by now: no deadline cuts an upload off."""
+        """The body as it arrives. A view that streams it has authenticated the client by now, so the deadline is lifted."""
         if self.is_streamed:
             turns.expect_long_body()
         return super().stream
 
     @property
     def want_form_data_parsed(self) -> bool:
-        """Whether the body may be read as a form: looking for a CSRF token in it would read an upload whole."""
+        """Whether the body may be parsed as a form: looking for a CSRF token in it would read a whole upload."""
         return not self.is_streamed and super().want_form_data_parsed
 
     @property
     def max_content_length(self) -> int | None:
-        """The longest body in bytes; None for what is read piece by piece."""
+        """The maximum length of the body in bytes; None if the view streams it."""
         return None if self.is_streamed else super().max_content_length
 
     @max_content_length.setter
@@ -103,6 +103,6 @@ class Request(FlaskRequest):
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the view reads the body itself, piece by piece."""
+        """Whether the view streams the body."""
         view = current_app.view_functions.get(self.endpoint or "") if current_app else None
         return getattr(view, "streams_its_body", False)

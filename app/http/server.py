@@ -1,9 +1,9 @@
 """Gunicorn's threaded worker with deadlines for slow clients. gunicorn.conf.py names it.
 
-Plain gthread has a thread for each request in progress, `--threads` of them, and a thread waits for its client without a
-limit: sixteen connections that say nothing more stop everything. Here `--threads` is the number of requests that the app
-works on at once (see app.turns). Reading from a client and sending to it happens outside of that, in threads of which there
-may be many more, under deadlines. When even those get scarce, whoever has kept one waiting longest is cut off.
+Plain gthread has one thread per request in progress, `--threads` of them, and a thread waits for its client without a limit:
+sixteen silent connections stop everything. Here `--threads` is the number of requests that the app works on at once (see
+app.turns). Reading from clients and sending to them happens outside of that, under deadlines, in many more threads. When
+even those run short, the client that has kept its thread waiting longest is disconnected.
 
 Checked against gunicorn 27.0.1: TConn, ThreadWorker.accept, .handle, .handle_request, .finish_request, .get_thread_pool.
 """
@@ -25,25 +25,26 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from app import turns
 
-# Threads cost little while they sleep. compose.yaml's pids_limit has to leave room for them in each process.
+# Sleeping threads cost little. compose.yaml's pids_limit must allow this many in each process.
 MOST_THREADS = 200
-# From this many connections in progress on, the one that has waited for its client longest is cut off for each new one.
+# From this many connections in progress, each new one disconnects the one that has waited for its client longest.
 CROWDED = 150
-# So long may the head of a request take, and so long its body, unless it is an upload.
+# Deadlines for a request's head and for its body, unless it is an upload.
 HEAD_SECONDS = 20.0
 BODY_SECONDS = 30.0
-# A response or an upload may wait for its client this long, and a second more for each of this many bytes that moved.
+# How long a response or an upload may wait for its client: this, plus a second for every BYTES_PER_SECOND transferred.
 GRACE_SECONDS = 60.0
 BYTES_PER_SECOND = 1024
-# Whatever has moved more than this is a download or an upload, which no crowd cuts off.
+# A connection that has transferred more is a download or an upload, which is not disconnected for new ones.
 SMALL_BYTES = 1 << 20
 SEND_BYTES = 1 << 20
 
 
 class ClientSocket(socket.socket):
-    """A connection to a client whose reads and writes end with ClientTooSlow rather than wait for ever.
+    """A client's connection whose reads and writes raise ClientTooSlow instead of waiting forever.
 
-    Reads obey `deadline` (time.monotonic) while there is one; all else the allowance of time that grows with what moved.
+    Reads end at `deadline` (time.monotonic) while one is set; everything else has an allowance of time that grows with the
+    bytes transferred.
     """
 
     def __init__(self, plain: socket.socket) -> None:
@@ -54,12 +55,12 @@ class ClientSocket(socket.socket):
         self._waited = 0.0
 
     def begin(self, seconds: float) -> None:
-        """Restart the deadline: what is read next has `seconds`."""
+        """Give the next reads `seconds` in total."""
         self.deadline = time.monotonic() + seconds
         self._waited, self.moved = 0.0, 0
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return what the client has sent, at most `size` bytes; empty at its end."""
+        """Return at most `size` bytes that the client has sent; empty at the end."""
         if self.gettimeout() is not None:
             return super().recv(size, flags)
         while True:
@@ -72,7 +73,7 @@ class ClientSocket(socket.socket):
                 return data
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send all of it."""
+        """Send all of the data."""
         if self.gettimeout() is not None:
             super().sendall(data, flags)
             return
@@ -87,7 +88,7 @@ class ClientSocket(socket.socket):
                 view = view[sent:]
 
     def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:  # type: ignore[override]
-        """Send `count` bytes of a file, or all up to its end, from `offset` on. Return how many were sent."""
+        """Send `count` bytes of a file from `offset`, by default to the end of the file. Return the number sent."""
         total = 0
         self.setblocking(False)
         try:
@@ -131,23 +132,23 @@ class Connection(TConn):
 
     def __init__(self, cfg: Any, sock: ClientSocket, client: Any, server: Any) -> None:
         super().__init__(cfg, sock, client, server)
-        # The deadline takes the place of gunicorn's own wait for the first byte.
+        # The deadline replaces gunicorn's own wait for the first byte.
         self.data_ready = True
         self.is_upload = False
 
     @property
     def is_small(self) -> bool:
-        """Whether it has carried nothing yet but pages, forms and their like."""
+        """Whether it has transferred only pages, forms and the like so far."""
         return not self.is_upload and self.sock.moved <= SMALL_BYTES
 
     def expect_long_body(self) -> None:
-        """Take the client's time for an upload: only standing still ends it."""
+        """Lift the deadline for an upload: only a stall ends it."""
         self.is_upload = True
         self.sock.deadline = None
 
     def close(self, graceful: bool = False) -> None:  # noqa: ARG002 - gunicorn's signature
-        """Close at once. The graceful way may take two seconds: `handle` has done that, in a thread; the main loop, which
-        calls this, would accept nobody meanwhile."""
+        """Close at once. Closing gracefully may take two seconds: `handle` has done that in its thread, since the main loop
+        calls this, and could accept no connection meanwhile."""
         util.close(self.sock)
 
 
@@ -160,11 +161,11 @@ class Worker(ThreadWorker):
         self._in_progress: set[Connection] = set()
 
     def get_thread_pool(self) -> futures.ThreadPoolExecutor:
-        """Return the threads that read, answer and send."""
+        """Return the pool of threads that read, run the app and send."""
         return futures.ThreadPoolExecutor(max_workers=max(MOST_THREADS, self.cfg.threads))
 
     def load_wsgi(self) -> None:
-        """Load the app, and let each call of it take a turn; what it returns is sent without one."""
+        """Load the app, and make each call of it take a turn; its response is sent without one."""
         super().load_wsgi()
         app = self.wsgi
 
@@ -176,7 +177,7 @@ class Worker(ThreadWorker):
         self.wsgi = take_turn
 
     def accept(self, listener: socket.socket) -> None:
-        """Take in a new connection."""
+        """Accept a new connection."""
         try:
             plain, address = listener.accept()
         except OSError as error:
@@ -188,7 +189,7 @@ class Worker(ThreadWorker):
         self.enqueue_req(Connection(self.cfg, ClientSocket(plain), address, listener.getsockname()))
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Let a thread handle what a connection sends."""
+        """Let a thread handle a connection's next request."""
         self._in_progress.add(_ours(conn))
         super().enqueue_req(conn)
 
@@ -208,7 +209,7 @@ class Worker(ThreadWorker):
         return keep
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
-        """Answer a request whose head was read."""
+        """Answer a request whose head has been read."""
         ours = _ours(conn)
         ours.sock.begin(BODY_SECONDS)
         with turns.with_patience(ours.expect_long_body):

@@ -1,4 +1,4 @@
-"""What every template may use besides its own values."""
+"""What every template may use in addition to its own values."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +34,7 @@ ACCOUNT_MENU = (
 
 
 def template_context() -> dict[str, Any]:
-    """Return the names that the layout needs; called by Flask for every page."""
+    """Return the names that the layout needs; Flask calls this for every page."""
     return {
         "navigation": NAVIGATION,
         "account_menu": ACCOUNT_MENU,
@@ -44,11 +44,11 @@ def template_context() -> dict[str, Any]:
 
 
 def unhealthy_checks() -> list[health.Check]:
-    """Return the health checks that fail now, for the banner of every page."""
+    """Return the failing health checks, for the banner of every page."""
     return [check for check in health.checks() if not check.ok]
 
 
 def running_restore() -> Restore | None:
-    """Return the restore that is queued or running, for the banner of every page."""
+    """Return the queued or running restore, for the banner of every page."""
     newest = restores.status()
     return newest if newest is not None and newest.status in ("queued", "in_progress") else None

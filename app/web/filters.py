@@ -1,4 +1,4 @@
-"""Figures and times as people read them. Pure functions; the same text on every page."""
+"""Numbers and times as people read them. Pure functions, so that every page shows the same text."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -31,14 +31,14 @@ KINDS = {"manual": "Manual", "scheduled": "Scheduled", "safety": "Safety", "uplo
 
 
 def init_app(app: Flask) -> None:
-    """Given the application, make this module's functions and words known to its templates."""
+    """Make this module's functions and labels available to templates."""
     for function in (filesize, count, utc, utc_day, zoned, iso, ago, duration, time_left, rate, phase_name, counted, damage):
         app.add_template_filter(function)
     app.jinja_env.globals.update(PHASES=PHASES, UPLOAD_PHASES=UPLOAD_PHASES, STATUSES=STATUSES, KINDS=KINDS)
 
 
 def filesize(size_bytes: int | float | None) -> str:
-    """Given a size in bytes, return it in decimal units with three significant digits ("12.3 MB"), "–" for None."""
+    """Format bytes in decimal units with three significant digits ("12.3 MB"), "–" for None."""
     if size_bytes is None:
         return "–"
     size = float(size_bytes)
@@ -50,28 +50,28 @@ def filesize(size_bytes: int | float | None) -> str:
 
 
 def count(number: int | None) -> str:
-    """Given a count, return it with thousands separated by commas, "–" for None."""
+    """Format a number with thousands separators, "–" for None."""
     return "–" if number is None else f"{number:,}"
 
 
 def counted(number: int, noun: str) -> str:
-    """Given a number and a noun in the singular, return both: "no sessions", "1 session", "2 sessions"."""
+    """Join a number and a noun given in the singular: "no sessions", "1 session", "2 sessions"."""
     return f"{number:,} {noun}" if number == 1 else f"{number or 'no'} {noun}s" if number < 1000 else f"{number:,} {noun}s"
 
 
 def utc(moment: datetime | None) -> str:
-    """Given an aware datetime, return "3 Jan 2026, 04:05:06 UTC", "–" for None."""
+    """Format a time as "3 Jan 2026, 04:05:06 UTC", "–" for None."""
     return "–" if moment is None else f"{utc_day(moment)}, {moment.astimezone(UTC):%H:%M:%S} UTC"
 
 
 def utc_day(moment: datetime) -> str:
-    """Given an aware datetime, return its day in UTC as "3 Jan 2026"."""
+    """Format the day in UTC as "3 Jan 2026"."""
     moment = moment.astimezone(UTC)
     return f"{moment.day} {moment:%b %Y}"
 
 
 def zoned(moment: datetime, zone: str) -> str:
-    """Given an aware datetime and a zone's name, return its wall time there: "Sat 3 Jan 2026, 04:05 CET"."""
+    """Format the local time in a time zone: "Sat 3 Jan 2026, 04:05 CET". An unknown zone counts as UTC."""
     try:
         moment = moment.astimezone(ZoneInfo(zone))
     except (KeyError, ValueError, OSError):
@@ -80,12 +80,12 @@ def zoned(moment: datetime, zone: str) -> str:
 
 
 def iso(moment: datetime) -> str:
-    """Given an aware datetime, return it as ISO 8601 in UTC to the second, for `<time datetime>`."""
+    """Format a time as ISO 8601 in UTC to the second, for `<time datetime>`."""
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def ago(moment: datetime | None, now: datetime | None = None) -> str:
-    """Given an aware datetime, return how far it is: "just now", "5 minutes ago", "in 2 days"; "never" for None."""
+    """Format a time relative to now: "just now", "5 minutes ago", "in 2 days"; "never" for None."""
     if moment is None:
         return "never"
     seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
@@ -99,7 +99,7 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Given seconds, return "< 0.1 s", "0.4 s", "42 s", "3 min 12 s" or "1 h 4 min", "–" for None."""
+    """Format seconds as "< 0.1 s", "0.4 s", "42 s", "3 min 12 s" or "1 h 4 min", "–" for None."""
     if seconds is None:
         return "–"
     if seconds < 0.05:
@@ -115,19 +115,19 @@ def duration(seconds: float | None) -> str:
 
 
 def time_left(seconds: float) -> str:
-    """Given an estimate in seconds, return it without false precision: "a moment left", "about 9 s left"."""
+    """Format an estimate in seconds without false precision: "a moment left", "about 9 s left"."""
     if seconds < 2:
         return "a moment left"
     return f"about {round(seconds)} s left" if seconds < 60 else f"about {duration(seconds)} left"
 
 
 def rate(bytes_per_second: float | None) -> str:
-    """Given bytes per second, return "12.3 MB/s", "–" for None."""
+    """Format bytes per second as "12.3 MB/s", "–" for None."""
     return "–" if bytes_per_second is None else f"{filesize(bytes_per_second)}/s"
 
 
 def phase_name(phase: str | None) -> str:
-    """Given a phase of a run, return in words what is being done. A phase unknown here is shown as it is."""
+    """Describe the phase of a run in words. An unknown phase is shown by its name."""
     if phase == "waiting":
         return "Waiting for another backup to finish"
     if phase is None:

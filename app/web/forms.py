@@ -1,4 +1,4 @@
-"""Forms of the pages: fields, labels and help. The rules are the services'; their errors are shown at these fields."""
+"""Forms of the pages: fields, labels and help. The services check the values; their errors are shown at these fields."""
 
 from flask_wtf import FlaskForm
 from wtforms import BooleanField, EmailField, HiddenField, PasswordField, StringField, TextAreaField
@@ -11,7 +11,7 @@ TYPED_BY_HAND = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": 
 
 
 class ActionForm(FlaskForm):
-    """A button: nothing but the CSRF token."""
+    """A button: a form with only the CSRF token."""
 
 
 class LoginForm(FlaskForm):
@@ -31,15 +31,15 @@ class StartForm(FlaskForm):
 
 
 class PasswordAgainForm(FlaskForm):
-    """Something that the session alone is not enough for."""
+    """The password again, for actions that a session alone does not allow."""
 
     password = PasswordField("Your password, again", render_kw={"autocomplete": "current-password"})
 
 
 class RestoreForm(FlaskForm):
-    safety_backup = BooleanField("Make a safety backup of the present state first", default=True)
+    safety_backup = BooleanField("Make a safety backup of the current state first", default=True)
     without_safety = BooleanField(
-        "Restore without a safety backup. I know that the present state may then be lost for good."
+        "Restore without a safety backup. I understand that the current state may then be lost permanently."
     )
     confirm = StringField("Name of the database", render_kw=TYPED_BY_HAND)
     password = PasswordField("Your password, again", render_kw={"autocomplete": "current-password"})
@@ -50,7 +50,7 @@ class TrustForm(PasswordAgainForm):
 
 
 def show_errors(form: FlaskForm, error: InvalidInput) -> None:
-    """Given what a service refused, put each message at the field it names; messages for no field go to the form."""
+    """Attach each message of a service to the field it names; others go above the form."""
     for name, message in error.fields.items():
         if name in form:
             form[name].errors = [*form[name].errors, message]
@@ -59,7 +59,7 @@ def show_errors(form: FlaskForm, error: InvalidInput) -> None:
 
 
 def refuse(form: FlaskForm, error: DomainError) -> int:
-    """Given why a service refuses a form, show it there: at its fields, else above them. Return the answer's status."""
+    """Show the error of a service at the form's fields, or above them. Return the HTTP status of the answer."""
     if isinstance(error, InvalidInput):
         show_errors(form, error)
     else:

@@ -1,6 +1,6 @@
-"""Icons of the bootstrap-icons sheet in the Bootstrap-Flask wheel, written into the page.
+"""Icons from the bootstrap-icons sheet of the Bootstrap-Flask wheel, inlined into the page.
 
-The sheet is over a megabyte and a page uses a dozen icons: linking to it would cost more than all the rest together.
+The sheet is over a megabyte and a page uses a dozen icons: linking to it would cost more than the rest of the page.
 """
 
 import re
@@ -27,5 +27,5 @@ def _sheet() -> dict[str, Markup]:
 
 
 def icon(name: str) -> Markup:
-    """Given a bootstrap-icons name, return its decorative SVG. Raise KeyError for an unknown name."""
+    """Return the SVG of a bootstrap-icons name, hidden from screen readers. Raise KeyError for an unknown name."""
     return _sheet()[name]

@@ -15,7 +15,7 @@ from app.web.charts.timeline import picture
 
 @login_required
 def start() -> ResponseReturnValue:
-    """Is everything fine, and what needs attention?"""
+    """Show whether everything is fine, and what needs attention."""
     kept = timeline.timeline()
     values = {
         "now": utcnow(),

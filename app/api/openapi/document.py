@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document, made from the routes, from what APIFlask's decorators noted at the views, and from pydantic.
+"""Generates the OpenAPI 3.1 document from the routes, the notes of APIFlask's decorators on views, and pydantic's schemas.
 
-APIFlask's own generator is not used. It fails on the pages' plain blueprints, repeats a nested model under the name of each
-model that holds it, describes answers as if they were input, and forgets that a path's id is a UUID.
+APIFlask's own generator is not used: it fails on the pages' plain blueprints, repeats a nested model under the name of each
+model that contains it, describes responses as if they were input, and does not know that an id in a path is a UUID.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ Document = dict[str, Any]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 REFERENCE = "#/components/schemas/{model}"
 JSON = "application/json"
-SUCCESS = {200: "Done.", 201: "Made; Location leads to it.", 202: "A worker does it.", 204: "Done."}
+SUCCESS = {200: "Done.", 201: "Created; its URL is in Location.", 202: "Accepted. A worker does it.", 204: "Done."}
 
 
 class Schemas(GenerateJsonSchema):
-    """pydantic's schemas without a title that only repeats the name of each field."""
+    """pydantic's schemas without titles that only repeat the names of fields."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
-        """Never."""
+        """Return False: no field has a title."""
         return False
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A route with one of its methods, its view, and what APIFlask noted there."""
+    """A route with one of its methods, and its view with APIFlask's notes."""
 
     rule: Rule
     method: str
@@ -77,13 +77,13 @@ class Operation:
 
     @property
     def more(self) -> dict[int, Any]:
-        """What the view adds of its own: {status: None, or the response}."""
+        """The responses that the view adds, by status; None for a problem."""
         noted = self.notes.get("responses") or {}
         return {int(status): None for status in noted} if isinstance(noted, list) else {int(k): v for k, v in noted.items()}
 
 
 def document(app: Flask) -> Document:
-    """Given the app, return its OpenAPI document."""
+    """Generate the app's OpenAPI document."""
     found = list(_operations(app))
     paths: dict[str, dict[str, Any]] = {}
     for operation in found:
@@ -115,7 +115,7 @@ def _path(rule: Rule) -> str:
 
 
 def _described(operation: Operation) -> Document:
-    """Given an operation, return its Operation Object."""
+    """Generate the Operation Object of an operation."""
     text = inspect.getdoc(operation.view) or ""
     first, _, rest = text.partition("\n\n")
     summary, _, more = " ".join(first.split()).partition(". ")
@@ -136,7 +136,7 @@ def _described(operation: Operation) -> Document:
 
 
 def _needs(operation: Operation) -> str:
-    return f"Needs the scope `{operation.scope}`." if operation.scope else "Open to everybody."
+    return f"Needs the scope `{operation.scope}`." if operation.scope else "Open to everyone."
 
 
 def _security(operation: Operation) -> list[dict[str, list[str]]]:
@@ -168,7 +168,7 @@ def _query_parameters(operation: Operation) -> list[Document]:
 
 
 def _query_parameter(name: str, schema: Document, field: FieldInfo) -> Document:
-    """A query says nothing by leaving a name out: there is no null in it."""
+    """Describe a parameter without null: a query omits the name instead."""
     schema = dict(schema)
     description = schema.pop("description", None)
     options = [option for option in schema.pop("anyOf", []) if option != {"type": "null"}]
@@ -184,7 +184,11 @@ def _request_body(operation: Operation) -> Document | None:
     if operation.streams:
         form = {"type": "object", "properties": {"file": prose.BINARY}, "required": ["file"]}
         content: Document = {"application/gzip": {"schema": prose.BINARY}, "multipart/form-data": {"schema": form}}
-        return {"required": True, "description": "The archive, or a form with it as its one file.", "content": content}
+        return {
+            "required": True,
+            "description": "The archive, or a form with the archive as its only file.",
+            "content": content,
+        }
     model = operation.body
     if model is None:
         return None
@@ -206,7 +210,7 @@ def _responses(operation: Operation) -> Document:
 
 
 def _problems(operation: Operation) -> set[int]:
-    """Which problems an operation may answer with: some by what it takes, some by what its view says."""
+    """Collect the statuses of problems: some follow from the input of the operation, some are declared by its view."""
     found = {500, 503}
     if operation.scope:
         found |= {401, 403, 429}
@@ -241,7 +245,7 @@ def _success(operation: Operation) -> tuple[str, Document]:
 
 
 def _schemas(operations: Iterable[Operation]) -> Document:
-    """Return each model once, with those that it holds: input as it is checked, answers as they are written."""
+    """Describe each model once, with nested ones: bodies as validated, responses as serialised."""
     wanted: dict[tuple[type[BaseModel], Mode], None] = {(ProblemOut, "serialization"): None}
     for operation in operations:
         if operation.body:

@@ -1,6 +1,6 @@
-"""Examples for the OpenAPI document: rows as the database would hold them, shown by the same schemas as real ones.
+"""Examples for the OpenAPI document: rows as they would be in the database, serialised by the same schemas as real ones.
 
-A field that is added to a schema appears here by itself, or the document can't be built and its tests fail.
+A field added to a schema appears here automatically, or generating the document fails, and with it a test.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _token() -> TokenOut:
 
 @cache
 def _examples() -> dict[type[BaseModel], BaseModel]:
-    """Build each example once, when the document is first asked for."""
+    """Build each example once, when the document is first requested."""
     backup, restore, schedule, token = _backup(), _restore(), _schedule(), _token()
     found: tuple[BaseModel, ...] = (
         NewBackup(note="before the upgrade"),

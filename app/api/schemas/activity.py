@@ -11,7 +11,7 @@ from app.api.schemas.common import Output, PageOut, Paging
 
 
 def _moment(value: Any) -> Any:
-    """pydantic takes a number for the seconds since 1970; a query has no numbers."""
+    """Reject numbers, which pydantic would read as seconds since 1970."""
     if isinstance(value, str) and "-" not in value:
         raise ValueError("Give a moment such as 2026-03-31T00:00:00Z.")
     return value
@@ -21,18 +21,20 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 
 
 class ActivityFilters(Paging):
-    """The query of the audit log."""
+    """Filters of the audit log."""
 
-    action: str | None = Field(None, max_length=100, description="Such as `backup.started`; `backup.` is all that begin so.")
-    actor: str | None = Field(None, max_length=200, description="A part of a name, an email or an address.")
+    action: str | None = Field(
+        None, max_length=100, description="Such as `backup.started`; `backup.` matches all that begin with it."
+    )
+    actor: str | None = Field(None, max_length=200, description="Part of a name, an email or an IP address.")
     subject_type: str | None = Field(None, max_length=50, description="Such as `backup`.")
     subject_id: str | None = Field(None, max_length=50)
-    since: Moment | None = Field(None, description="The first moment.")
-    until: Moment | None = Field(None, description="The first moment too late.")
+    since: Moment | None = Field(None, description="Start, inclusive.")
+    until: Moment | None = Field(None, description="End, exclusive.")
 
 
 class ActivityOut(Output):
-    """Who did what to which thing, when and from where."""
+    """Who did what to which subject, when and from where."""
 
     id: int
     at: datetime

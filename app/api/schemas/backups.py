@@ -18,7 +18,7 @@ Kind = Literal["manual", "scheduled", "safety", "uploaded"]
 
 
 class BackupFilters(Paging):
-    """The query of the list."""
+    """Filters of the list."""
 
     status: Status | None = None
     kind: Kind | None = None
@@ -26,26 +26,26 @@ class BackupFilters(Paging):
 
 
 class NewBackup(Input):
-    """The body of a new backup."""
+    """A backup to start."""
 
     note: str | None = Field(None, max_length=NOTE_LENGTH)
 
 
 class UploadQuery(Input):
-    """The query of an upload."""
+    """Parameters of an upload."""
 
     note: str | None = Field(None, max_length=NOTE_LENGTH, description="A note for the new backup.")
 
 
 class BackupChange(Proof):
-    """The body of a change: what is not named stays. A browser's session adds the password to unpin."""
+    """Changes of a backup; fields left out stay unchanged. A browser session adds the password to unpin."""
 
     pinned: bool | None = None
     note: str | None = Field(None, max_length=NOTE_LENGTH)
 
 
 class Verification(Input):
-    """The body of a verification: `restore` loads the archive into a scratch database, too."""
+    """Options of a verification: `restore` also loads the archive into a scratch database."""
 
     restore: bool = False
 

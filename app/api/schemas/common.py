@@ -15,22 +15,22 @@ Item = TypeVar("Item")
 
 
 class Output(BaseModel):
-    """Output, read from an object's attributes."""
+    """JSON read from an object's attributes."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
 class Paging(Input):
-    """Which part of a list is wanted. In a query everything is text."""
+    """Which page of a list is wanted. Not strict, since every value in a query is text."""
 
     model_config = ConfigDict(strict=False)
 
-    page: int = Field(1, ge=1, le=1_000_000, description="Counts from 1.")
-    page_size: int = Field(50, ge=1, le=LARGEST_PAGE, description="Items on a page.")
+    page: int = Field(1, ge=1, le=1_000_000, description="Starts at 1.")
+    page_size: int = Field(50, ge=1, le=LARGEST_PAGE, description="Items per page.")
 
 
 class PageOut(BaseModel, Generic[Item]):
-    """A page of a list. `total` counts the items of all pages."""
+    """A page of a list. `total` is the number of items on all pages."""
 
     items: list[Item]
     page: int
@@ -39,18 +39,18 @@ class PageOut(BaseModel, Generic[Item]):
 
     @classmethod
     def of(cls, found: Page[Any], shown: Callable[[Any], Item]) -> Self:
-        """Given a page of rows and what makes a row's JSON, return the page's."""
+        """Build the page's JSON from rows; `shown` builds the JSON of one."""
         items = [shown(row) for row in found.items]
         return cls(items=items, page=found.page, page_size=found.page_size, total=found.total)
 
     @classmethod
     def part_of(cls, rows: list[Any], wanted: Paging, shown: Callable[[Any], Item]) -> Self:
-        """Cut the wanted page out of a list that was read whole, since it is never long."""
+        """Take the wanted page of a list that is short enough to be read whole."""
         return cls.of(part_of(rows, wanted.page, wanted.page_size), shown)
 
 
 class ProblemOut(BaseModel):
-    """Why something was refused (RFC 9457). `detail` is a sentence for a person."""
+    """Why a request failed (RFC 9457). `detail` is a sentence for people."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -58,20 +58,20 @@ class ProblemOut(BaseModel):
     title: str
     status: int
     detail: str
-    errors: dict[str, str] = Field({}, description="What is wrong, by field.")
-    id: str | None = Field(None, description="What stands in the way.")
-    blockers: list[str] = Field([], description="What stands in a restore's way.")
+    errors: dict[str, str] = Field({}, description="Messages by field.")
+    id: str | None = Field(None, description="The id of what blocks the request.")
+    blockers: list[str] = Field([], description="What blocks the restore.")
     retry_after: int | None = Field(None, description="Seconds to wait.")
 
 
 class Located(BaseModel):
-    """The header of an answer that made something."""
+    """The header of a response that created something."""
 
-    Location: str = Field(description="The address of what was made.")
+    Location: str = Field(description="The URL of what was created.")
 
 
 class ProgressOut(Output):
-    """How far the present phase is."""
+    """The progress of the current phase."""
 
     percent: float | None
     rate_bytes_per_second: float | None

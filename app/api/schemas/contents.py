@@ -14,15 +14,17 @@ from app.services.paging import LARGEST_PAGE
 
 
 class DocumentsQuery(BaseModel):
-    """Which folder, and which part of it."""
+    """Which folder, and which page of it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    folder: str = Field("", description="Below documents/; empty: that one. As in an item's `path`.", examples=["7"])
+    folder: str = Field(
+        "", description="A path below documents/, as in an item's `path`; empty: documents/ itself.", examples=["7"]
+    )
     search: str = Field(
         "",
         max_length=LONGEST_SEARCH,
-        description="Only documents below the folder whose name contains this, in whatever case.",
+        description="Only documents below the folder whose name contains this, ignoring case.",
     )
     page: int = Field(1, ge=1, le=1_000_000)
     page_size: int = Field(50, ge=1, le=LARGEST_PAGE)
@@ -33,11 +35,11 @@ class DocumentQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    path: str = Field(description="Below documents/, exactly as the archive has it.", examples=["7/invoice.pdf"])
+    path: str = Field(description="A path below documents/, exactly as in the archive.", examples=["7/invoice.pdf"])
 
 
 class TableOut(BaseModel):
-    """A table: its rows, and its size as COPY text."""
+    """A table with its number of rows and its size as COPY text."""
 
     schema_name: str = Field(serialization_alias="schema")
     name: str
@@ -46,7 +48,7 @@ class TableOut(BaseModel):
 
 
 class CountsOut(BaseModel):
-    """How many documents there are, of how many bytes together."""
+    """The number of documents and their total size."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -68,7 +70,7 @@ class ContentsOut(BaseModel):
 
     @classmethod
     def of(cls, found: Contents, documents_url: str) -> ContentsOut:
-        """Given what the manifest says, return its JSON."""
+        """Build the JSON of a manifest's figures."""
         tables = [
             TableOut(schema_name=table.schema, name=table.name, rows=table.rows, bytes=table.bytes) for table in found.tables
         ]
@@ -83,10 +85,10 @@ class ContentsOut(BaseModel):
 
 
 class EntryOut(BaseModel):
-    """A document, a symlink, or a folder with the number and the bytes of the documents anywhere below it.
+    """A document, a symlink, or a folder with the number and total size of all documents below it.
 
-    `url` is where a document's content, or a folder's list, is. It is exact also where `path` is not: bytes of a name that
-    are not UTF-8 are shown as backslash escapes.
+    `url` leads to a document's content or a folder's list. It is exact even if `path` is not, which shows bytes that are not
+    UTF-8 as backslash escapes.
     """
 
     path: str
@@ -101,7 +103,7 @@ class EntryOut(BaseModel):
 
 
 class DocumentsOut(BaseModel):
-    """A page of a folder, folders first, or of what a search found below it."""
+    """A page of a folder, folders first, or of the matches of a search below it."""
 
     folder: str
     search: str
@@ -112,5 +114,5 @@ class DocumentsOut(BaseModel):
 
 
 def readable(text: str) -> str:
-    """Given a text that may hold surrogate escapes, return it as valid Unicode: those bytes as backslash escapes."""
+    """Replace surrogate escapes with backslash escapes, so that the text is valid Unicode."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

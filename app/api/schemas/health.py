@@ -18,7 +18,7 @@ class CheckOut(Output):
 
 
 class HealthOut(BaseModel):
-    """Whether everything is fine, and each check."""
+    """Whether all checks pass, and each check."""
 
     status: Literal["ok", "degraded"]
     checks: list[CheckOut]

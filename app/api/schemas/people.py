@@ -13,20 +13,22 @@ from app.services.inputs import Input
 from app.services.people.tokens import LASTS_DAYS, MOST_DAYS, NAME_LENGTH
 
 Scope = Literal["read", "backup", "restore", "admin"]
-Password = Annotated[str | None, Field(max_length=1000, description="The admin's own, once more: for sessions only.")]
+Password = Annotated[
+    str | None, Field(max_length=1000, description="The caller's own password; required only in a browser session.")
+]
 
 
 class TokenIn(Input):
-    """A token to make."""
+    """A token to create."""
 
     name: str = Field(min_length=1, max_length=NAME_LENGTH)
     scopes: list[Scope] = Field(min_length=1, max_length=4)
-    days: int | None = Field(LASTS_DAYS, ge=1, le=MOST_DAYS, description="After so many it ends; null: never by itself.")
+    days: int | None = Field(LASTS_DAYS, ge=1, le=MOST_DAYS, description="Days until it expires; null: never.")
     password: Password = None
 
 
 class TokenOut(Output):
-    """A token. `prefix` is the part of its secret that may be shown."""
+    """A token. `prefix` is the beginning of its secret, safe to show."""
 
     id: UUID
     name: str
@@ -41,7 +43,7 @@ class TokenOut(Output):
 
 
 class TokenMade(TokenOut):
-    """A new token with its secret, which is shown this once."""
+    """A new token with its secret, which is shown only once."""
 
     secret: str
 
@@ -51,19 +53,19 @@ class TokenPage(PageOut[TokenOut]):
 
 
 class PasswordIn(Input):
-    """What a session adds."""
+    """What a browser session adds."""
 
     password: Password = None
 
 
 class InvitationIn(PasswordIn):
-    """Who is to be an admin."""
+    """Who is invited to be an admin."""
 
     email: str = Field(max_length=320)
 
 
 class InvitationOut(Output):
-    """An invitation that was not accepted yet."""
+    """An invitation that has not been accepted yet."""
 
     id: UUID
     email: str
@@ -73,7 +75,7 @@ class InvitationOut(Output):
 
 
 class InvitationMade(InvitationOut):
-    """A new invitation with its link, which is shown this once; whether it went out by mail, and if not, why."""
+    """A new invitation with its link, which is shown only once; whether it was mailed, and if not, why."""
 
     link: str
     mailed: bool
@@ -85,7 +87,7 @@ class InvitationPage(PageOut[InvitationOut]):
 
 
 class AdminOut(Output):
-    """An admin, with how many open sessions and working tokens they have."""
+    """An admin, with the number of their open sessions and working tokens."""
 
     id: UUID
     email: str
@@ -101,7 +103,7 @@ class AdminPage(PageOut[AdminOut]):
 
 
 class EndedOut(Output):
-    """What ended with an admin's access, each as a number."""
+    """How many sessions, tokens and invitations ended with an admin's access."""
 
     sessions: int
     tokens: int

@@ -16,14 +16,14 @@ Scope = Literal["all", "database", "documents"]
 
 
 class PreviewIn(Input):
-    """What to look at: `exact` counts and compares rows and compares every document, as far as there is time."""
+    """Options of a preview: `exact` counts and compares rows and compares every document, within a time limit."""
 
     scope: Scope = "all"
     exact: bool = False
 
 
 class RestoreIn(Input):
-    """The body of a restore: `confirm` is the name of the database; `safety_backup` false is the override; a browser's
+    """A restore to start. `confirm` is the name of the database; `safety_backup` false skips the safety backup; a browser
     session adds the password."""
 
     confirm: str
@@ -33,24 +33,24 @@ class RestoreIn(Input):
 
 
 class RestoreChoice(Input):
-    """Which restore is meant; left out: the running or the last one."""
+    """Which restore; by default the running or the latest one."""
 
     restore_id: Id | None = None
 
 
 class UndoIn(RestoreChoice, Proof):
-    """Which restore is undone; a browser's session adds the password."""
+    """Which restore to undo; a browser session adds the password."""
 
 
 class TrustIn(Proof):
-    """The sentence that says so; a browser's session adds the password."""
+    """The confirming sentence; a browser session adds the password."""
 
     words: str = Field(max_length=200)
 
 
 class RowsDiffOut(Output):
-    """Rows that come back (added), go back to what they were (changed: the same primary key, other values) and disappear
-    (lost). `examples` has some of their primary keys, whose columns are `key`; without one there is no `changed`."""
+    """Rows that reappear (added), get their old values back (changed: same primary key, other values) and disappear (lost).
+    `examples` has some of their primary keys, whose columns are `key`; without a primary key nothing counts as changed."""
 
     added: int
     changed: int
@@ -60,8 +60,8 @@ class RowsDiffOut(Output):
 
 
 class TableDiffOut(BaseModel):
-    """A table's rows now and in the backup; null where it is not there. Columns that come back (added) and disappear (lost).
-    `rows` is null where rows were not compared: that is done in an exact preview, as far as there is time."""
+    """A table's rows now and in the backup, null where it does not exist; columns that reappear (added) or disappear (lost).
+    `rows` is null if rows were not compared: only an exact preview does so, within a time limit."""
 
     model_config = ConfigDict(from_attributes=True, populate_by_name=True)
 
@@ -76,7 +76,7 @@ class TableDiffOut(BaseModel):
 
 
 class DocumentsDiffOut(Output):
-    """The documents now and in the backup: what comes back (added), what changes, what goes (lost)."""
+    """The documents now and in the backup: what reappears (added), changes, and disappears (lost)."""
 
     files_now: int
     bytes_now: int
@@ -90,7 +90,7 @@ class DocumentsDiffOut(Output):
 
 
 class PreviewOut(BaseModel):
-    """What a restore would do. With blockers it is refused."""
+    """What a restore would change. It is refused if there are blockers."""
 
     backup_id: UUID
     filename: str | None
@@ -116,7 +116,7 @@ class PreviewOut(BaseModel):
 
     @classmethod
     def of(cls, found: restores.RestorePreview) -> PreviewOut:
-        """Given a preview, return its JSON."""
+        """Build the JSON of a preview."""
         diff = found.diff
         same: tuple[str, ...] = ("scope", "exact", "strategy", "ours", "signed", "trusted", "version_backup", "version_now")
         same += ("disk_needed_bytes", "disk_free_bytes", "code", "archive_started_at")
@@ -165,7 +165,7 @@ class RestoreOut(BaseModel):
 
     @classmethod
     def of(cls, row: restores.Restore) -> RestoreOut:
-        """Given a row, return its JSON."""
+        """Build the JSON of a row."""
         view = restores.progress(row)
         names = [name for name in cls.model_fields if name not in ("progress", "phase", "undo_possible")]
         values = {name: getattr(row, name) for name in names}

@@ -12,7 +12,7 @@ from app.services.retention.retention import Explanation, PlanView
 
 
 class ExplanationOut(Output):
-    """Why a backup is kept. `leaves_at` null: never, or further away than is reckoned."""
+    """Why a backup is kept. `leaves_at` null: never, or later than the forecast reaches."""
 
     backup_id: UUID
     filename: str | None
@@ -27,7 +27,7 @@ class ExplanationOut(Output):
 
 
 class ForecastOut(Output):
-    """How many backups and bytes there will be at a time."""
+    """The forecast number and total size of backups at a time."""
 
     at: datetime
     backups: int
@@ -35,7 +35,7 @@ class ForecastOut(Output):
 
 
 class PlanOut(BaseModel):
-    """What a policy keeps and deletes now; `newly_deleted` are those that the present policy keeps."""
+    """What a policy keeps and deletes now; `newly_deleted` are the deleted ones that the current policy keeps."""
 
     quotas: dict[str, int]
     kept: int
@@ -51,7 +51,7 @@ class PlanOut(BaseModel):
 
     @classmethod
     def of(cls, view: PlanView) -> PlanOut:
-        """Given a plan, return its JSON."""
+        """Build the JSON of a plan."""
 
         def explained(entries: list[Explanation]) -> list[ExplanationOut]:
             return [ExplanationOut.model_validate(entry) for entry in entries]

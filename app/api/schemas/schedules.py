@@ -12,7 +12,7 @@ from app.services.schedules import schedules
 
 
 class ScheduleOut(Output):
-    """One schedule. `description` is its rule in words; `keep_*` null: the global quota."""
+    """One schedule. `description` is its rule in words; `keep_*` null: the global quota applies."""
 
     id: UUID
     name: str
@@ -37,7 +37,7 @@ class ScheduleOut(Output):
 
     @classmethod
     def of(cls, row: BackupSchedule) -> ScheduleOut:
-        """Given a row, return its JSON."""
+        """Build the JSON of a row."""
         names = [name for name in cls.model_fields if name not in ("description", "day_of_month")]
         day = row.day_of_month
         values = {name: getattr(row, name) for name in names}
@@ -50,7 +50,7 @@ class SchedulePage(PageOut[ScheduleOut]):
 
 
 class SchedulePreviewOut(Output):
-    """A rule in words, and its next runs in UTC."""
+    """A rule in words, with its next runs in UTC."""
 
     words: str
     cron: str

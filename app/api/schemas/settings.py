@@ -9,7 +9,7 @@ from app.services.inputs import SettingsInput
 
 
 class ChannelOut(Output):
-    """A channel, its URL masked."""
+    """A channel, with its URL masked."""
 
     id: str
     name: str
@@ -17,13 +17,13 @@ class ChannelOut(Output):
 
 
 class SettingsIn(SettingsInput):
-    """The settings to change; a browser's session adds the password."""
+    """The settings to change; a browser session adds the password."""
 
     password: str | None = Field(None, max_length=1000)
 
 
 class SettingsOut(Output):
-    """The settings; secrets are masked, and may be sent back like that."""
+    """The settings; secrets are masked, and may be sent back masked."""
 
     keep_hourly: int
     keep_daily: int
@@ -47,7 +47,7 @@ class SettingsOut(Output):
 
 
 class TestOut(Output):
-    """How a test message to one addressee went."""
+    """The result of one test message."""
 
     medium: str
     target: str
@@ -56,6 +56,6 @@ class TestOut(Output):
 
 
 class TestsOut(BaseModel):
-    """How each test message went."""
+    """The result of each test message."""
 
     items: list[TestOut]

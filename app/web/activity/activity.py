@@ -1,4 +1,4 @@
-"""The audit log: who did what, when and from where. What it says is in app.web.activity.activity_words."""
+"""The audit log: who did what, when and from where. Its words are in app.web.activity.activity_words."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -28,8 +28,8 @@ PAGES = {
 
 @dataclass(frozen=True)
 class Line:
-    """An entry as the page shows it. `link`: where its subject is; `subject`: what that is called; `about`: where one sees
-    everything about it."""
+    """An entry as the page shows it. `link` is its subject's page, `subject` the text of that link, `about` the list of all
+    entries about the subject."""
 
     entry: AuditEntry
     words: str
@@ -43,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Filters:
-    """What the query asks for, as it was typed, and what is wrong with it."""
+    """The query's filters as typed, and what is wrong with them."""
 
     who: str
     action: str
@@ -54,7 +54,7 @@ class Filters:
     problems: dict[str, str]
 
     def query(self) -> dict[str, str]:
-        """Return the filters that are set, for links to other pages of the same list."""
+        """Return the filters that are set, as parameters for links to other pages of the list."""
         names = ("who", "action", "since", "until", "subject_type", "subject_id")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
@@ -62,12 +62,12 @@ class Filters:
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.get("/")
 def index() -> ResponseReturnValue:
-    """The entries that the query asks for, newest first."""
+    """List the entries that the query asks for, newest first."""
     filters, since, until = asked_for()
     number = min(max(1, request.args.get("page", 1, type=int)), 1_000_000)
     page = audit.list_entries(
@@ -93,7 +93,7 @@ def index() -> ResponseReturnValue:
 
 
 def asked_for() -> tuple[Filters, datetime | None, datetime | None]:
-    """Return the query's filters, and the moments that its days stand for: both days count whole, in UTC."""
+    """Parse the query's filters, and the times that its days stand for: both days are inclusive, in UTC."""
     typed = {
         name: request.args.get(name, "").replace("\0", "").strip()[:LONGEST_FILTER]
         for name in ("who", "action", "since", "until", "subject_type", "subject_id")
@@ -104,12 +104,12 @@ def asked_for() -> tuple[Filters, datetime | None, datetime | None]:
     problems: dict[str, str] = {}
     since, until = (moment(name, typed[name], problems) for name in ("since", "until"))
     if since and until and until < since:
-        problems["until"] = "This is before the first day. Exchange the two."
+        problems["until"] = "This is before the first day. Swap the two."
     return Filters(**typed, problems=problems), since, until + timedelta(days=1) if until else None
 
 
 def moment(name: str, typed: str, problems: dict[str, str]) -> datetime | None:
-    """Given a day as it was typed, return its first moment in UTC, or None; note in `problems` what is wrong with it."""
+    """Parse a typed day to its start in UTC, or None; add an error to `problems`."""
     if not typed:
         return None
     try:
@@ -121,7 +121,7 @@ def moment(name: str, typed: str, problems: dict[str, str]) -> datetime | None:
 
 
 def line(entry: AuditEntry, there: dict[audit_subjects.Subject, str | None]) -> Line:
-    """Given an entry and the subjects that are still there, return it as the page shows it."""
+    """Prepare an entry for the page; `there` holds the subjects that still exist."""
     subject = (entry.subject_type, entry.subject_id or "")
     about = None
     if entry.subject_id:
@@ -139,7 +139,7 @@ def line(entry: AuditEntry, there: dict[audit_subjects.Subject, str | None]) -> 
 
 
 def subject_words(kind: str, subject_id: str, name: str | None) -> str | None:
-    """Given a subject and its name, return what its link says; None where the sentence says it already."""
+    """Return the text of the link to a subject; None if the sentence names it already."""
     if kind == "restore":
         return "The restore"
     if kind in ("backup", "schedule") and subject_id:
@@ -148,7 +148,7 @@ def subject_words(kind: str, subject_id: str, name: str | None) -> str | None:
 
 
 def link_to(kind: str, subject_id: str) -> str | None:
-    """Given a subject that is there, return its page, if it has one."""
+    """Return the URL of an existing subject's page, if it has one."""
     if kind in PAGES:
         endpoint, name = PAGES[kind]
         values: dict[str, Any] = {name: UUID(subject_id)}
@@ -157,7 +157,7 @@ def link_to(kind: str, subject_id: str) -> str | None:
 
 
 def about_words(filters: Filters) -> str | None:
-    """Given the filters, return in words the one thing that the list is about, if it is about one."""
+    """Describe the one subject that the list is filtered by, if there is one."""
     if not filters.subject_type:
         return None
     words = activity_words.SUBJECTS.get(filters.subject_type, filters.subject_type)

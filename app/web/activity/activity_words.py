@@ -58,7 +58,7 @@ WORDS = {
     "audit.cut": ("scissors", "secondary", "Deleted the oldest entries of this log"),
     "retention.cleanup": ("recycle", "secondary", "Cleaned up old backups"),
 }
-# What the filter offers: a title, then the actions that begin so.
+# The filter's groups: a title, then the beginnings of the actions in it.
 GROUPS = {
     "Backups": ("backup.",),
     "Restores": ("restore.",),
@@ -102,17 +102,17 @@ SUBJECTS = {
 
 
 def icon_of(action: str) -> str:
-    """Given an action, return the name of its icon."""
+    """Return the name of an action's icon."""
     return WORDS.get(action, ("dot", "", ""))[0]
 
 
 def tone_of(action: str) -> str:
-    """Given an action, return how it is coloured."""
+    """Return the Bootstrap colour of an action."""
     return WORDS.get(action, ("", "secondary", ""))[1]
 
 
 def sentence(action: str, detail: dict[str, Any]) -> str:
-    """Given an action and its detail, return it in words; an action unknown here is shown as it is."""
+    """Describe an action in a sentence; an unknown action is shown by its name."""
     if action not in WORDS:
         return action.replace(".", ": ").replace("_", " ").capitalize()
     known = {name: value for name, value in detail.items() if isinstance(value, str) and value}
@@ -120,8 +120,8 @@ def sentence(action: str, detail: dict[str, Any]) -> str:
 
 
 def choices() -> dict[str, dict[str, str]]:
-    """Return what the filter offers: for each group its actions with their words; one with a dot at its end is all that
-    begin so."""
+    """Return the filter's options: for each group its actions with their labels; a name that ends in a dot stands for all
+    actions that begin with it."""
     blank: defaultdict[str, str] = defaultdict(lambda: "…")
     chosen = {}
     for title, beginnings in GROUPS.items():
@@ -132,18 +132,18 @@ def choices() -> dict[str, dict[str, str]]:
 
 
 def facts(action: str, detail: dict[str, Any]) -> list[tuple[str, str]]:
-    """Given an action and its detail, return what the sentence does not say: lines of a label and a text."""
+    """List the details that the sentence does not mention, as pairs of a label and a text."""
     said = WORDS[action][2] if action in WORDS else ""
     return [(label(name), text(name, value)) for name, value in detail.items() if f"{{{name}}}" not in said]
 
 
 def label(name: str) -> str:
-    """Given the name of a detail, return it as people read it."""
+    """Return the label of a detail."""
     return LABELS.get(name) or name.replace("_", " ").capitalize()
 
 
 def text(name: str, value: Any) -> str:
-    """Given the name of a detail and its value, return the value as people read it."""
+    """Format the value of a detail."""
     if value is None or value in ("", []):
         return "–"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What the list of backups is narrowed down to, as its address says."""
+"""The filters of the list of backups, as its URL has them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONGEST_TEXT = 200
 
 @dataclass(frozen=True)
 class BackupFilters:
-    """None: not narrowed down by that. `since` and `until` are days in UTC, both included."""
+    """Filters; None: not filtered by that. `since` and `until` are days in UTC, both inclusive."""
 
     status: str | None = None
     kind: str | None = None
@@ -25,7 +25,7 @@ class BackupFilters:
 
     @property
     def query(self) -> dict[str, str]:
-        """What an address needs to say the same."""
+        """The query parameters for the same filters."""
         chosen = {
             "status": self.status,
             "kind": self.kind,
@@ -38,12 +38,12 @@ class BackupFilters:
 
     @property
     def folded(self) -> bool:
-        """Whether those that are folded away narrow it down."""
+        """Whether a filter in the folded section is set."""
         return any((self.schedule_id, self.since, self.until))
 
 
 def read(query: Mapping[str, str]) -> BackupFilters:
-    """Given a query, return what it asks for; what makes no sense is left out."""
+    """Parse the filters of a query; invalid ones are ignored."""
     return BackupFilters(
         status=query.get("status") if query.get("status") in STATUSES else None,
         kind=query.get("kind") if query.get("kind") in KINDS else None,
@@ -55,7 +55,7 @@ def read(query: Mapping[str, str]) -> BackupFilters:
 
 
 def plain(text: str) -> str | None:
-    """Given what somebody typed to search for, return it fit for a page and a database, None if nothing is left."""
+    """Strip a search text of unprintable characters and surrounding space; None if nothing is left."""
     return "".join(char for char in text if char.isprintable()).strip()[:LONGEST_TEXT] or None
 
 

@@ -1,4 +1,4 @@
-"""The backups: list, one backup, and what can be done with it. Rules live in app.services.backups.backups."""
+"""The backups: list, one backup, and the actions on it. The rules are in app.services.backups.backups."""
 
 from uuid import UUID
 
@@ -26,18 +26,18 @@ PAGE_SIZE = 25
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.get("/")
 def index() -> ResponseReturnValue:
-    """All backups, newest first."""
+    """List all backups, newest first."""
     return show_index(StartForm())
 
 
 @bp.post("/")
 def start() -> ResponseReturnValue:
-    """Start a manual backup and go to its page, where its progress is."""
+    """Start a manual backup and redirect to its page, which shows the progress."""
     form = StartForm()
     if not form.validate_on_submit():
         return show_index(form, 422)
@@ -55,21 +55,21 @@ def start() -> ResponseReturnValue:
 
 @bp.get("/<uuid:backup_id>")
 def detail(backup_id: UUID) -> ResponseReturnValue:
-    """One backup with all that is known about it."""
+    """Show everything known about one backup."""
     row = backups.get(backup_id)
     return show_detail(row, NoteForm(obj=row))
 
 
 @bp.get("/<uuid:backup_id>/partial")
 def partial(backup_id: UUID) -> ResponseReturnValue:
-    """The progress of one backup as a fragment, for the page's live update."""
+    """Render the progress of one backup as a fragment for the page's live update."""
     row = backups.get(backup_id)
     return render_template("backups/_progress.html", row=row, progress=backups.progress(row))
 
 
 @bp.get("/<uuid:backup_id>/download")
 def download(backup_id: UUID) -> ResponseReturnValue:
-    """The archive; ranges and If-None-Match are answered, so an interrupted download goes on where it stopped."""
+    """Send the archive, with support for ranges and If-None-Match, so that an interrupted download can be resumed."""
     return send_archive(current_actor(), backup_id)
 
 
@@ -90,7 +90,7 @@ def note(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.post("/<uuid:backup_id>/pin")
 def pin(backup_id: UUID) -> ResponseReturnValue:
-    """Pin; a form that would unpin leads on to the page that asks for the password."""
+    """Pin a backup; redirect a request to unpin to the page that asks for the password."""
     if request.form.get("pinned") != "yes":
         return redirect(url_for(".unpin", backup_id=backup_id))
     backups.update(current_actor(), backup_id, pinned=True)
@@ -100,7 +100,7 @@ def pin(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.route("/<uuid:backup_id>/unpin", methods=["GET", "POST"])
 def unpin(backup_id: UUID) -> ResponseReturnValue:
-    """Say what unpinning means, and unpin when the password is given again."""
+    """Explain what unpinning means, and unpin once the password is given again."""
     row, form = backups.get(backup_id), PasswordAgainForm()
     status = 200
     if form.validate_on_submit():
@@ -116,7 +116,7 @@ def unpin(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.post("/<uuid:backup_id>/cancel")
 def cancel(backup_id: UUID) -> ResponseReturnValue:
-    """Stop a queued or running backup."""
+    """Cancel a queued or running backup."""
     try:
         backups.cancel(current_actor(), backup_id)
     except Conflict as error:
@@ -128,7 +128,7 @@ def cancel(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.post("/<uuid:backup_id>/verify")
 def verify(backup_id: UUID) -> ResponseReturnValue:
-    """Have a worker read the archive back, or restore it into a scratch database, as the button says."""
+    """Have a worker verify the archive, or restore it into a scratch database, as submitted."""
     restoring = request.form.get("restore") == "yes"
     try:
         backups.verify(current_actor(), backup_id, restore=restoring)
@@ -142,7 +142,7 @@ def verify(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.route("/<uuid:backup_id>/delete", methods=["GET", "POST"])
 def delete(backup_id: UUID) -> ResponseReturnValue:
-    """Say what deleting means, and delete when that is confirmed."""
+    """Explain what deleting means, and delete once that is confirmed."""
     row, form = backups.get(backup_id), PasswordAgainForm()
     if form.validate_on_submit():
         name, meant = row.filename, deletion.consequences(row)
@@ -159,7 +159,7 @@ def delete(backup_id: UUID) -> ResponseReturnValue:
 
 
 def show_index(form: StartForm, status: int = 200) -> ResponseReturnValue:
-    """Given the start form, return the list page as the query asks for it."""
+    """Render the list that the query asks for, with the start form."""
     filters = backup_filters.read(request.args)
     number = max(1, request.args.get("page", 1, type=int))
     page = backups.list_backups(number, PAGE_SIZE, **vars(filters))
@@ -175,7 +175,7 @@ def show_index(form: StartForm, status: int = 200) -> ResponseReturnValue:
 
 
 def show_detail(row: backups.BackupHistory, form: NoteForm, status: int = 200) -> ResponseReturnValue:
-    """Given a backup's row and its note form, return its page."""
+    """Render the page of a backup, with the note form."""
     values = {
         "row": row,
         "form": form,
@@ -187,16 +187,16 @@ def show_detail(row: backups.BackupHistory, form: NoteForm, status: int = 200) -
 
 
 def show_delete(row: backups.BackupHistory, form: PasswordAgainForm, status: int = 200) -> ResponseReturnValue:
-    """Given a backup's row, return the page that says in words what deleting it means."""
+    """Render the page that explains what deleting a backup means."""
     return render_template("backups/delete.html", row=row, form=form, meant=deletion.consequences(row)), status
 
 
 def deleted_words(name: str | None, meant: deletion.Consequences) -> tuple[str, str]:
-    """Given a deleted backup's file name and what its deletion meant, return what happened in words, and their colour."""
+    """Describe what a deletion did; return the text and the category of the message."""
     if name is None:
         return "The entry is deleted. It had no archive.", "success"
     if not meant.freed_bytes:
-        return f"The entry of {name} is deleted. Its archive was not in the storage folder any more.", "success"
+        return f"The entry of {name} is deleted. Its archive was no longer in the storage folder.", "success"
     what = f"{name} is deleted: {filesize(meant.freed_bytes)} are free again."
     if meant.nothing_left:
         return f"{what} No completed backup remains: make one soon.", "warning"

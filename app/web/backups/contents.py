@@ -1,4 +1,4 @@
-"""What is inside a backup: its tables, its documents as folders to walk through, one document to download."""
+"""What is inside a backup: its tables, its documents as folders to browse, one document to download."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ bp.add_app_template_filter(shown)
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.get("/<uuid:backup_id>/tables")
 def tables(backup_id: UUID) -> ResponseReturnValue:
-    """The tables in a backup, the largest first."""
+    """List the tables in a backup, the largest first."""
     row = backups.get(backup_id)
     try:
         found = contents.look(backup_id)
@@ -58,7 +58,7 @@ def tables(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.get("/<uuid:backup_id>/documents")
 def documents(backup_id: UUID) -> ResponseReturnValue:
-    """A folder of the documents in a backup, or what a search finds below it."""
+    """List a folder of the documents in a backup, or what a search finds below it."""
     row = backups.get(backup_id)
     folder, search = path_from_query("folder"), plain(request.args.get("search", "")) or ""
     number = max(1, request.args.get("page", 1, type=int))
@@ -79,12 +79,12 @@ def documents(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.get("/<uuid:backup_id>/documents/file")
 def document(backup_id: UUID) -> ResponseReturnValue:
-    """One document out of the archive, as a download."""
+    """Send one document out of the archive as a download."""
     return send_document(current_actor(), backup_id, path_from_query("path"))
 
 
 def show_problem(row: backups.BackupHistory, at: str, error: DomainError) -> ResponseReturnValue:
-    """Given a backup, its tab and why nothing can be shown there, return the page that says so."""
+    """Render the page that explains why a tab of a backup has nothing to show."""
     foreign = isinstance(error, contents.NotIndexed)
     missing = isinstance(error, NotFound)
     status = 200 if foreign else status_of(error)
@@ -92,11 +92,11 @@ def show_problem(row: backups.BackupHistory, at: str, error: DomainError) -> Res
 
 
 def crumbs(folder: str) -> list[tuple[str, str]]:
-    """Given a folder's path, return the name and the path of each folder on the way to it, itself included."""
+    """List the name and path of each folder on the way to a folder, including the folder itself."""
     names = folder.split("/") if folder else []
     return [(name, "/".join(names[: number + 1])) for number, name in enumerate(names)]
 
 
 def file_icon(name: str) -> str:
-    """Given a document's name, return the name of the icon for its kind."""
+    """Return the name of the icon for a document's file type."""
     return ICONS.get(name.rpartition(".")[2].lower(), "file-earmark")

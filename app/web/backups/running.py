@@ -1,4 +1,4 @@
-"""What is being done just now, for the head of the list of backups."""
+"""What is queued or running, for the top of the list of backups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.services.restores import restores
 
 @dataclass(frozen=True)
 class LiveBackup:
-    """A queued or running backup and how far it is."""
+    """A queued or running backup and its progress."""
 
     row: BackupHistory
     progress: ProgressView
@@ -20,7 +20,7 @@ class LiveBackup:
 
 @dataclass(frozen=True)
 class LiveRestore:
-    """A queued or running restore and how far it is."""
+    """A queued or running restore and its progress."""
 
     row: Restore
     progress: ProgressView
@@ -33,7 +33,7 @@ class Running:
 
     @property
     def manual(self) -> BackupHistory | None:
-        """The manual backup that keeps another one from starting, if there is one."""
+        """The manual backup that prevents another one from starting, if there is one."""
         return next((entry.row for entry in self.backups if entry.row.kind == "manual"), None)
 
 

@@ -1,4 +1,4 @@
-"""Uploading an archive. Its body goes past Flask's form parser: app.services.backups.uploads streams it to the disk."""
+"""Uploading an archive. Its body bypasses Flask's form parser: app.services.backups.uploads streams it to disk."""
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -25,12 +25,12 @@ READ_AFTER_REFUSAL_BYTES = 64 * READ_BYTES
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.get("/backups/upload")
 def form() -> ResponseReturnValue:
-    """The form to upload an archive with."""
+    """Show the upload form."""
     return show_form()
 
 
@@ -38,10 +38,10 @@ def form() -> ResponseReturnValue:
 @csrf.exempt
 @streams_its_body
 def receive() -> ResponseReturnValue:
-    """Take an archive and go to its page, which shows how far its check is.
+    """Receive an archive and redirect to its page, which shows the progress of its check.
 
-    The token is in the form's address: looking for it in the body, as Flask-WTF does, would first read all of the archive.
-    An address gets into access logs, so this token is one of its own, of this session, and good for nothing else.
+    The CSRF token is in the form's URL: looking for it in the body, as Flask-WTF does, would read the whole archive first.
+    URLs end up in access logs, so this token is a separate one, bound to the session and valid for nothing else.
     """
     try:
         validate_csrf(request.args.get(TOKEN), token_key=TOKEN)
@@ -53,19 +53,19 @@ def receive() -> ResponseReturnValue:
         read_on()
         return show_form(error, status_of(error))
     page = url_for("web.backups.detail", backup_id=row.id)
-    # A script that followed a redirect would load the page for nothing.
+    # A script that followed the redirect would load the page in vain.
     return ("", 202, {"Location": page}) if request.headers.get("X-Requested-With") == BY_SCRIPT else redirect(page, 303)
 
 
 def read_on() -> None:
-    """Read some of what is still being sent: a browser whose connection is closed meanwhile shows no answer."""
+    """Read some of the rest of the body: a browser whose connection is closed while it sends shows no response."""
     for _ in range(READ_AFTER_REFUSAL_BYTES // READ_BYTES):
         if not request.stream.read(READ_BYTES):
             return
 
 
 def show_form(error: DomainError | None = None, status: int = 200) -> ResponseReturnValue:
-    """Given what was refused, return the page with the form and the reason."""
+    """Render the form, with the reason if an archive was rejected."""
     first = error.extra.get("id") if isinstance(error, Conflict) else None
     action = url_for(".receive", **{TOKEN: generate_csrf(token_key=TOKEN)})
     settings = current.settings()

@@ -1,4 +1,4 @@
-"""The heat map of the last twelve months: a column a week, a cell a day, a letter on each day that did not go well."""
+"""The heat map of the last twelve months: a column per week, a cell per day, a letter on each day with a problem."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -8,7 +8,7 @@ from app.services.monitoring.calendar import Day
 PITCH, SIZE = 17, 14
 LEFT, TOP = 34, 20
 WEEKDAYS = ((0, "Mon"), (2, "Wed"), (4, "Fri"))
-# A month's name is written where it has room.
+# A month is labelled only where the label fits.
 ROOM_FOR_A_NAME = 2
 LETTERS = {"failed": "F", "missed": "M", "warned": "!"}
 LISTED = 30
@@ -32,7 +32,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Month:
-    """The days of a month, counted."""
+    """The number of days of a month by state."""
 
     name: str
     done: int
@@ -43,7 +43,7 @@ class Month:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A day that did not go well, in words."""
+    """A day with a problem, in words."""
 
     day: date
     words: str
@@ -63,7 +63,7 @@ class Calendar:
 
 
 def calendar(days: list[Day]) -> Calendar:
-    """Given the days of a year, oldest first, return their heat map."""
+    """Lay out the heat map of a year's days, oldest first."""
     first = days[0].day
     monday = first - timedelta(days=first.weekday())
     cells = [_cell(day, (day.day - monday).days // 7) for day in days]
@@ -83,7 +83,7 @@ def calendar(days: list[Day]) -> Calendar:
 
 
 def words(day: Day) -> str:
-    """Given a day, return in words how its backups went: "2 done, 1 failed"."""
+    """Summarise the backups of a day: "2 done, 1 failed"."""
     parts = (
         (day.done, "done"),
         (day.warned, "with warnings"),
@@ -126,7 +126,7 @@ def _summary(days: list[Day]) -> str:
 
 
 def _by_month(days: list[Day]) -> list[Month]:
-    """Newest first; months before the first backup are left out."""
+    """Count by month, newest first, without the months before the first backup."""
     of_month: dict[tuple[int, int], list[Day]] = {}
     for day in days:
         of_month.setdefault((day.day.year, day.day.month), []).append(day)

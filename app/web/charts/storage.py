@@ -1,5 +1,5 @@
-"""Storage over time: what the archives took until today, and the forecast. The area is drawn in a box of 1000 × 1000 that
-is stretched to the picture; everything else is placed in percent."""
+"""Storage over time: the space that archives used until today, and the forecast. The area is drawn in a box of 1000 × 1000
+that is stretched to the picture; everything else is placed in percent."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -10,14 +10,14 @@ from app.web.filters import filesize
 
 BOX = 1000
 LINES = 4
-# So much of the future is shown, at least; otherwise as much as of the past.
+# At least this much of the future is shown; otherwise as much as of the past.
 LEAST_AHEAD = timedelta(days=30)
 MONTHS_NAMED = 6
 
 
 @dataclass(frozen=True)
 class Mark:
-    """`at` in percent, from the left or from the top."""
+    """A label at a place in percent, from the left or from the top."""
 
     at: float
     text: str
@@ -26,7 +26,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table beside the picture."""
+    """A line of the table next to the picture."""
 
     day: date
     backups: int
@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Storage:
-    """Paths in the box; `now` in percent from the left."""
+    """The picture: paths in the box; `now` in percent from the left."""
 
     past: str
     area: str
@@ -49,7 +49,7 @@ class Storage:
 
 
 def storage(history: list[Stored], forecast: list[Forecast]) -> Storage | None:
-    """Given what was stored and the forecast, return the picture, or None where there never was a backup."""
+    """Lay out the picture, or return None if there never was a backup."""
     if not history or not any(stored.bytes for stored in history):
         return None
     first, today = history[0].day, history[-1].day
@@ -80,7 +80,7 @@ def storage(history: list[Stored], forecast: list[Forecast]) -> Storage | None:
 
 
 def _step(largest: int) -> int:
-    """Return a round number of bytes of which LINES hold the largest value."""
+    """Return a round number of bytes such that LINES steps reach the largest value."""
     step = 1
     while True:
         for factor in (1, 2, 2.5, 5):
@@ -90,7 +90,7 @@ def _step(largest: int) -> int:
 
 
 def _months(first: date, last: date) -> list[Mark]:
-    """Name the firsts of some months; a short time has its ends named."""
+    """Label the first days of some months, or both ends of a short period."""
     span = max(1, (last - first).days)
     firsts = []
     day = date(first.year + first.month // 12, first.month % 12 + 1, 1)
@@ -105,7 +105,7 @@ def _months(first: date, last: date) -> list[Mark]:
 
 
 def _lines(history: list[Stored], forecast: list[Forecast]) -> list[Line]:
-    """The last figure of each month, newest first, below what is forecast."""
+    """List the forecast, then the last figure of each month, newest first."""
     of_month = {(stored.day.year, stored.day.month): stored for stored in history}
     past = [Line(stored.day, stored.backups, stored.bytes, False) for stored in of_month.values()]
     ahead = [Line(entry.at.date(), entry.backups, entry.bytes, True) for entry in forecast]

@@ -1,4 +1,4 @@
-"""Your account: password, sessions, theme. Rules live in app.services.people.admins and app.services.people.sessions."""
+"""Your account: password, sessions, theme. The rules are in app.services.people."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -17,7 +17,7 @@ from app.web.people.people_forms import ChangePasswordForm
 
 bp = Blueprint("account", __name__, url_prefix="/account")
 
-# The first that is found counts: most browsers also claim to be others.
+# The first match counts: most browsers also claim to be others.
 BROWSERS = {
     "Edg": "Edge",
     "OPR/": "Opera",
@@ -51,18 +51,18 @@ class Entry:
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.get("/")
 def index() -> ResponseReturnValue:
-    """The account of whoever asks."""
+    """Show the account of the current admin."""
     return show(ChangePasswordForm())
 
 
 @bp.post("/password")
 def change_password() -> ResponseReturnValue:
-    """Keep a new password, and end the other sessions."""
+    """Change the password, and end all other sessions."""
     form = ChangePasswordForm()
     if not form.validate_on_submit():
         return show(form, 422)
@@ -79,7 +79,7 @@ def change_password() -> ResponseReturnValue:
 
 @bp.post("/sessions/end")
 def end_others() -> ResponseReturnValue:
-    """End every session but this one."""
+    """End every session except this one."""
     ended = sessions.end_others(current_actor(), current_user.session_id)
     flash(f"{counted(ended, 'other session').capitalize()} ended. You are still logged in here.", "success")
     return redirect(url_for(".index"))
@@ -98,7 +98,7 @@ def end_one(session_id: UUID) -> ResponseReturnValue:
 
 
 def show(form: ChangePasswordForm, status: int = 200) -> ResponseReturnValue:
-    """Given the password's form, return the page."""
+    """Render the page with the password form."""
     rows = sessions.list_sessions(current_user.id)
     entries = [Entry(row, browser_words(row.user_agent), row.id == current_user.session_id) for row in rows]
     entries.sort(key=lambda entry: not entry.is_this)
@@ -113,7 +113,7 @@ def show(form: ChangePasswordForm, status: int = 200) -> ResponseReturnValue:
 
 
 def browser_words(user_agent: str) -> str:
-    """Given what a browser calls itself, return it as people do: "Firefox on Linux"."""
+    """Turn a User-Agent into words: "Firefox on Linux"."""
     browser = next((name for mark, name in BROWSERS.items() if mark in user_agent), "An unknown browser")
     system = next((name for mark, name in SYSTEMS.items() if mark in user_agent), None)
     return f"{browser} on {system}" if system else browser

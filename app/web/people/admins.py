@@ -1,4 +1,4 @@
-"""The admins: list, invite, disable, enable, remove. Rules live in app.services.people."""
+"""The admins: list, invite, disable, enable, remove. The rules are in app.services.people."""
 
 from uuid import UUID
 
@@ -21,12 +21,12 @@ bp = Blueprint("admins", __name__, url_prefix="/admins")
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.get("/")
 def index() -> ResponseReturnValue:
-    """All admins, and who is invited."""
+    """List all admins and open invitations."""
     people = admins.list_admins()
     enabled = sum(person.disabled_at is None for person in people)
     return render_template("admins/index.html", people=people, enabled=enabled, invited=invitations.list_invitations())
@@ -34,7 +34,7 @@ def index() -> ResponseReturnValue:
 
 @bp.route("/invite", methods=["GET", "POST"])
 def invite() -> ResponseReturnValue:
-    """The form to invite somebody with; leads on to the page that shows the link."""
+    """Show the invitation form; redirect to the page that shows the link."""
     form = InviteForm()
     status = 200
     if form.validate_on_submit():
@@ -52,7 +52,7 @@ def invite() -> ResponseReturnValue:
 
 @bp.get("/invitations/<uuid:invitation_id>")
 def invited(invitation_id: UUID) -> ResponseReturnValue:
-    """The link of a new invitation, once."""
+    """Show the link of a new invitation, once."""
     row = next((row for row in invitations.list_invitations() if row.id == invitation_id), None)
     if row is None:
         flash("This invitation was accepted, withdrawn or replaced, or it is too old.", "info")
@@ -62,37 +62,36 @@ def invited(invitation_id: UUID) -> ResponseReturnValue:
 
 @bp.post("/invitations/<uuid:invitation_id>/withdraw")
 def withdraw(invitation_id: UUID) -> ResponseReturnValue:
-    """Make the link of an invitation worth nothing."""
+    """Withdraw an invitation: its link stops working."""
     try:
         email = invitations.withdraw(current_actor(), invitation_id)
     except NotFound as error:
         flash(error.detail, "warning")
     else:
-        flash(f"The invitation of {email} is withdrawn: its link does nothing any more.", "success")
+        flash(f"The invitation of {email} is withdrawn: its link no longer works.", "success")
     return redirect(url_for(".index"))
 
 
 @bp.route("/<uuid:admin_id>/disable", methods=["GET", "POST"])
 def disable(admin_id: UUID) -> ResponseReturnValue:
-    """Say what disabling an admin means, and do so when that is confirmed."""
+    """Explain what disabling an admin means, and do it once that is confirmed."""
     return confirm(admin_id, "disable")
 
 
 @bp.route("/<uuid:admin_id>/enable", methods=["GET", "POST"])
 def enable(admin_id: UUID) -> ResponseReturnValue:
-    """Say what enabling an admin means, and do so when that is confirmed."""
+    """Explain what enabling an admin means, and do it once that is confirmed."""
     return confirm(admin_id, "enable")
 
 
 @bp.route("/<uuid:admin_id>/remove", methods=["GET", "POST"])
 def remove(admin_id: UUID) -> ResponseReturnValue:
-    """Say what removing an admin means, and do so when that is confirmed."""
+    """Explain what removing an admin means, and do it once that is confirmed."""
     return confirm(admin_id, "remove")
 
 
 def confirm(admin_id: UUID, action: str) -> ResponseReturnValue:
-    """Given an admin and what is to be done with them, return the page that says what will happen; or do it, and say what
-    has happened."""
+    """Render the page that explains an action on an admin, or perform the confirmed action and report its result."""
     form, person = PasswordAgainForm(), admins.view(admin_id)
     status = 200
     if form.validate_on_submit():
@@ -113,7 +112,7 @@ def confirm(admin_id: UUID, action: str) -> ResponseReturnValue:
 
 
 def done(person: admins.AdminView, action: str, password: str) -> str:
-    """Given what is confirmed, do it and return what has happened. Raise InvalidInput, Throttled or Conflict."""
+    """Perform a confirmed action and describe its result. Raise InvalidInput, Throttled or Conflict."""
     actor = current_actor()
     if action == "enable":
         admins.enable(actor, person.id, password)

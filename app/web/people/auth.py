@@ -23,7 +23,7 @@ bp = Blueprint("auth", __name__)
 
 @bp.route("/login", methods=["GET", "POST"])
 def login() -> ResponseReturnValue:
-    """The login form; a right password opens a new session and goes where the visitor wanted to."""
+    """Show the login form; the right password opens a new session and leads to the page that was requested."""
     home = url_for("web.start")
     if current_user.is_authenticated:
         return redirect(safe_next(request.args.get("next"), home))
@@ -60,7 +60,7 @@ def logout() -> ResponseReturnValue:
 
 @bp.route("/invitation", methods=["GET", "POST"])
 def accept() -> ResponseReturnValue:
-    """The page behind an invitation's link: choosing a password makes the account and opens a session."""
+    """Show the page behind an invitation's link; choosing a password creates the account and opens a session."""
     form, secret = AcceptForm(), request.args.get("key", "")
     status = 200
     try:
@@ -79,21 +79,21 @@ def accept() -> ResponseReturnValue:
     except (NotFound, Conflict) as error:
         return render_template("auth/no_invitation.html", reason=error.detail), status_of(error)
     page = make_response(render_template("auth/accept.html", form=form, invitation=invitation, secret=secret), status)
-    # Not "no-referrer": where pages come by HTTPS, a form without a referrer is refused.
+    # Not "no-referrer": over HTTPS, Flask-WTF rejects a form without a referrer.
     page.headers["Referrer-Policy"] = "same-origin"
     return page
 
 
 def ask_to_log_in() -> ResponseReturnValue:
-    """Send whoever has no session to the login, and from there back to where they were."""
+    """Redirect a visitor without a session to the login, and from there back to the page they requested."""
     if session.pop("_user_id", None):
         lost = "" if request.method in ("GET", "HEAD") else " What you sent was not saved."
-        flash(f"Your session has ended. Log in again to go on.{lost}", "warning")
+        flash(f"Your session has ended. Log in again to continue.{lost}", "warning")
     return redirect(url_for("web.auth.login", next=way_back()))
 
 
 def way_back() -> str | None:
-    """Return the path to go on with after the login: the page that was asked for, or the one with the form that was sent."""
+    """Return the path to open after the login: the requested page, or the page whose form was submitted."""
     if request.method in ("GET", "HEAD"):
         path = request.full_path.rstrip("?")
     else:
@@ -103,7 +103,7 @@ def way_back() -> str | None:
 
 
 def open_session(admin: Admin) -> UUID:
-    """Replace whatever session there was by a new one of an admin who proved who they are; return the admin's id."""
+    """Replace any previous session with a new one for an authenticated admin; return the admin's id."""
     session.clear()
     user = sessions.begin(admin, request.remote_addr or "", request.user_agent.string)
     login_user(user)
@@ -111,7 +111,7 @@ def open_session(admin: Admin) -> UUID:
 
 
 def remember_device(response: Response, admin_id: UUID) -> Response:
-    """Let the browser keep that this admin has signed in from it."""
+    """Set the cookie that marks this browser as one the admin has signed in from."""
     name, https = devices.cookie_name(), current.settings().https
     value, seconds = devices.issue(admin_id, request.cookies.get(name)), int(devices.LASTS.total_seconds())
     response.set_cookie(name, value, max_age=seconds, secure=https, httponly=True, samesite="Lax")

@@ -1,4 +1,4 @@
-"""What is shown once and kept nowhere: it travels, encrypted, in the session's cookie from the form to the page after it."""
+"""Secrets shown once and stored nowhere: they travel, encrypted, in the session cookie, from a form to the next page."""
 
 import json
 from typing import Any
@@ -12,12 +12,12 @@ KEY = "shown_once"
 
 
 def keep(subject: UUID, shown: dict[str, Any]) -> None:
-    """Given whose it is and what is to be shown, keep it for the next page."""
+    """Keep the values to show for a subject until the next page."""
     session[KEY] = sealing.seal(json.dumps({"subject": str(subject)} | shown))
 
 
 def show(subject: UUID) -> dict[str, Any] | None:
-    """Given whose it is, return what is to be shown, and forget it; None if it was shown already."""
+    """Return the values to show for a subject and forget them; None if they were shown already."""
     text = sealing.unseal(session.get(KEY))
     found: dict[str, Any] | None = json.loads(text) if text else None
     if found is None or found["subject"] != str(subject):

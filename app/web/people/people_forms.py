@@ -1,4 +1,4 @@
-"""The forms of admins, accounts and tokens: fields, labels, help. The rules are the services'."""
+"""The forms of admins, accounts and tokens: fields, labels, help. The services check the values."""
 
 from flask_wtf import FlaskForm
 from wtforms import EmailField, PasswordField, SelectField, SelectMultipleField, StringField
@@ -23,10 +23,10 @@ LASTS = {
     "0": "only when it is revoked",
 }
 SCOPE_WORDS = {
-    "read": "look at everything: backups, schedules, settings, figures",
-    "backup": "make, download, upload, change and delete backups, and run schedules",
-    "restore": "replace the live database and documents by a backup",
-    "admin": "do everything, also change settings, admins and tokens",
+    "read": "view everything: backups, schedules, settings, statistics",
+    "backup": "create, download, upload, change and delete backups, and run schedules",
+    "restore": "replace the live database and documents with a backup",
+    "admin": "do everything, including changing settings, admins and tokens",
 }
 
 
@@ -40,13 +40,13 @@ class InviteForm(FlaskForm):
 
 
 class NewPasswordForm(FlaskForm):
-    """A password that is typed twice; `again` is compared here, since no service knows it."""
+    """A password typed twice; `again` is compared here, since services never see it."""
 
     new_password = PasswordField("New password", description=LENGTH_HELP, render_kw=NEW)
     again = PasswordField("New password, again", render_kw={"autocomplete": "new-password"})
 
     def validate(self, extra_validators: object = None) -> bool:
-        """Return whether both are the same; if not, say so at the second."""
+        """Validate the form, and require both passwords to be the same."""
         right: bool = super().validate(extra_validators)
         if right and self.new_password.data != self.again.data:
             self.again.errors = [NOT_THE_SAME]
@@ -59,13 +59,13 @@ class AcceptForm(NewPasswordForm):
 
 
 class ChangePasswordForm(NewPasswordForm):
-    password = PasswordField("Present password", render_kw={"autocomplete": "current-password"})
+    password = PasswordField("Current password", render_kw={"autocomplete": "current-password"})
 
 
 class TokenForm(FlaskForm):
     name = StringField(
         "Name",
-        description="What it is for, so that you know it again: for example “nightly copy to the NAS”.",
+        description="What it is for, for example “nightly copy to the NAS”.",
         render_kw={"maxlength": NAME_LENGTH, "autocomplete": "off"},
     )
     scopes = SelectMultipleField(
@@ -75,5 +75,5 @@ class TokenForm(FlaskForm):
     password = password_again()
 
     def lasts(self) -> int | None:
-        """Return after how many days it ends; None: never by itself."""
+        """Return the number of days until the token expires; None: never."""
         return int(self.days.data) or None

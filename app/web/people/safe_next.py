@@ -1,12 +1,12 @@
-"""Where to go after login."""
+"""Where to redirect after the login."""
 
 from urllib.parse import urlsplit
 
 
 def safe_next(target: str | None, default: str) -> str:
-    """Given the `next` a browser sent, return it if it is a path on this site, else the default.
+    """Return the `next` that a browser sent if it is a path on this site, else the default.
 
-    Browsers read a backslash as a slash and drop control characters, so anything holding one is refused.
+    Browsers read a backslash as a slash and drop control characters, so targets that contain one are rejected.
     """
     if not target or not target.startswith("/") or target.startswith("//"):
         return default

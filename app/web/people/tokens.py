@@ -1,4 +1,4 @@
-"""The keys of machines: list, make, revoke. Rules live in app.services.people.tokens."""
+"""The API tokens: list, create, revoke. The rules are in app.services.people.tokens."""
 
 from uuid import UUID
 
@@ -21,12 +21,12 @@ bp = Blueprint("tokens", __name__, url_prefix="/tokens")
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.get("/")
 def index() -> ResponseReturnValue:
-    """The tokens that work, then those that are over."""
+    """List the tokens that work, then those that ended."""
     rows = tokens.list_tokens()
     working = [row for row in rows if tokens.works(row)]
     over = [row for row in rows if not tokens.works(row)]
@@ -36,7 +36,7 @@ def index() -> ResponseReturnValue:
 
 @bp.route("/new", methods=["GET", "POST"])
 def create() -> ResponseReturnValue:
-    """The form of a new token; leads on to the page that shows its secret."""
+    """Show the form of a new token; redirect to the page that shows its secret."""
     form = TokenForm()
     status = 200
     if form.validate_on_submit():
@@ -56,7 +56,7 @@ def create() -> ResponseReturnValue:
 
 @bp.get("/<uuid:token_id>")
 def created(token_id: UUID) -> ResponseReturnValue:
-    """A new token with its secret, once."""
+    """Show a new token with its secret, once."""
     row, shown = tokens.get(token_id), once.show(token_id)
     address = f"{pages_address() or 'https://…'}/api/admin/backups"
     return render_template("tokens/created.html", row=row, shown=shown, scope_words=SCOPE_WORDS, address=address)
@@ -64,7 +64,7 @@ def created(token_id: UUID) -> ResponseReturnValue:
 
 @bp.route("/<uuid:token_id>/revoke", methods=["GET", "POST"])
 def revoke(token_id: UUID) -> ResponseReturnValue:
-    """Say what revoking a token means, and revoke it when that is confirmed."""
+    """Explain what revoking a token means, and revoke it once that is confirmed."""
     row, form = tokens.get(token_id), ActionForm()
     if row.revoked_at is not None:
         flash(f"{row.name} is revoked already.", "info")

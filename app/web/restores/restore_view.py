@@ -1,4 +1,4 @@
-"""What a restore's pages say of a preview and of a result. Pure functions over the engine's figures."""
+"""Turns previews and results of restores into what their pages show. Pure functions over the engine's figures."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ SCOPE_WORDS = {"all": "the database and the documents", "database": "the databas
 
 # In the engine's order, with the safety backup before it: a short name for the list of steps, and what is being done.
 STEPS = {
-    "safety_backup": ("Safety backup", "Backing up the present state first"),
-    "prepare": ("Prepare", "Looking at the server and the disk"),
+    "safety_backup": ("Safety backup", "Backing up the current state first"),
+    "prepare": ("Prepare", "Checking the server and the disk"),
     "check": ("Check", "Checking the archive"),
-    "database": ("Tables", "Loading the tables beside the live ones"),
+    "database": ("Tables", "Loading the tables next to the live ones"),
     "indexes": ("Indexes", "Building indexes and keys"),
-    "documents": ("Documents", "Laying out the documents beside the live ones"),
+    "documents": ("Documents", "Writing the documents next to the live ones"),
     "verify": ("Verify", "Comparing what was restored with the archive"),
     "swap": ("Swap", "Swapping the restored state in"),
     "health": ("Health", "Checking that the restored state answers"),
@@ -30,7 +30,7 @@ SCOPE_STEPS = {"database": STEPS.keys() - {"documents"}, "documents": STEPS.keys
 
 
 def init_app(app: Flask) -> None:
-    """Given the application, make this module's functions and words known to its templates."""
+    """Make this module's functions and labels available to templates."""
     for function in (restore_phase_name, restore_steps, signed_count, gap, hours):
         app.add_template_filter(function)
     app.jinja_env.globals.update(RESTORE_SCOPES=SCOPES, RESTORE_SCOPE_WORDS=SCOPE_WORDS, restore_reached=reached)
@@ -38,9 +38,10 @@ def init_app(app: Flask) -> None:
 
 @dataclass(frozen=True)
 class TableChange:
-    """A table's rows now and in the backup (or after); None: the table is not there. `unknown`: nobody has counted yet.
+    """A table's rows now and in the backup (or after the restore).
 
-    `rows`: which of them differ, None if they were not compared.
+    None as a number means that the table does not exist; `unknown`, that its rows have not been counted yet. `rows` says
+    which rows differ, None if they were not compared.
     """
 
     name: str
@@ -54,36 +55,36 @@ class TableChange:
 
     @property
     def difference(self) -> int:
-        """How many rows more there will be; below 0: fewer."""
+        """How many more rows there will be; negative: fewer."""
         return (self.rows_backup or 0) - (self.rows_now or 0)
 
     @property
     def changes(self) -> bool:
-        """Whether its rows or columns, as far as they are known, or its being there, will be another one."""
+        """Whether its rows, its columns or its existence will change, as far as that is known."""
         if self.rows is not None and not self.rows.is_same:
             return True
         return self.unknown or self.rows_now != self.rows_backup or bool(self.columns_added or self.columns_lost)
 
     @property
     def says_more(self) -> bool:
-        """Whether more is known of what changes than its number of rows."""
+        """Whether more is known about the change than the number of rows."""
         return bool(self.rows or self.columns_added or self.columns_lost)
 
     @property
     def is_same(self) -> bool:
-        """Whether every row of it was compared, and nothing changes."""
+        """Whether every row was compared and nothing changes."""
         return self.rows is not None and not self.changes
 
     @property
     def weight(self) -> int:
-        """How many of its rows change, as far as that is known."""
+        """How many rows change, as far as that is known."""
         return self.rows.added + self.rows.changed + self.rows.lost if self.rows else abs(self.difference)
 
 
 def table_changes(tables: Iterable[TableDiff], uncounted: bool = False) -> list[TableChange]:
-    """Given the engine's tables, return them in the order to show: those that change first, the largest change first.
+    """Sort the engine's tables for display: those that change first, the largest change first.
 
-    `uncounted`: what the backup holds is not known yet, so a missing number there does not mean a missing table.
+    With `uncounted` the backup's contents are not known yet, so a missing number does not mean a missing table.
     """
     shown = [
         TableChange(
@@ -102,26 +103,26 @@ def table_changes(tables: Iterable[TableDiff], uncounted: bool = False) -> list[
 
 
 def preview_tables(preview: Preview) -> list[TableChange]:
-    """Given a preview, return its tables in the order to show."""
+    """Sort the tables of a preview for display."""
     return table_changes(preview.tables, uncounted=not preview.ours and not preview.exact)
 
 
 def restore_steps(restore: Restore) -> dict[str, str]:
-    """Given a restore, return the phases that it goes through with their short names."""
+    """List the phases that a restore goes through, with their short names."""
     wanted = set(SCOPE_STEPS.get(restore.scope, STEPS)) - (set() if restore.safety_backup else {"safety_backup"})
     return {phase: words[0] for phase, words in STEPS.items() if phase in wanted}
 
 
 def reached(restore: Restore, phase: str | None) -> int:
-    """Given a restore and its phase, return the index of its step, -1 before the first one."""
+    """Return the index of the step that a restore has reached, -1 before the first one."""
     order = list(restore_steps(restore))
-    # A restore begins, and may look at the archive, before the safety backup: that step is not done then.
+    # A restore starts, and may read the archive, before the safety backup: that step is not done then.
     early = phase in ("prepare", "check") and restore.safety_backup and restore.safety_backup_id is None
     return order.index(phase) if phase in order and not early else -1
 
 
 def restore_phase_name(phase: str | None) -> str:
-    """Given a restore's phase, return in words what is being done. One unknown here is shown as it is."""
+    """Describe a restore's phase in words. An unknown phase is shown by its name."""
     if phase == "waiting":
         return "Waiting until a running backup or restore has finished"
     if phase is None:
@@ -130,14 +131,14 @@ def restore_phase_name(phase: str | None) -> str:
 
 
 def signed_count(number: int) -> str:
-    """Given a difference, return it with its sign and thousands separated: "+1,200", "−3", "0"."""
+    """Format a difference with its sign and thousands separators: "+1,200", "−3", "0"."""
     return f"+{number:,}" if number > 0 else f"\N{MINUS SIGN}{-number:,}" if number else "0"
 
 
 def result_tables(result: Mapping[str, Any]) -> list[TableChange]:
-    """Given a restore's `result`, return its tables in the order to show: before as `rows_now`, after as `rows_backup`.
+    """Sort the tables of a restore's `result` for display: before as `rows_now`, after as `rows_backup`.
 
-    The rows before are the server's estimates, unless the result says that they were counted.
+    The numbers before are the server's estimates, unless the result says that they were counted.
     """
     found = [
         TableDiff(table["schema"], table["name"], table["rows_before"], table["rows_after"], table.get("approximate", True))
@@ -147,10 +148,10 @@ def result_tables(result: Mapping[str, Any]) -> list[TableChange]:
 
 
 def gap(seconds: float) -> str:
-    """Given how long the app was without its database, in seconds, return it to the hundredth."""
+    """Format the seconds that the app was without its database, to the hundredth."""
     return f"{seconds:.2f} s" if seconds >= 0.01 else "< 0.01 s"
 
 
 def hours(number: int) -> str:
-    """Given a number of hours, return it in words."""
+    """Format a number of hours in words."""
     return "1 hour" if number == 1 else f"{number} hours"

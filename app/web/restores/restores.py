@@ -1,4 +1,4 @@
-"""Restoring: preview, confirmation, the running restore, its result, undo, history. Rules live in app.services.restores."""
+"""Restoring: preview, confirmation, the running restore, its result, undo, history. Rules: app.services.restores."""
 
 from uuid import UUID
 
@@ -21,18 +21,18 @@ bp = Blueprint("restores", __name__)
 
 CHOICES = 10
 
-WITHOUT_SAFETY = "Tick this box too, or let the safety backup be made: without it the present state may be lost for good."
+WITHOUT_SAFETY = "Tick this box too, or make the safety backup: without it the current state may be lost permanently."
 
 
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.get("/restores/")
 def index() -> ResponseReturnValue:
-    """All restores, newest first."""
+    """List all restores, newest first."""
     page = restore_list.list_restores(max(1, request.args.get("page", 1, type=int)))
     newest = restores.status()
     last = newest if newest is not None and restores.undo_problem(newest) is None else None
@@ -41,7 +41,7 @@ def index() -> ResponseReturnValue:
 
 @bp.get("/restores/new")
 def choose() -> ResponseReturnValue:
-    """The first step: which backup to restore."""
+    """Choose the backup to restore, the first step."""
     text = backup_filters.plain(request.args.get("text", ""))
     number = max(1, request.args.get("page", 1, type=int))
     page = backups.list_backups(number, CHOICES, status="completed", text=text)
@@ -50,7 +50,7 @@ def choose() -> ResponseReturnValue:
 
 @bp.get("/backups/<uuid:backup_id>/restore")
 def preview(backup_id: UUID) -> ResponseReturnValue:
-    """What restoring this backup would do: at once from estimates; `exact` counts."""
+    """Show what restoring this backup would change: at once from estimates, or counted with `exact`."""
     try:
         found = restores.preview(backup_id, scope_asked_for(), exact="exact" in request.args)
     except Conflict as error:
@@ -61,14 +61,14 @@ def preview(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.get("/backups/<uuid:backup_id>/restore/exact")
 def exact_preview(backup_id: UUID) -> ResponseReturnValue:
-    """The counted preview as a fragment, for the page that shows estimates."""
+    """Render the counted preview as a fragment for the page that shows estimates."""
     found = restores.preview(backup_id, scope_asked_for(), exact=True)
     return render_template("restores/_preview.html", **preview_values(found))
 
 
 @bp.route("/backups/<uuid:backup_id>/restore/confirm", methods=["GET", "POST"])
 def confirm(backup_id: UUID) -> ResponseReturnValue:
-    """Say in words what will happen; start the restore when it is confirmed by database name and password."""
+    """Explain what will happen; start the restore once it is confirmed with the database's name and the password."""
     form, scope = RestoreForm(), scope_asked_for()
     safe = bool(form.safety_backup.data)
     if form.validate_on_submit():
@@ -96,7 +96,7 @@ def confirm(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.route("/backups/<uuid:backup_id>/trust", methods=["GET", "POST"])
 def trust(backup_id: UUID) -> ResponseReturnValue:
-    """Say what trusting an unsigned archive means, and do so when its sentence is typed."""
+    """Explain what trusting an unsigned archive means, and trust it once the sentence is typed."""
     row, form = backups.get(backup_id), TrustForm()
     status = 200
     if form.validate_on_submit():
@@ -116,20 +116,20 @@ def trust(backup_id: UUID) -> ResponseReturnValue:
 
 @bp.get("/restores/<uuid:restore_id>")
 def detail(restore_id: UUID) -> ResponseReturnValue:
-    """One restore: how far it is, or what it has changed."""
+    """Show one restore: its progress, or what it changed."""
     return render_template("restores/detail.html", **restore_values(restores.get(restore_id)))
 
 
 @bp.get("/restores/<uuid:restore_id>/partial")
 def partial(restore_id: UUID) -> ResponseReturnValue:
-    """The progress of one restore as a fragment, for the page's live update."""
+    """Render the progress of one restore as a fragment for the page's live update."""
     row = restores.get(restore_id)
     return render_template("restores/_progress.html", restore=row, progress=restores.progress(row))
 
 
 @bp.post("/restores/<uuid:restore_id>/cancel")
 def cancel(restore_id: UUID) -> ResponseReturnValue:
-    """Stop a restore that has not reached its swap."""
+    """Cancel a restore that has not reached its swap."""
     try:
         restores.cancel(current_actor(), restore_id)
     except Conflict as error:
@@ -141,7 +141,7 @@ def cancel(restore_id: UUID) -> ResponseReturnValue:
 
 @bp.route("/restores/<uuid:restore_id>/undo", methods=["GET", "POST"])
 def undo(restore_id: UUID) -> ResponseReturnValue:
-    """Say in words what exchanging the two states means, and exchange them when that is confirmed."""
+    """Explain what swapping the two states means, and swap them once that is confirmed."""
     row, form = restores.get(restore_id), PasswordAgainForm()
     status = 200
     if form.validate_on_submit():
@@ -154,19 +154,19 @@ def undo(restore_id: UUID) -> ResponseReturnValue:
             status = status_of(error)
         else:
             state = "before this restore" if row.undone_at else "that this restore brought"
-            flash(f"Done: the state {state} is live again. The other one is kept.", "success")
+            flash(f"Done: the state {state} is live again. The other state is kept.", "success")
             return redirect(url_for(".detail", restore_id=restore_id))
     return render_template("restores/undo.html", form=form, undo_hours=settings.undo_hours(), **restore_values(row)), status
 
 
 def scope_asked_for() -> str:
-    """Return the scope that the query names, else everything."""
+    """Return the scope named in the query, by default everything."""
     scope = request.args.get("scope", "all")
     return scope if scope in restore_view.SCOPES else "all"
 
 
 def preview_values(found: restores.RestorePreview) -> dict[str, object]:
-    """Given a preview, return what its templates show."""
+    """Collect what the templates of a preview show."""
     return {
         "found": found,
         "diff": found.diff,
@@ -178,7 +178,7 @@ def preview_values(found: restores.RestorePreview) -> dict[str, object]:
 
 
 def show_confirm(form: RestoreForm, backup_id: UUID, scope: str, status: int = 200) -> ResponseReturnValue:
-    """Given the form, return the page that asks for the confirmation; without a form if something stands in the way."""
+    """Render the page that asks for confirmation; without the form if there is a blocker."""
     try:
         found = restores.preview(backup_id, scope)
     except Conflict as error:
@@ -189,7 +189,7 @@ def show_confirm(form: RestoreForm, backup_id: UUID, scope: str, status: int = 2
 
 
 def restore_values(row: restores.Restore) -> dict[str, object]:
-    """Given a restore, return what its templates show."""
+    """Collect what the templates of a restore show."""
     return {
         "restore": row,
         "progress": restores.progress(row),
@@ -201,7 +201,7 @@ def restore_values(row: restores.Restore) -> dict[str, object]:
 
 
 def backup_or_none(backup_id: UUID | None) -> backups.BackupHistory | None:
-    """Given the id of a backup that may have been deleted since, return it, or None."""
+    """Return a backup that may have been deleted since, or None."""
     try:
         return backups.get(backup_id) if backup_id else None
     except NotFound:

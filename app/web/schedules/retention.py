@@ -1,4 +1,4 @@
-"""What is kept and why, what leaves next, and what there will be. Rules live in app.services.retention.retention."""
+"""What is kept and why, what is deleted next, and the forecast. The rules are in app.services.retention.retention."""
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -20,12 +20,12 @@ DELETED_SHOWN = 100
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.get("/")
 def index() -> ResponseReturnValue:
-    """The plan as it is today."""
+    """Show today's plan."""
     found, picture_of = retention.reckon(), timeline.timeline()
     kept, deleted = found.plan.kept, found.plan.deleted
     number = max(1, request.args.get("page", 1, type=int))
@@ -47,15 +47,15 @@ def index() -> ResponseReturnValue:
 
 @bp.post("/cleanup")
 def clean_up() -> ResponseReturnValue:
-    """Delete now what nothing keeps, and say what was done."""
+    """Delete every backup that no quota protects, and report what was deleted."""
     report = cleanup.cleanup(current_actor())
     if report is None:
-        flash("A cleanup is under way already. Look again in a minute.", "warning")
+        flash("A cleanup is already running. Reload this page in a minute.", "warning")
         return redirect(url_for(".index"))
     number = len(report.deleted)
     flash(f"The cleanup deleted {number} backup{'' if number == 1 else 's'}.", "success")
     for text in report.trouble:
         flash(text, "danger")
     if report.in_use:
-        flash(f"In use just now, so the next cleanup looks again: {', '.join(report.in_use)}", "warning")
+        flash(f"In use, so left for the next cleanup: {', '.join(report.in_use)}", "warning")
     return redirect(url_for(".index"))

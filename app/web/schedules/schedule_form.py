@@ -1,4 +1,4 @@
-"""The form of a schedule: fields, labels, help, and what of it is sent to the services."""
+"""The form of a schedule: fields, labels, help, and the values that go to the services."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,12 +25,12 @@ ZONES = sorted(available_timezones())
 
 
 def choices(words: Mapping[Any, str]) -> list[SelectChoice]:
-    """Given values and their words, return them for a list to choose from."""
+    """Make the options of a select field from values and their labels."""
     return [SelectChoice(value=str(value), label=text) for value, text in words.items()]
 
 
 def quota_field(category: str) -> StringField:
-    """Given a category, return the field for its quota."""
+    """Make the field for the quota of a category."""
     return StringField(category.capitalize(), widget=NumberInput(min=0, max=10_000), render_kw={"inputmode": "numeric"})
 
 
@@ -62,30 +62,30 @@ class ScheduleForm(FlaskForm):
 
     password = PasswordField(
         "Your password, again",
-        description="Only where you change what to keep: a cleanup may then delete more.",
+        description="Only needed to change quotas: a cleanup may then delete more backups.",
         render_kw={"autocomplete": "current-password"},
     )
 
     def rule(self) -> dict[str, Any]:
-        """Return what says when it runs: only what the chosen frequency looks at, so that nothing hidden is refused."""
+        """Return the timing, with only the fields that the chosen frequency uses: no hidden field may cause an error."""
         names = USED.get(self.frequency.data or "", ())
         return {name: filled(self[name].data) for name in ("frequency", "timezone", *names)}
 
     def quotas(self) -> dict[str, Any]:
-        """Return the quotas; None where the global one counts."""
+        """Return the quotas; None where the global one applies."""
         return {name: filled(self[name].data) for name in QUOTA_COLUMNS}
 
     def values(self) -> dict[str, Any]:
-        """Return everything as the services take it."""
+        """Return all values in the form that the services expect."""
         return {"name": filled(self.name.data), "enabled": self.enabled.data} | self.rule() | self.quotas()
 
     def show_defaults(self) -> None:
-        """Fill in what a schedule of another frequency leaves empty, for the day when its frequency is changed."""
+        """Fill the fields that the schedule's frequency does not use, in case the frequency is changed."""
         for name, value in DEFAULTS.items():
             if self[name].data in (None, "", "None"):
                 self[name].data = str(value)
 
 
 def filled(value: str | int | None) -> str | None:
-    """Given what a field holds, return its text without white space around it; None for nothing."""
+    """Strip white space from a field's value; None if nothing is left."""
     return ("" if value is None else str(value)).strip() or None

@@ -1,4 +1,4 @@
-"""The schedules: list, form, on and off, run now, delete. Rules live in app.services.schedules.schedules."""
+"""The schedules: list, form, on and off, run now, delete. The rules are in app.services.schedules.schedules."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +27,7 @@ SHOWN = 200
 
 @dataclass(frozen=True)
 class Entry:
-    """A schedule as the list shows it. `quotas` None: the global ones; `overdue_since` None: it is not overdue."""
+    """A schedule as the list shows it. `quotas` is None if the global ones apply, `overdue_since` if it is not overdue."""
 
     row: BackupSchedule
     words: str
@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class TypedPreview:
-    """What is typed, in words with its next runs; or what is wrong with it. `goes`: backups its quotas would delete."""
+    """The typed schedule in words with its next runs, or its errors. `goes`: the backups that its quotas would delete."""
 
     found: schedules.Preview | None
     problems: list[str]
@@ -48,12 +48,12 @@ class TypedPreview:
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.get("/")
 def index() -> ResponseReturnValue:
-    """All schedules, oldest first."""
+    """List all schedules, oldest first."""
     rows = schedules.list_schedules(1, SHOWN).items
     last = slot_list.last_backups(row.id for row in rows)
     late = {entry.schedule.id: entry.since for entry in schedules.overdue()}
@@ -63,7 +63,7 @@ def index() -> ResponseReturnValue:
 
 @bp.route("/new", methods=["GET", "POST"])
 def create() -> ResponseReturnValue:
-    """The form of a new schedule; keep it when it is sent."""
+    """Show the form of a new schedule; save it when submitted."""
     form = ScheduleForm()
     if not form.is_submitted() or wants_preview():
         return show_form(form)
@@ -83,7 +83,7 @@ def create() -> ResponseReturnValue:
 
 @bp.route("/<uuid:schedule_id>", methods=["GET", "POST"])
 def edit(schedule_id: UUID) -> ResponseReturnValue:
-    """The form of a schedule; keep its changes when it is sent."""
+    """Show the form of a schedule; save its changes when submitted."""
     row = schedules.get(schedule_id)
     form = ScheduleForm(obj=row)
     if not form.is_submitted():
@@ -105,7 +105,7 @@ def edit(schedule_id: UUID) -> ResponseReturnValue:
 
 @bp.get("/preview")
 def preview() -> ResponseReturnValue:
-    """What is being typed in words, as a fragment, for the form's live update."""
+    """Render the schedule being typed in words, as a fragment for the form's live update."""
     form = ScheduleForm(request.args, meta={"csrf": False})
     chosen = request.args.get("schedule_id", type=UUID)
     return render_template("schedules/_preview.html", preview=typed_preview(form, chosen))
@@ -113,20 +113,20 @@ def preview() -> ResponseReturnValue:
 
 @bp.post("/<uuid:schedule_id>/toggle")
 def toggle(schedule_id: UUID) -> ResponseReturnValue:
-    """Switch a schedule on or off, as the button says."""
+    """Switch a schedule on or off, as submitted."""
     row = schedules.toggle(current_actor(), schedule_id, request.form.get("enabled") == "yes")
     if row.enabled:
         flash(f"{row.name} is on.", "success")
     elif any(other.enabled for other in schedules.list_schedules(1, SHOWN).items):
         flash(f"{row.name} is off: it makes no backups until it is switched on again.", "success")
     else:
-        flash(f"{row.name} is off, and so is every other schedule: no backup is made by itself now.", "warning")
+        flash(f"{row.name} is off, and so is every other schedule: no backup runs automatically now.", "warning")
     return redirect(url_for(".index"))
 
 
 @bp.post("/<uuid:schedule_id>/run")
 def run(schedule_id: UUID) -> ResponseReturnValue:
-    """Make a backup for this schedule now, and go to its page."""
+    """Start a backup for this schedule now, and redirect to its page."""
     try:
         backup = schedules.run(current_actor(), schedule_id)
     except (Conflict, Unavailable) as error:
@@ -139,12 +139,12 @@ def run(schedule_id: UUID) -> ResponseReturnValue:
 
 @bp.route("/<uuid:schedule_id>/delete", methods=["GET", "POST"])
 def delete(schedule_id: UUID) -> ResponseReturnValue:
-    """Say what deleting a schedule means, and delete it when that is confirmed."""
+    """Explain what deleting a schedule means, and delete it once that is confirmed."""
     row, form = schedules.get(schedule_id), ActionForm()
     if form.validate_on_submit():
         name = row.name
         schedules.delete(current_actor(), schedule_id)
-        flash(f"{name} is deleted. Its backups are kept under its last quotas.", "success")
+        flash(f"{name} is deleted. Its backups are still kept by its last quotas.", "success")
         return redirect(url_for(".index"))
     others = [other for other in schedules.list_schedules(1, SHOWN).items if other.enabled and other.id != row.id]
     return render_template(
@@ -159,12 +159,12 @@ def delete(schedule_id: UUID) -> ResponseReturnValue:
 
 
 def wants_preview() -> bool:
-    """Whether the form was sent to see its next runs, by somebody without JavaScript."""
+    """Tell whether the form was submitted only to see the next runs, which browsers without JavaScript do."""
     return request.form.get("step") == "preview"
 
 
 def show_form(form: ScheduleForm, row: BackupSchedule | None = None, status: int = 200) -> ResponseReturnValue:
-    """Given the form, and the schedule if it is one already, return its page with what is typed in words."""
+    """Render the form, of an existing schedule if `row` is given, with the typed schedule in words."""
     values = {
         "form": form,
         "row": row,
@@ -176,7 +176,7 @@ def show_form(form: ScheduleForm, row: BackupSchedule | None = None, status: int
 
 
 def typed_preview(form: ScheduleForm, schedule_id: UUID | None) -> TypedPreview:
-    """Given the form as it is typed, return it in words with its next runs, or what is wrong with it."""
+    """Put the typed schedule in words with its next runs, or list its errors."""
     try:
         found = schedules.preview(checked(ScheduleInput, form.rule()))
     except InvalidInput as error:
@@ -188,7 +188,7 @@ def typed_preview(form: ScheduleForm, schedule_id: UUID | None) -> TypedPreview:
 
 
 def would_go(form: ScheduleForm, schedule_id: UUID | None) -> list[retention.Explanation]:
-    """Given the form of a schedule that exists, return the backups that only its present quotas keep. Raise InvalidInput."""
+    """List the backups that only the current quotas of an existing schedule keep. Raise InvalidInput."""
     quotas = form.quotas()
     if schedule_id is None:
         return []
@@ -201,12 +201,12 @@ def would_go(form: ScheduleForm, schedule_id: UUID | None) -> list[retention.Exp
 
 
 def label(form: ScheduleForm, name: str) -> str:
-    """Given a field's name, return what the form calls it."""
+    """Return the label of a field."""
     return form[name].label.text if name in form else name
 
 
 def words(row: BackupSchedule) -> str:
-    """Given a schedule, return when it runs; one that no longer can be read says so instead of breaking the list."""
+    """Say in words when a schedule runs; a stored rule that cannot be read must not break the list."""
     try:
         return schedules.in_words(row)
     except ValueError as error:
@@ -214,7 +214,7 @@ def words(row: BackupSchedule) -> str:
 
 
 def own_quotas(row: BackupSchedule) -> str | None:
-    """Given a schedule, return its own quotas in words, or None where the global ones count."""
+    """Describe a schedule's own quotas, or return None if the global ones apply."""
     own = {name.removeprefix("keep_"): getattr(row, name) for name in QUOTA_COLUMNS}
     named = [f"{value} {category}" for category, value in own.items() if value is not None]
     return ", ".join(named) or None

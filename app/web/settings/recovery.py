@@ -1,4 +1,4 @@
-"""The recovery sheet: what has to be kept away from this machine."""
+"""The recovery sheet: what must be kept away from this machine."""
 
 from flask import Blueprint, Response, make_response, render_template
 from flask.typing import ResponseReturnValue
@@ -16,12 +16,12 @@ bp = Blueprint("recovery", __name__)
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.route("/recovery", methods=["GET", "POST"])
 def sheet() -> ResponseReturnValue:
-    """Say what the sheet is for; send it to whoever gives the password again, since it holds the signing key."""
+    """Explain the sheet; send it once the password is given again, since it contains the signing key."""
     form = PasswordAgainForm()
     status = 200
     if form.validate_on_submit():
@@ -35,7 +35,7 @@ def sheet() -> ResponseReturnValue:
 
 
 def download() -> Response:
-    """Return the sheet as a file that no cache keeps."""
+    """Return the sheet as a file that no cache may store."""
     response = make_response(recovery_sheet.text(current_actor()))
     response.mimetype = "text/plain"
     response.headers["Content-Disposition"] = f"attachment; filename={recovery_sheet.FILENAME}"

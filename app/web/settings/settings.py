@@ -24,18 +24,18 @@ bp = Blueprint("settings", __name__, url_prefix="/settings")
 @bp.before_request
 @login_required
 def admins_only() -> None:
-    """Refuse everybody who is not logged in, for each route of this blueprint."""
+    """Require a login for every route of this blueprint."""
 
 
 @bp.get("/")
 def index() -> ResponseReturnValue:
-    """The settings begin with the quotas."""
+    """Redirect to the quotas, the first page of the settings."""
     return redirect(url_for(".quotas"))
 
 
 @bp.route("/quotas", methods=["GET", "POST"])
 def quotas() -> ResponseReturnValue:
-    """How many backups are kept; what is sent is tried dry, and saved only from the page that shows what it deletes."""
+    """Edit how many backups are kept. Quotas are only previewed here; the page that shows what they delete saves them."""
     form = QuotasForm(obj=settings.view())
     if form.validate_on_submit():
         try:
@@ -48,7 +48,7 @@ def quotas() -> ResponseReturnValue:
 
 @bp.post("/quotas/save")
 def save_quotas() -> ResponseReturnValue:
-    """Save quotas that were shown with what they delete, when the password is given."""
+    """Save quotas whose consequences were shown, once the password is given."""
     form = SaveQuotasForm()
     if form.validate_on_submit():
         try:
@@ -62,14 +62,14 @@ def save_quotas() -> ResponseReturnValue:
             return show_review(form, form.values(), status_of(error))
         settings.update(current_actor(), given)
         retention.refresh()
-        flash("The quotas are saved. The next cleanup goes by them.", "success")
+        flash("The quotas are saved. The next cleanup uses them.", "success")
         return redirect(url_for("web.retention.index"))
     return quotas()
 
 
 @bp.route("/notifications", methods=["GET", "POST"])
 def notify() -> ResponseReturnValue:
-    """Who is told of what, and how."""
+    """Edit who is notified of what, and how."""
     form = NotificationsForm()
     if not form.is_submitted():
         form.show(settings.view())
@@ -91,7 +91,7 @@ def notify() -> ResponseReturnValue:
 
 @bp.post("/test")
 def send_test() -> ResponseReturnValue:
-    """Send a test message to everybody who is saved, and show how each went."""
+    """Send a test message to all saved recipients and channels, and show each result."""
     form = NotificationsForm(formdata=None)
     form.show(settings.view())
     try:
@@ -104,7 +104,7 @@ def send_test() -> ResponseReturnValue:
 
 @bp.route("/limits", methods=["GET", "POST"])
 def limits() -> ResponseReturnValue:
-    """How long and how much: undo, stalls, disk."""
+    """Edit the limits: undo, stalls, disk."""
     form, stored = LimitsForm(), settings.view()
     status = 200
     if not form.is_submitted():
@@ -124,7 +124,7 @@ def limits() -> ResponseReturnValue:
 
 
 def show_review(form: SaveQuotasForm, values: dict[str, Any], status: int = 200) -> ResponseReturnValue:
-    """Given quotas, return the page that shows what they would delete and asks for the password. Raise InvalidInput."""
+    """Render the page that shows what quotas would delete and asks for the password. Raise InvalidInput."""
     plan = retention.plan(checked(PlanInput, values))
     gone = set(plan.newly_deleted)
     stored = settings.view()
@@ -141,7 +141,7 @@ def show_review(form: SaveQuotasForm, values: dict[str, Any], status: int = 200)
 def show_notifications(
     form: NotificationsForm, results: list[notifications.TestResult] | None = None, status: int = 200
 ) -> ResponseReturnValue:
-    """Given the form, and how a test went, return their page."""
+    """Render the form, and the results of a test if there was one."""
     form.offer_channel()
     mail = settings.view().mail_configured
     return render_template("settings/notifications.html", form=form, results=results, mail_configured=mail), status

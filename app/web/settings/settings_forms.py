@@ -1,4 +1,4 @@
-"""The forms of the settings: fields, labels, help. The rules are the services'."""
+"""The forms of the settings: fields, labels, help. The services check the values."""
 
 from typing import Any
 
@@ -24,12 +24,12 @@ SWITCHES = {
 
 
 def password_again() -> PasswordField:
-    """Return the field for what the session alone is not enough for."""
+    """Make the password field for actions that a session alone does not allow."""
     return PasswordField("Your password, again", render_kw={"autocomplete": "current-password"})
 
 
 def number_field(label: str, least: int, most: int, description: str) -> StringField:
-    """Given a label, limits and a help text, return a field for a number."""
+    """Make a field for a number with limits and a help text."""
     return StringField(label, widget=NumberInput(min=least, max=most, step="any"), description=description)
 
 
@@ -40,7 +40,7 @@ class QuotasForm(FlaskForm):
     keep_monthly = quota_field("monthly")
 
     def values(self) -> dict[str, Any]:
-        """Return the quotas as the services take them. Raise InvalidInput for an empty field."""
+        """Return the quotas in the form that the services expect. Raise InvalidInput for an empty field."""
         values = {name: filled(self[name].data) for name in QUOTA_COLUMNS}
         empty = {name: "Give a number; 0 switches this category off." for name, value in values.items() if value is None}
         if empty:
@@ -75,7 +75,7 @@ class NotificationsForm(FlaskForm):
     password = password_again()
 
     def show(self, stored: SettingsView) -> None:
-        """Fill the form in from the settings: addresses a line each, and a row for a channel that is not there yet."""
+        """Fill the form from the settings: one address a line, and an empty row for a new channel."""
         self.process(data={name: getattr(stored, name) for name in (*SWITCHES, "heartbeat_url", "heartbeat_failure_url")})
         self.recipients.data = "\n".join(stored.recipients)
         for channel in stored.channels:
@@ -83,22 +83,22 @@ class NotificationsForm(FlaskForm):
         self.offer_channel()
 
     def offer_channel(self) -> None:
-        """See to it that the last row is an empty one."""
+        """Make sure that the last row is empty."""
         if not self.channels.entries or any(filled(self.channels[-1][name].data) for name in ("name", "url")):
             self.channels.append_entry()
 
     def addresses(self) -> list[str]:
-        """Return the recipients as they were typed."""
+        """Return the recipients as typed."""
         lines = (self.recipients.data or "").replace(",", "\n").splitlines()
         return [line.strip() for line in lines if line.strip()]
 
     def kept_channels(self) -> list[ChannelForm]:
-        """Return the rows that are to be kept: not those to be removed, nor the empty one."""
+        """Return the rows to keep: neither those marked for removal nor the empty one."""
         rows = [entry.form for entry in self.channels]
         return [row for row in rows if not row.remove.data and (filled(row.name.data) or filled(row.url.data))]
 
     def values(self) -> dict[str, Any]:
-        """Return everything as the services take it."""
+        """Return all values in the form that the services expect."""
         values: dict[str, Any] = {name: self[name].data for name in SWITCHES}
         values["recipients"] = self.addresses()
         values["channels"] = [
@@ -108,7 +108,7 @@ class NotificationsForm(FlaskForm):
         return values | {name: filled(self[name].data) for name in ("heartbeat_url", "heartbeat_failure_url")}
 
     def show_problems(self, error: InvalidInput) -> None:
-        """Given what a service refused, put each message at its field; those of a row of a list are "channels.1.url"."""
+        """Attach each message of a service to its field; for a row of a list the name is such as "channels.1.url"."""
         simple: dict[str, str] = {}
         for name, message in error.fields.items():
             kind, _, rest = name.partition(".")
@@ -127,7 +127,7 @@ class NotificationsForm(FlaskForm):
 
 class LimitsForm(FlaskForm):
     undo_hours = number_field(
-        "Hours in which a restore can be undone", 1, 8760, "The state before it takes up room until then."
+        "Hours in which a restore can be undone", 1, 8760, "The state before it uses disk space until then."
     )
     stall_minutes = number_field(
         "Minutes without a byte after which a backup is ended", 1, 1440, "It then counts as stalled."
@@ -139,13 +139,13 @@ class LimitsForm(FlaskForm):
     password = password_again()
 
     def show(self, stored: SettingsView) -> None:
-        """Fill the form in from the settings."""
+        """Fill the form from the settings."""
         for name, text in self.shown(stored).items():
             self[name].data = text
 
     @staticmethod
     def shown(stored: SettingsView) -> dict[str, str]:
-        """Given the settings, return the fields' texts."""
+        """Return the texts of the fields for these settings."""
         return {
             "undo_hours": str(stored.undo_hours),
             "stall_minutes": str(stored.stall_minutes),
@@ -154,7 +154,7 @@ class LimitsForm(FlaskForm):
         }
 
     def values(self, stored: SettingsView) -> dict[str, Any]:
-        """Given the settings, return what was changed as the services take it. Raise InvalidInput."""
+        """Return what was changed from these settings, in the form that the services expect. Raise InvalidInput."""
         before = self.shown(stored)
         values: dict[str, Any] = {
             name: filled(self[name].data) for name in before if filled(self[name].data) != before[name]
@@ -168,7 +168,7 @@ class LimitsForm(FlaskForm):
 
 
 def megabytes(text: str) -> int:
-    """Given megabytes as they were typed, return bytes. Raise InvalidInput."""
+    """Convert typed megabytes to bytes. Raise InvalidInput."""
     try:
         number = float(text)
         if 0 <= number <= 10**9:

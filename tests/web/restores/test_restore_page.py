@@ -25,7 +25,7 @@ def test_page_and_live_update_show_the_same_progress(admin: Browser) -> None:
     page = admin.get(f"/restores/{row.id}")
     partial = admin.get(f"/restores/{row.id}/partial", fragment=True)
     assert partial.text in page.text
-    assert "Loading the tables beside the live ones 42 %" in partial.text
+    assert "Loading the tables next to the live ones 42 %" in partial.text
     assert "Safety backup (done)" in partial.text
     assert [step.text for step in partial.select("li", aria_current="step")] == ["Tables"]
 

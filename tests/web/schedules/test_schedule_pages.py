@@ -67,7 +67,7 @@ def test_the_switch_turns_a_schedule_off_and_on(admin: Browser) -> None:
 def test_turning_the_last_schedule_off_warns(admin: Browser) -> None:
     row = make_schedule()
     admin.submit("/schedules/", f"/schedules/{row.id}/toggle")
-    assert "no backup is made by itself now" in admin.get("/schedules/").by_id("flashes")
+    assert "no backup runs automatically now" in admin.get("/schedules/").by_id("flashes")
 
 
 def test_run_now_queues_a_backup_and_goes_to_its_page(admin: Browser) -> None:
