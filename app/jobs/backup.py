@@ -27,6 +27,7 @@ from app.services.backups.figures import figures
 from app.services.installation import settings as stored
 from app.services.installation.settings_watch import outdated_source
 from app.services.installation.source import source_of, source_problem
+from app.services.installation.storage import storage
 from app.services.restores import restores
 from app.services.schedules import slots
 
@@ -162,7 +163,7 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[H
 
     request = BackupRequest(
         source=source_of(settings),
-        storage_dir=settings.storage_dir,
+        storage_dir=storage().folder,
         signing_key=settings.signing_key,
         backup_id=row.id,
         kind=row.kind,
@@ -174,12 +175,12 @@ def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[H
     # No transaction stays open for as long as a backup takes.
     backups.rest()
     result = make_backup(request, heartbeat, before_publish=lambda: patiently(fence))
-    found = figures(result.path, result.manifest, result.sha256, result.size_bytes)
+    found = figures(result.filename, result.manifest, result.sha256, result.size_bytes)
     found["warnings"] = [settings.redact(text) for text in result.warnings]
     closed = patiently(lambda: ledger.backups.complete(row_id, attempt, **found, verified_at=result.verified_at))
     if not closed and backups.get(row_id).filename != result.filename:
         # Closed by somebody else between the fence and the rename: an archive without a row is nobody's.
-        result.path.unlink(missing_ok=True)
+        storage().delete(result.filename)
         raise ledger.Lost("The backup's row was closed while its archive was being published.")
     logger.info("backup completed", filename=result.filename, size_bytes=result.size_bytes, warnings=len(result.warnings))
 

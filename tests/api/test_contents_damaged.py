@@ -13,7 +13,7 @@ import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import ArchiveReader, open_archive
 from app.engine.errors import ArchiveError
 from app.http.document_response import disposition, safe_name
 from app.models import BackupHistory
@@ -72,7 +72,7 @@ def test_a_large_damaged_document_is_cut_off_before_its_end(
 ) -> None:
     monkeypatch.setattr(contents, "CHECKED_FIRST_BYTES", 0)
     path = storage_dir / str(backup.filename)
-    with ArchiveReader(path) as reader:
+    with open_archive(path) as reader:
         line = archive_index.find(reader, "large.bin")
         assert line is not None
         forged = archive_index.parse_index_line(json.dumps({**line_facts(reader, "large.bin"), "sha256": "0" * 64}).encode())
@@ -119,7 +119,7 @@ def test_an_archive_that_was_cut_short_says_so(client: FlaskClient, backup: Back
 
 def test_a_damaged_index_says_so(client: FlaskClient, backup: BackupHistory, storage_dir: Path) -> None:
     path = storage_dir / str(backup.filename)
-    with ArchiveReader(path) as reader:
+    with open_archive(path) as reader:
         offset = reader.manifest.documents.index_offset
     overwrite(path, offset + 600, os.urandom(40))
     assert "damaged" in refused(client, f"{URL}/{backup.id}/contents/documents")

@@ -15,7 +15,6 @@ from app.config import ConfigError, read_settings
 from app.extensions import db
 from app.models import BackupHistory, Notification, utcnow
 from app.services.audit import audit
-from app.services.monitoring import health
 from app.services.people import tokens
 from tests.support.api_session import field_errors
 from tests.support.application import TESTER
@@ -143,7 +142,7 @@ def test_a_disk_without_room_for_the_next_backup_is_seen(
 ) -> None:
     make_row(size_bytes=10**9)
     free = 2 * 10**9
-    monkeypatch.setattr(health.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free})())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free})())
     assert checks(app)["disk"]["ok"]
     free = 10**9
     check = checks(app)["disk"]

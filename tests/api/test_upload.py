@@ -19,8 +19,7 @@ from app import current
 from app.engine.archive.reader import read_manifest
 from app.engine.backup.backup import BackupRequest, make_backup
 from app.engine.proof.check_archive import ArchiveCheck, check_archive
-from app.engine.storage import local
-from app.engine.storage.local import list_partials
+from app.engine.storage.local import LocalStorage
 from app.errors import InvalidInput, NoRoom
 from app.extensions import db
 from app.models import BackupHistory, utcnow
@@ -298,7 +297,7 @@ def test_the_tick_leaves_an_upload_that_waits_alone_and_enqueues_one_that_redis_
     queue.connection().flushdb()
     (storage_dir / f".{restore_engine.uuid4()}.1.partial").write_bytes(b"left by a killed web process")
     backups.reconcile()
-    assert [partial.backup_id for partial in list_partials(storage_dir)] == [row.id]
+    assert [partial.backup_id for partial in LocalStorage(storage_dir).partials()] == [row.id]
     assert queue.knows(queue.CHECKS, f"check-{row.id}-1")
     assert result_of(client, answer)["status"] == "completed"
 
@@ -353,16 +352,19 @@ def test_an_upload_whose_worker_dies_is_settled_by_the_tick(
 ) -> None:
     answer = raw(client, foreign)
     row_id = answer.get_json()["id"]
-    publish = local.publish
+    publish = LocalStorage.publish
 
-    def die(*arguments: Any) -> Path:
+    def die(*arguments: Any) -> str:
         if when == "after it has its name":
             publish(*arguments)
         raise Died
 
     def die_once() -> None:
         with monkeypatch.context() as dying:
-            dying.setattr(upload_check, "check_archive" if when == "in the check" else "publish", die)
+            if when == "in the check":
+                dying.setattr(upload_check, "check_archive", die)
+            else:
+                dying.setattr(LocalStorage, "publish", die)
             with pytest.raises(Died):
                 check_all()
         row = backups.get(row_id)
@@ -375,7 +377,7 @@ def test_an_upload_whose_worker_dies_is_settled_by_the_tick(
     if when != "after it has its name":
         row = backups.get(row_id)
         assert (row.status, row.worker, row.attempt) == ("in_progress", None, 1), "it is checked once more"
-        assert len(list_partials(storage_dir)) == 1
+        assert len(LocalStorage(storage_dir).partials()) == 1
         die_once()
         row = backups.get(row_id)
         assert (row.status, "lost each time" in str(row.error)) == ("failed", True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.storage.local import list_partials
+from app.engine.storage.local import LocalStorage
 from app.services.backups import backups
 from tests.support import hostile
 from tests.support.application import TESTER, Processes, finished, wait_for
@@ -91,7 +91,7 @@ def test_the_web_answers_and_a_backup_is_made_while_twenty_hostile_archives_are_
     ended.set()
     watcher.join()
     assert {backups.get(row_id).status for row_id in ids} == {"failed"}
-    assert list_partials(storage_dir) == []
+    assert LocalStorage(storage_dir).partials() == []
     print(f"healthz: {len(seconds)} answers, median {statistics.median(seconds):.3f} s, slowest {max(seconds):.3f} s")
     # Others may work on this machine: the median says whether the checks are in the way.
     assert statistics.median(seconds) < 1.0

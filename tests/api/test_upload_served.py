@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.storage.local import list_partials
+from app.engine.storage.local import LocalStorage
 from app.services.backups import backups
 from tests.support.application import wait_for
 from tests.support.foreign_archives import check_all
@@ -35,7 +35,7 @@ def begin(web: Web, headers: dict[str, str], length: int, first: bytes) -> http.
 
 def test_a_dropped_connection_leaves_nothing_behind(web: Web, token: Token, storage_dir: Path) -> None:
     connection = begin(web, token("backup"), 50_000_000, b"\x1f\x8b" + b"x" * 3_000_000)
-    wait_for(lambda: list_partials(storage_dir), 10)
+    wait_for(lambda: LocalStorage(storage_dir).partials(), 10)
     connection.close()
     wait_for(lambda: list(storage_dir.iterdir()) == [], 10)
     assert backups.list_backups().total == 0
@@ -46,12 +46,12 @@ def test_a_web_process_killed_during_an_upload_leaves_a_file_that_the_tick_remov
 ) -> None:
     monkeypatch.setattr("app.services.recovery.reconcile.FOREIGN_PARTIAL_SECONDS", 0.5)
     connection = begin(web, token("backup"), 50_000_000, b"\x1f\x8b" + b"x" * 3_000_000)
-    wait_for(lambda: list_partials(storage_dir), 10)
+    wait_for(lambda: LocalStorage(storage_dir).partials(), 10)
     time.sleep(1)
     backups.reconcile()
-    assert len(list_partials(storage_dir)) == 1, "it is under way"
+    assert len(LocalStorage(storage_dir).partials()) == 1, "it is under way"
     web.kill()
-    wait_for(lambda: (backups.reconcile(), list_partials(storage_dir))[1] == [], 20)
+    wait_for(lambda: (backups.reconcile(), LocalStorage(storage_dir).partials())[1] == [], 20)
     connection.close()
     assert backups.list_backups().total == 0
 

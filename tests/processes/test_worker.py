@@ -11,7 +11,7 @@ import psutil
 import psycopg
 from apiflask import APIFlask
 
-from app.engine.storage.local import list_archives, list_partials
+from app.engine.storage.local import LocalStorage
 from app.runs import locks, queue
 from app.services.backups import backups
 from tests.support.application import TESTER, Processes, finished, make_sparse, wait_for
@@ -100,5 +100,5 @@ def test_a_run_whose_lock_was_taken_by_another_publishes_nothing(
         row = finished(row)
     assert row.status == "failed"
     assert "lock" in str(row.error)
-    assert list_archives(storage_dir) == []
-    assert list_partials(storage_dir) == []
+    assert LocalStorage(storage_dir).archives() == []
+    assert LocalStorage(storage_dir).partials() == []

@@ -50,7 +50,8 @@ def _instrument(point: str) -> None:
         module_name = "stage"
     [file] = (ROOT / "app" / "engine").rglob(f"{module_name}.py")
     module = importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
-    original: Callable[..., Any] = getattr(module, name)
+    owner = module.LocalStorage if place == "local.publish" else module
+    original: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
     def replaced(*arguments: Any, **named: Any) -> Any:
@@ -71,7 +72,7 @@ def _instrument(point: str) -> None:
             _at(point)
         return result
 
-    setattr(module, name, replaced)
+    setattr(owner, name, replaced)
 
 
 def main() -> None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
 
 from isal import isal_zlib
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
+from ..storage.interface import Buffer
 
 LEVEL = 1
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"

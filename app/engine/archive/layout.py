@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..storage.interface import Buffer
 from . import tar_headers
-from .gzip_members import Buffer, stored_member
+from .gzip_members import stored_member
 from .tar_headers import Attributes
 
 DATABASE_FOLDER = "database"

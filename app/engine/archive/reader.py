@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from isal import isal_zlib
 
 from ..errors import ArchiveError
 from ..source.documents import Document
+from ..storage.interface import Blob, Storage
+from ..storage.local import LocalStorage
 from . import tar_headers
 from .gunzip import GZIP, PART_BYTES, Gunzip, IsalError, joined
 from .gzip_members import FOOTER_SIZE, parse_footer
@@ -86,22 +87,19 @@ def inflate(data: bytes, limit: int = LONGEST_MEMBER) -> bytes:
 
 
 class ArchiveReader:
-    """An open archive of format 1. Raise ArchiveError if it is something else."""
+    """An open archive of format 1. It closes its blob, also if it raises ArchiveError because that is something else."""
 
-    def __init__(self, path: Path, key: bytes | None = None) -> None:
+    def __init__(self, blob: Blob, key: bytes | None = None) -> None:
+        self._blob = blob
+        self.size = blob.size
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise ArchiveError(f"The archive {path.name} can't be opened: {error.strerror}.") from error
-        try:
-            self.size = os.fstat(self._fd).st_size
             self.manifest_offset, self.manifest_length = self._find_manifest()
             self.manifest_raw = self.read(self.manifest_offset, self.manifest_length)
             self.manifest_text = _manifest_text(self.manifest_raw)
             self.manifest: Manifest = parse(self.manifest_text, key)
             self._check_promises()
         except BaseException:
-            os.close(self._fd)
+            blob.close()
             raise
 
     def _find_manifest(self) -> tuple[int, int]:
@@ -134,7 +132,7 @@ class ArchiveReader:
         parts: list[bytes] = []
         while length:
             try:
-                part = os.pread(self._fd, length, offset)
+                part = self._blob.read_at(offset, length)
             except OSError as error:
                 raise ArchiveError(f"The archive can't be read ({error.strerror}); check its disk.") from error
             if not part:
@@ -202,7 +200,7 @@ class ArchiveReader:
             offset += length
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._blob.close()
 
     def __enter__(self) -> ArchiveReader:
         return self
@@ -223,10 +221,23 @@ def _manifest_text(member: bytes) -> bytes:
     return content[tar_headers.BLOCK : tar_headers.BLOCK + size]
 
 
-def read_manifest(path: Path, signing_key: bytes | None = None) -> Manifest:
-    """Read an archive's manifest with one seek; with a key, `signed` says whether it is ours.
+def open_stored(storage: Storage, name: str, key: bytes | None = None) -> ArchiveReader:
+    """Open an archive of a storage. Raise ArchiveError if it can't be opened, or is not of format 1."""
+    try:
+        blob = storage.open(name)
+    except OSError as error:
+        raise ArchiveError(f"The archive {name} can't be opened: {error.strerror}.") from error
+    return ArchiveReader(blob, key)
 
-    Raise ArchiveError if it is not an archive of format 1.
-    """
-    with ArchiveReader(path, signing_key) as reader:
+
+def open_archive(path: Path, key: bytes | None = None) -> ArchiveReader:
+    """Open an archive that lies anywhere on this machine: one named on a command line, or one that has no name yet. Raise
+    ArchiveError."""
+    return open_stored(LocalStorage(path.parent), path.name, key)
+
+
+def read_manifest(path: Path, key: bytes | None = None) -> Manifest:
+    """Read an archive's manifest with one seek; with a key, its `signed` says whether that key signed it. Raise
+    ArchiveError."""
+    with open_archive(path, key) as reader:
         return reader.manifest

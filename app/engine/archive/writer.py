@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from ..errors import DiskFullError, EngineError, Subject
 from ..progress import Meter
 from ..storage.direct_file import DirectFile
-from .gzip_members import Buffer
+from ..storage.interface import Buffer
 
 Extra = TypeVar("Extra")
 CHECK_EVERY_BYTES = 64 * 1024 * 1024

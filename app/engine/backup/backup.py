@@ -25,7 +25,7 @@ from ..source.documents import FolderSize, measure
 from ..source.needs import read_needs, unrestorable
 from ..source.postgres import Snapshot
 from ..source.preflight import Source
-from ..storage import local as storage
+from ..storage.local import LocalStorage
 from ..system.memory import tune_malloc
 from ..system.threads import quick_handover, threads_of_machine
 from ..verify.verify import VerifyReport, verify_archive
@@ -107,7 +107,8 @@ def make_backup(
     preflight.check_storage(request.storage_dir)
     preflight.check_documents(request.source.documents_dir)
     preflight.check_nesting(request.source, request.storage_dir)
-    partial = storage.partial_path(request.storage_dir, request.backup_id, request.attempt)
+    storage = LocalStorage(request.storage_dir)
+    partial = storage.partial_path(request.backup_id, request.attempt)
     try:
         with quick_handover():
             _write(_Run(request, started_at, meter), partial)
@@ -115,7 +116,7 @@ def make_backup(
         meter.phase("publish")
         if before_publish is not None:
             before_publish()
-        path = storage.publish(partial, request.source.app_name, started_at)
+        filename = storage.publish(partial, request.source.app_name, started_at)
     except OSError as error:
         if error.filename is None and error.errno not in _OF_A_WRITE:
             raise
@@ -125,11 +126,11 @@ def make_backup(
     finally:
         # On a disk that went read-only this fails too, and must not hide the cause; the cleanup removes it later.
         with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+            storage.remove_partial(request.backup_id, request.attempt)
     assert report.manifest is not None
     return BackupResult(
-        path=path,
-        filename=path.name,
+        path=storage.local_path(filename),
+        filename=filename,
         size_bytes=report.size_bytes,
         sha256=report.sha256,
         warnings=report.manifest.warnings,

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ..archive import tar_headers
-from ..archive.gzip_members import Buffer, deflated_member, stored_member
+from ..archive.gzip_members import deflated_member, stored_member
 from ..archive.layout import front
 from ..archive.manifest import Segment
 from ..archive.writer import Built, MemberPipeline
 from ..dump.dump_splitter import END_LINE, CopyBegin, CopyEnd, Event, Rows, Sql
 from ..progress import Meter
+from ..storage.interface import Buffer
 
 PIECE_BYTES = 4 * 1024 * 1024
 LONGEST_PIECE = 8 * 1024 * 1024

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..archive import tar_headers
-from ..archive.gzip_members import Buffer, is_worth_deflating, member
+from ..archive.gzip_members import is_worth_deflating, member
 from ..archive.tar_headers import Attributes
 from ..source import documents
 from ..source.documents import Document, ReadDocument, named
+from ..storage.interface import Buffer
 
 FOLDER_NAME = "documents"
 _quoted = json.JSONEncoder().encode

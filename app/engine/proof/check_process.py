@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import resource
@@ -19,11 +20,14 @@ from ..restore.foreign_archive import ForeignArchive, Limits, drain
 from ..restore.loading.load_foreign import DumpSurvey
 from ..restore.request import open_origin
 from ..source.documents import Document
+from ..storage.interface import parts_of
+from ..storage.local import LocalBlob
 from ..system.processes import receive, send
 from ..verify.verify import VerifyReport, verify_archive
 from .check_archive import WALL_PER_CPU, WALL_SECONDS, ArchiveCheck, Failed, MoreTime, Order, Report
 
 STACK_BYTES = 1024 * 1024
+HASHED_AT_ONCE = 4 * 1024 * 1024
 SIGNED_BYTES_PER_SECOND = 20 * 1000 * 1000
 """Bytes of declared unpacked size per second of CPU, for an archive signed by our key."""
 
@@ -142,9 +146,9 @@ def check_foreign(path: Path, progress: Progress | None, limits: Limits) -> Arch
 
 def _hash(path: Path, tick: Callable[[], None]) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(4 * 1024 * 1024):
-            digest.update(chunk)
-            size += len(chunk)
+    with contextlib.closing(LocalBlob(path)) as blob:
+        for part in parts_of(blob, HASHED_AT_ONCE):
+            digest.update(part)
+            size += len(part)
             tick()
     return digest.hexdigest(), size

@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from ..archive.reader import ArchiveReader
+from ..archive.reader import ArchiveReader, open_archive
 from ..errors import EngineError, RestoreError, Subject
 from ..progress import Meter, Progress
 from ..restore.loading.load_ours import ArchiveLoader
@@ -68,7 +68,7 @@ def verify_by_restoring(test: RestoreTest, progress: Progress | None = None) -> 
     meter = Meter(progress)
     try:
         with (
-            ArchiveReader(test.archive, test.signing_key) as reader,
+            open_archive(test.archive, test.signing_key) as reader,
             maintenance(test.target.database_url, test.run_id) as connection,
         ):
             rows = _load_scratch(test, reader, connection, meter)

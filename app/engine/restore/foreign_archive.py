@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ..archive.layout import DATABASE_FOLDER, INDEX_NAME, MANIFEST_NAME
 from ..archive.tar_stream import Entry, TarStream
 from ..errors import RestoreError
 from ..source.documents import LONGEST_PATH, Document, shown
+from ..storage.local import LocalBlob
 from ..system.links import leads_out
 from .places.staging_folder import check_path, link_refused
 
@@ -118,7 +118,7 @@ class ForeignArchive:
         self._path = path
         self._limits = limits
         self._count = count
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._blob = LocalBlob(path)
         self._budget = Budget(limits.cpu_seconds)
 
     def walk(
@@ -164,17 +164,19 @@ class ForeignArchive:
 
     def _has_footer(self) -> bool:
         """Return whether the file ends with a footer of ours that fits its size."""
-        size = os.fstat(self._fd).st_size
-        found = parse_footer(os.pread(self._fd, FOOTER_SIZE, max(0, size - FOOTER_SIZE)))
+        size = self._blob.size
+        found = parse_footer(self._blob.read_at(max(0, size - FOOTER_SIZE), FOOTER_SIZE))
         return found is not None and sum(found) + FOOTER_SIZE == size
 
     def _packed(self) -> Iterator[bytes]:
-        while data := os.read(self._fd, READ_BYTES):
+        offset = 0
+        while data := self._blob.read_at(offset, READ_BYTES):
+            offset += len(data)
             self._count(len(data))
             yield data
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._blob.close()
 
     def __enter__(self) -> ForeignArchive:
         return self

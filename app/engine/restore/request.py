@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from ..archive.reader import ArchiveReader
+from ..archive.reader import ArchiveReader, open_archive
 from ..backup.backup import DISK_RESERVE
 from ..errors import ArchiveError
 from ..source.preflight import Source
@@ -65,7 +65,7 @@ class Origin:
 def open_origin(path: Path, signing_key: bytes) -> Origin:
     """Find out where an archive comes from. Raise ArchiveError if the file can't be opened."""
     try:
-        reader = ArchiveReader(path, signing_key)
+        reader = open_archive(path, signing_key)
     except ArchiveError as error:
         if not path.is_file():
             raise

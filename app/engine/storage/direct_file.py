@@ -15,6 +15,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from .interface import Buffer
+
 BLOCK = 4096
 """In bytes; no smaller than the blocks of any usual disk. Where they are larger the page cache is used."""
 BUFFER_BYTES = 4 * 1024 * 1024
@@ -64,7 +66,7 @@ class DirectFile:
         """Return how many bytes were appended."""
         return self._start + self.held
 
-    def append(self, data: bytes | bytearray | memoryview) -> None:
+    def append(self, data: Buffer) -> None:
         """Add bytes to the end."""
         view = memoryview(data)
         while view:
@@ -93,7 +95,7 @@ class DirectFile:
         self._start += self.held
         self.held = 0
 
-    def replace(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+    def replace(self, offset: int, data: Buffer) -> None:
         """Overwrite bytes that were appended before."""
         view = memoryview(data)
         written = max(0, min(len(view), self._start - offset))

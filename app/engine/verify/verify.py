@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -16,9 +17,11 @@ from ..archive.budget import Budget, cpu_seconds_for
 from ..archive.gzip_members import stored_member
 from ..archive.layout import INDEX_NAME, front, manifest_member
 from ..archive.manifest import Manifest
-from ..archive.reader import ArchiveReader, IndexLine, parse_index_line
+from ..archive.reader import ArchiveReader, IndexLine, open_archive, parse_index_line
 from ..errors import ArchiveError
 from ..progress import Meter, Progress
+from ..storage.interface import parts_of
+from ..storage.local import LocalBlob
 from ..system.memory import tune_malloc
 from .verify_parts import CHUNK_BYTES, Check, DocumentsMember, DumpPiece, Frame, Part, caught
 
@@ -64,7 +67,7 @@ def verify_archive(
     meter = Meter(progress, stall_seconds)
     meter.phase("verify", path.stat().st_size if path.exists() else None)
     try:
-        reader = ArchiveReader(path, signing_key)
+        reader = open_archive(path, signing_key)
     except ArchiveError as error:
         sha256, size = _hash_file(path, meter)
         return VerifyReport([str(error)], False, sha256, size, None, datetime.now(UTC))
@@ -76,11 +79,11 @@ def _hash_file(path: Path, meter: Meter) -> tuple[str, int]:
     """Return a file's SHA-256 in hex and its size in bytes; ("", 0) if it can't be read."""
     digest, size = hashlib.sha256(), 0
     try:
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
-                size += len(chunk)
-                meter.add(len(chunk))
+        with contextlib.closing(LocalBlob(path)) as blob:
+            for part in parts_of(blob, CHUNK_BYTES):
+                digest.update(part)
+                size += len(part)
+                meter.add(len(part))
     except OSError:
         return "", 0
     return digest.hexdigest(), size

@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from pathlib import Path
-from typing import NamedTuple
-
-from app import current
+from app.engine.storage.interface import FileInfo
 from app.models import BackupHistory
+from app.services.installation.storage import storage
 
 
-class FileFacts(NamedTuple):
-    """A name in the storage folder: whether it is a regular file, its size in bytes, and its modification time."""
-
-    regular: bool
-    size: int
-    mtime_ns: int
+def look() -> dict[str, FileInfo]:
+    """Return the contents of the storage by name. Raise OSError if it can't be read; a missing folder is empty."""
+    return {info.name: info for info in storage().list()}
 
 
-def look() -> dict[str, FileFacts]:
-    """Return the contents of the storage folder by name. Raise OSError if it can't be read; a missing folder is empty."""
-    found = {}
-    try:
-        with os.scandir(_folder()) as entries:
-            for entry in entries:
-                try:
-                    found[entry.name] = _of(entry.stat(follow_symlinks=False))
-                except FileNotFoundError:
-                    continue
-    except FileNotFoundError:
-        return {}
-    return found
-
-
-def look_at(filename: str) -> FileFacts | None:
+def look_at(filename: str) -> FileInfo | None:
     """Return the facts of one file, or None if it does not exist. Raise OSError if that can't be determined."""
-    try:
-        return _of((_folder() / Path(filename).name).lstat())
-    except FileNotFoundError:
-        return None
+    return storage().stat(filename)
 
 
-def problem(filename: str, size_bytes: int, facts: FileFacts | None) -> str | None:
+def problem(filename: str, size_bytes: int, facts: FileInfo | None) -> str | None:
     """Return a sentence on what is wrong with an archive's file, or None."""
     if facts is None:
         return gone(filename)
-    if not facts.regular:
+    if not facts.is_regular:
         return f"{filename} is no longer a regular file. Put the archive back in its place, or delete this entry."
     if facts.size != size_bytes:
         return (
@@ -72,12 +47,3 @@ def damage(row: BackupHistory) -> str | None:
         return problem(row.filename, row.size_bytes, look_at(row.filename))
     except OSError as error:
         return f"{row.filename} can't be accessed ({error.strerror}). Check BACKUP_STORAGE_DIR."
-
-
-def _of(found: os.stat_result) -> FileFacts:
-    return FileFacts(stat.S_ISREG(found.st_mode), found.st_size, found.st_mtime_ns)
-
-
-def _folder() -> Path:
-    settings = current.settings()
-    return settings.storage_dir

@@ -10,9 +10,6 @@ from uuid import UUID
 
 from sqlalchemy import func, or_, select
 
-from app import current
-from app.engine.storage import local
-from app.engine.storage.local import remove_archive
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, utcnow
@@ -22,6 +19,7 @@ from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import archive_files, figures, upload_check
 from app.services.backups.progress import ProgressView, progress
+from app.services.installation.storage import storage
 from app.services.paging import LARGEST_PAGE, Page
 from app.services.people import reauthentication
 from app.services.recovery.reconcile import enqueue_waiting, reconcile
@@ -224,8 +222,8 @@ def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
             raise Conflict("This backup has been started again. Cancel it first.", id=str(backup_id))
         try:
             if row.filename:
-                remove_archive(_path(row.filename))
-            local.remove_partials(current.settings().storage_dir, backup_id)
+                storage().delete(row.filename)
+            storage().remove_partials(backup_id)
         except OSError as error:
             row.error = f"The archive could not be deleted: {error.strerror}."
             db.session.commit()
@@ -286,21 +284,17 @@ def archive_file(backup_id: UUID, damaged: bool = False) -> ArchiveFile:
             "folder: `tar xzf` unpacks what can still be read.",
             id=str(row.id),
         )
-    return ArchiveFile(_path(row.filename), row.filename, row.size_bytes, row.sha256)
+    return ArchiveFile(storage().local_path(row.filename), row.filename, row.size_bytes, row.sha256)
 
 
 def remove_partials(backup_id: UUID) -> None:
     """Remove the partial files of a backup that has stopped writing."""
-    local.remove_partials(current.settings().storage_dir, backup_id)
+    storage().remove_partials(backup_id)
 
 
 def rest() -> None:
     """Return the session's connection to the pool, for callers that poll."""
     db.session.rollback()
-
-
-def _path(filename: str) -> Path:
-    return current.settings().storage_dir / Path(filename).name
 
 
 def _checked_note(note: str | None) -> str | None:

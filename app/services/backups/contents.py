@@ -13,12 +13,13 @@ from uuid import UUID
 
 from app import current
 from app.engine.archive.manifest import DocumentsPart, TableEntry
-from app.engine.archive.reader import ArchiveReader, IndexLine
+from app.engine.archive.reader import ArchiveReader, IndexLine, open_stored
 from app.engine.errors import ArchiveError
 from app.errors import Conflict, InvalidInput, NotFound
 from app.runs import locks
 from app.services.backups import archive_index, backups
 from app.services.backups.archive_index import LONGEST_SEARCH, Entry
+from app.services.installation.storage import storage
 from app.services.paging import LARGEST_PAGE, Page
 
 # A document up to this size is read twice, so that damage is reported before any of it is sent.
@@ -123,7 +124,7 @@ def open_document(backup_id: UUID, path: str) -> OpenDocument:
     try:
         archive = _archive(backup_id)
         with _advice(backup_id):
-            reader = ArchiveReader(archive.path, _signing_key())
+            reader = open_stored(storage(), archive.filename, _signing_key())
             line = archive_index.find(reader, path)
             if line is None:
                 raise NotFound("There is no such document in this archive.", id=str(backup_id))
@@ -141,7 +142,7 @@ def open_document(backup_id: UUID, path: str) -> OpenDocument:
 @contextmanager
 def _opened(backup_id: UUID) -> Iterator[ArchiveReader]:
     archive = _archive(backup_id)
-    with _advice(backup_id), ArchiveReader(archive.path, _signing_key()) as reader:
+    with _advice(backup_id), open_stored(storage(), archive.filename, _signing_key()) as reader:
         yield reader
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import func, select
 
-from app import current
 from app.extensions import db
 from app.models import BackupHistory, Restore
+from app.services.installation.storage import storage
 from app.services.restores import restores
 
 
@@ -57,9 +56,9 @@ def _restore_with(row: BackupHistory) -> Restore | None:
 
 
 def _size_on_disk(filename: str | None) -> int:
-    """Return the archive's size in bytes, or 0 if it is not in the storage folder."""
-    settings = current.settings()
+    """Return the archive's size in bytes, or 0 if it is not in the storage."""
     try:
-        return (settings.storage_dir / Path(filename).name).stat().st_size if filename else 0
+        found = storage().stat(filename) if filename else None
     except OSError:
         return 0
+    return found.size if found else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from app.engine.archive.manifest import Manifest
@@ -11,10 +10,10 @@ from app.engine.proof.check_archive import ArchiveCheck
 from app.models import BackupHistory, utcnow
 
 
-def figures(path: Path, manifest: Manifest, sha256: str, size_bytes: int) -> dict[str, Any]:
+def figures(filename: str, manifest: Manifest, sha256: str, size_bytes: int) -> dict[str, Any]:
     """Return the row's columns for a published archive; SHA-256 and size are those of the file."""
     return {
-        "filename": path.name,
+        "filename": filename,
         "size_bytes": size_bytes,
         "sha256": sha256,
         "started_at": manifest.started_at,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,18 @@ from app import current
 from app.engine.errors import EngineError
 from app.engine.progress import Progress
 from app.engine.proof.check_archive import ArchiveCheck, check_archive
-from app.engine.storage.local import list_archives, partial_path, publish, remove_partials
+from app.engine.storage.interface import parts_of
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.runs import ledger, locks, queue, upload_steps
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups.figures import of_upload
+from app.services.installation.storage import storage
 
 # A worker may be lost during a check for another reason, so the check is retried once.
 ATTEMPTS = 2
+READ_BYTES = 1024 * 1024
 LOST = (
     "The worker was lost each time it checked this archive (killed, out of memory, or its machine went down), so it is not"
     " taken in. Look into the worker's log before you send it again."
@@ -89,34 +91,34 @@ def check(row: BackupHistory, attempt: int, progress: Progress) -> str:
         if not upload_steps.record_check(row_id, attempt, **columns):
             raise ledger.Lost("The upload's row was closed while its archive was being checked.")
         try:
-            path = publish(partial, current.settings().app_name, columns["started_at"])
+            filename = storage().publish(partial, current.settings().app_name, columns["started_at"])
         except EngineError as error:
             raise Refused(_useless(str(error), partial)) from error
-        if not ledger.backups.complete(row_id, attempt, filename=path.name):
-            path.unlink(missing_ok=True)
+        if not ledger.backups.complete(row_id, attempt, filename=filename):
+            storage().delete(filename)
             raise ledger.Lost("The upload's row was closed while its archive was being published.")
     finally:
         db.session.rollback()
-    detail = {"filename": path.name, "sha256": found.sha256, "origin": columns["origin"]}
+    detail = {"filename": filename, "sha256": found.sha256, "origin": columns["origin"]}
     audit.record(CHECK, "backup.upload_accepted", "backup", row_id, detail)
     db.session.commit()
-    return path.name
+    return filename
 
 
 def refuse(row_id: UUID, attempt: int, reason: str) -> None:
     """Close an upload as failed, and remove its file."""
     if ledger.backups.fail(row_id, attempt, reason):
         _note("backup.upload_refused", row_id, {"reason": reason})
-    remove_partials(current.settings().storage_dir, row_id)
+    storage().remove_partials(row_id)
 
 
 def close_lost(row: BackupHistory) -> bool:
     """Settle an upload whose worker is gone: completed if its file was published, cancelled if that was requested, otherwise
     checked once more, and failed after that. Return False if the row has moved on."""
     row_id, attempt = row.id, row.attempt
-    path = _published(row)
-    if path is not None:
-        return ledger.backups.complete(row_id, attempt, filename=path.name)
+    filename = _published(row)
+    if filename is not None:
+        return ledger.backups.complete(row_id, attempt, filename=filename)
     if row.cancel_requested_at is not None:
         closed = ledger.backups.cancel_running(row_id, attempt)
     elif attempt < ATTEMPTS:
@@ -126,7 +128,7 @@ def close_lost(row: BackupHistory) -> bool:
         if closed:
             _note("backup.upload_refused", row_id, {"reason": LOST})
     if closed:
-        remove_partials(current.settings().storage_dir, row_id)
+        storage().remove_partials(row_id)
     return closed
 
 
@@ -135,7 +137,7 @@ def cancel_waiting(upload_id: UUID, attempts: int) -> bool:
     if not upload_steps.cancel_waiting(upload_id):
         return False
     queue.forget(queue.CHECKS, upload_steps.check_job_id(upload_id, attempts))
-    remove_partials(current.settings().storage_dir, upload_id)
+    storage().remove_partials(upload_id)
     return True
 
 
@@ -159,26 +161,29 @@ def _columns(found: ArchiveCheck) -> dict[str, Any]:
     return {name: value for name, value in columns.items() if name not in ("created_at", "pinned", "kind")}
 
 
-def _published(row: BackupHistory) -> Path | None:
-    """Return the archive of an upload whose worker was lost, if it had been published."""
-    storage = current.settings().storage_dir
+def _published(row: BackupHistory) -> str | None:
+    """Return the file name of an upload whose worker was lost, if its archive had been published."""
     if row.started_at is None:
         return None
     listed = set(db.session.scalars(select(BackupHistory.filename).where(BackupHistory.filename.is_not(None))))
-    for path in list_archives(storage, current.settings().app_name) if storage.is_dir() else []:
+    for filename in storage().archives(current.settings().app_name):
         with suppress(FileNotFoundError):
-            if path.name not in listed and path.stat().st_size == row.size_bytes and _sha256(path) == row.sha256:
-                return path
+            found = storage().stat(filename)
+            if filename not in listed and found and found.size == row.size_bytes and _sha256(filename) == row.sha256:
+                return filename
     return None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(filename: str) -> str:
+    digest = hashlib.sha256()
+    with closing(storage().open(filename)) as blob:
+        for part in parts_of(blob, READ_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _partial(upload_id: UUID) -> Path:
-    return partial_path(current.settings().storage_dir, upload_id, 1)
+    return storage().partial_path(upload_id, 1)
 
 
 def _useless(problem: str, partial: Path) -> str:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
 from uuid import UUID, uuid4
 
@@ -20,7 +16,7 @@ from sqlalchemy import func, select
 
 from app import current, turns
 from app.engine.backup.backup import DISK_RESERVE
-from app.engine.storage.local import partial_path
+from app.engine.storage.partial_file import PartialFile
 from app.errors import Conflict, InvalidInput, NoRoom, Throttled, TooLarge
 from app.extensions import db
 from app.models import BackupHistory
@@ -30,6 +26,7 @@ from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import upload_check
 from app.services.backups.upload_body import Broken, parts_of
+from app.services.installation.storage import storage
 
 logger = structlog.get_logger(__name__)
 
@@ -44,8 +41,6 @@ SOON_SECONDS = 10
 MOST_WAITING = 50
 LATER_SECONDS = 60
 _turns = threading.BoundedSemaphore(MOST_RECEIVED)
-_FALLOC_FL_KEEP_SIZE = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def receive(
@@ -89,21 +84,19 @@ def _turn() -> Iterator[None]:
 
 
 def _receive(actor: Actor, upload_id: UUID, parts: Iterator[bytes], length: int | None, note: str | None) -> None:
-    storage = current.settings().storage_dir
-    storage.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = partial_path(storage, upload_id, 1)
+    storage().prepare()
     # The tick removes partial files that nobody writes; this lock shows that somebody does.
     with transfer_locks.holding(locks.run_name(upload_id)):
         written = None
         try:
-            written = _admit(partial, length)
+            written = _admit(upload_id, length)
             for part in parts:
                 written.add(part)
             written.finish()
             _list(actor, upload_id, written, note)
         except BaseException as error:
             db.session.rollback()
-            partial.unlink(missing_ok=True)
+            storage().remove_partial(upload_id, 1)
             if isinstance(error, Broken):
                 raise InvalidInput({"file": str(error)}, str(error)) from error
             raise
@@ -112,7 +105,7 @@ def _receive(actor: Actor, upload_id: UUID, parts: Iterator[bytes], length: int 
                 written.close()
 
 
-def _admit(partial: Path, length: int | None) -> _Written:
+def _admit(upload_id: UUID, length: int | None) -> _Written:
     """Open the partial file and reserve the disk space that its upload needs. One at a time, so that no two uploads are
     promised the same space. Raise TooLarge, NoRoom or Throttled."""
     if length is not None:
@@ -126,7 +119,7 @@ def _admit(partial: Path, length: int | None) -> _Written:
             LATER_SECONDS,
         )
     _check_room(length or 0)
-    written = _Written(partial)
+    written = _Written(storage().new_partial(upload_id, 1))
     if length is not None:
         written.reserve(length)
     db.session.rollback()
@@ -136,10 +129,8 @@ def _admit(partial: Path, length: int | None) -> _Written:
 class _Written:
     """The growing partial file, kept within the size limit and out of the disk's reserve."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = os.fdopen(
-            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb", buffering=0
-        )
+    def __init__(self, file: PartialFile) -> None:
+        self._file = file
         self._digest = hashlib.sha256()
         self._look_again = 0
         self.size = 0
@@ -149,13 +140,9 @@ class _Written:
         return self._digest.hexdigest()
 
     def reserve(self, length: int) -> None:
-        """Reserve disk space now, if the file system can (fallocate(2)), so that uploads and backups
-        that begin later see what is really left."""
-        fallocate = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
-        if fallocate is None or length <= 0:
-            return
-        offset_type = ctypes.c_int64
-        if fallocate(self._file.fileno(), _FALLOC_FL_KEEP_SIZE, offset_type(0), offset_type(length)) == 0:
+        """Reserve disk space now, if the file system can, so that uploads and backups that begin later see what is really
+        left."""
+        if self._file.reserve(length):
             self._look_again = length
 
     def add(self, part: bytes) -> None:
@@ -166,10 +153,8 @@ class _Written:
             _check_room(len(part))
             self._look_again = self.size + LOOK_AT_DISK_EVERY
         self._digest.update(part)
-        view = memoryview(part)
         try:
-            while view:
-                view = view[self._file.write(view) :]
+            self._file.write(part)
         except OSError as error:
             raise _full(error) from error
 
@@ -178,7 +163,7 @@ class _Written:
         if not self.size:
             raise InvalidInput({"file": "Nothing was sent."}, "Nothing was sent: choose the archive's file.")
         try:
-            os.fsync(self._file.fileno())
+            self._file.sync()
         except OSError as error:
             raise _full(error) from error
 
@@ -205,7 +190,7 @@ def _check_limit(size_bytes: int) -> None:
 
 
 def _check_room(more_bytes: int) -> None:
-    free, reserve = shutil.disk_usage(current.settings().storage_dir).free, DISK_RESERVE
+    free, reserve = storage().free_space(), DISK_RESERVE
     if free < more_bytes + reserve:
         raise NoRoom(
             f"The disk of BACKUP_STORAGE_DIR has {free // 1_000_000} MB left, of which {reserve // 1_000_000} MB are "

@@ -14,16 +14,16 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
-from app.engine.archive.reader import read_manifest
+from app.engine.archive.reader import open_stored
 from app.engine.errors import ArchiveError, SourceError
 from app.engine.source.preflight import check_documents, check_nesting, check_storage
-from app.engine.storage.local import list_archives
 from app.engine.system.folders import all_below, open_root
 from app.extensions import db
 from app.models import BackupHistory
 from app.services.backups import archive_files
 from app.services.checkup.findings import Finding, fine, problem, warning
 from app.services.installation.source import source_of
+from app.services.installation.storage import storage_of
 from app.services.monitoring.health import next_backup_bytes
 from app.services.restores import restore_engine
 
@@ -133,14 +133,15 @@ def _staging_room(folder: Path) -> Iterator[Finding]:
 
 
 def _storage(settings: Settings) -> Iterator[Finding]:
-    folder = settings.storage_dir
+    archives = storage_of(settings)
+    folder = archives.folder
     source = source_of(settings)
     refusal = _refused(lambda: check_storage(folder)) or _refused(lambda: check_nesting(source, folder))
     if refusal:
         yield problem(STORAGE, refusal, "Until then no backup can be made.")
         return
     try:
-        _write_and_sync(folder)
+        archives.try_write()
     except OSError as error:
         yield problem(
             STORAGE, f"A file in {folder} can't be written and flushed: {error.strerror}.", "Check the disk and its mount."
@@ -151,7 +152,7 @@ def _storage(settings: Settings) -> Iterator[Finding]:
         yield warning(
             STORAGE, f"Other users of this machine may read {folder}; archives contain all data.", f"chmod 700 {folder}"
         )
-    free, needed = shutil.disk_usage(folder).free, next_backup_bytes()
+    free, needed = archives.free_space(), next_backup_bytes()
     if free < needed:
         text = f"Only {_gigabytes(free)} are free in {folder}; the next backup needs about {_gigabytes(needed)}."
         yield problem(STORAGE, text, "Free some space, lower the quotas, or move BACKUP_STORAGE_DIR.")
@@ -163,19 +164,6 @@ def _storage(settings: Settings) -> Iterator[Finding]:
             "The archives are on the same disk as the documents: if it fails, both are lost.",
             "Move them to another disk, or copy them elsewhere regularly (rsync, rclone).",
         )
-
-
-def _write_and_sync(folder: Path) -> None:
-    """Write and sync a file. Raise OSError."""
-    with tempfile.NamedTemporaryFile(prefix=".doctor-", dir=folder) as file:
-        file.write(b"x" * 4096)
-        file.flush()
-        os.fsync(file.fileno())
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _archives() -> Iterator[Finding]:
@@ -197,12 +185,13 @@ def _signatures(settings: Settings) -> Iterator[Finding]:
     area = "BACKUP_SIGNING_KEY"
     ours = other = damaged = 0
     try:
-        newest = list(reversed(list_archives(settings.storage_dir, settings.app_name)))[:ARCHIVES_LOOKED_AT]
+        newest = list(reversed(storage_of(settings).archives(settings.app_name)))[:ARCHIVES_LOOKED_AT]
     except OSError:
         return
-    for path in newest:
+    for filename in newest:
         try:
-            signed = read_manifest(path, settings.signing_key).signed
+            with open_stored(storage_of(settings), filename, settings.signing_key) as reader:
+                signed = reader.manifest.signed
         except (ArchiveError, OSError):
             damaged += 1
         else:

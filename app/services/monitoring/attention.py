@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -13,6 +12,7 @@ from app import current
 from app.extensions import db
 from app.models import ApiToken, AuditEntry, BackupHistory, BackupSchedule, Restore, utcnow
 from app.services.installation import settings
+from app.services.installation.storage import storage
 from app.services.monitoring import health
 from app.services.people import tokens
 
@@ -203,10 +203,8 @@ def _sheet_downloaded() -> bool:
 
 
 def _disk() -> Disk | None:
-    environment = current.settings()
     stored = db.session.scalar(select(func.sum(Row.size_bytes)).where(Row.status == "completed")) or 0
     try:
-        usage = shutil.disk_usage(environment.storage_dir)
+        return Disk(storage().total_space(), storage().free_space(), int(stored))
     except OSError:
         return None
-    return Disk(usage.total, usage.free, int(stored))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from app.runs import queue
 from app.services.backups import archive_files
 from app.services.installation import settings as stored
 from app.services.installation import settings_watch
+from app.services.installation.storage import storage
 from app.services.notifications import notifications
 from app.services.restores import restore_engine
 from app.services.schedules import schedules, ticks
@@ -204,13 +204,10 @@ def _restores() -> tuple[bool, str]:
 
 
 def _disk() -> tuple[bool, str]:
-    settings = current.settings()
-    folder = settings.storage_dir
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if is_read_only(folder):
-        return False, f"BACKUP_STORAGE_DIR: {folder} {READ_ONLY}."
-    free = shutil.disk_usage(folder).free
+    archives = storage().or_nearest()
+    if is_read_only(archives.folder):
+        return False, f"BACKUP_STORAGE_DIR: {archives.folder} {READ_ONLY}."
+    free = archives.free_space()
     needed = next_backup_bytes()
     text = f"{free / 1e9:.1f} GB are free where the backups are stored"
     if free < needed:

@@ -5,7 +5,6 @@ docs/operators-guide.md lists them, with rules for alerts.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
@@ -18,11 +17,11 @@ from redis.exceptions import RedisError
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import current
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, BackupSlot, Notification, Restore, Tick, utcnow
 from app.models.backup_history import STATUSES
 from app.runs import queue
+from app.services.installation.storage import storage
 from app.services.monitoring import health
 from app.services.schedules import schedules
 
@@ -207,10 +206,9 @@ def _queues() -> Iterator[Metric]:
 
 
 def _disk() -> Iterator[Metric]:
-    settings = current.settings()
-    usage = shutil.disk_usage(settings.storage_dir)
-    yield _figure("backup_storage_free_bytes", "Free bytes on the archives' disk.", usage.free)
-    yield _figure("backup_storage_size_bytes", "Size of that disk in bytes.", usage.total)
+    archives = storage()
+    yield _figure("backup_storage_free_bytes", "Free bytes on the archives' disk.", archives.free_space())
+    yield _figure("backup_storage_size_bytes", "Size of that disk in bytes.", archives.total_space())
     yield _figure(
         "backup_storage_needed_bytes", "Bytes that the next backup is expected to need.", health.next_backup_bytes()
     )

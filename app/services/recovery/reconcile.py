@@ -4,9 +4,7 @@ Redis forgot, files that nobody writes any more.
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
-from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -14,10 +12,9 @@ from sqlalchemy import select
 
 from app import current
 from app.config import Settings
-from app.engine.archive.manifest import Manifest
-from app.engine.archive.reader import read_manifest
+from app.engine.archive.reader import open_stored
 from app.engine.errors import ArchiveError
-from app.engine.storage.local import Partial, list_archives, list_partials, remove_partials
+from app.engine.storage.local import Partial, idle_seconds
 from app.engine.system.processes import kill_orphans
 from app.engine.verify.verify import verify_archive
 from app.extensions import db
@@ -26,6 +23,7 @@ from app.models.backup_history import LIVE
 from app.runs import ledger, locks, queue, verification_steps
 from app.services.backups import upload_check
 from app.services.backups.figures import figures
+from app.services.installation.storage import storage
 from app.services.retention import retention_plan
 
 logger = structlog.get_logger(__name__)
@@ -94,20 +92,17 @@ def close_lost_run(backup_id: UUID, attempt: int) -> None:
         closed = ledger.backups.fail(backup_id, attempt, LOST)
     if closed:
         logger.error("lost run closed", backup_id=str(backup_id), attempt=attempt)
-        remove_partials(settings.storage_dir, backup_id)
+        storage().remove_partials(backup_id)
         retention_plan.refresh()
 
 
 def remove_stray_partials() -> None:
     """Remove the partial files of backups that are closed, and those of nobody that have stopped growing."""
-    storage = current.settings().storage_dir
-    if not storage.is_dir():
-        return
-    for partial in list_partials(storage):
+    for partial in storage().partials():
         row = db.session.get(BackupHistory, partial.backup_id, populate_existing=True)
         if _is_abandoned(partial) if row is None else row.status not in LIVE:
             logger.warning("partial file removed", path=partial.path.name)
-            remove_partials(storage, partial.backup_id)
+            storage().remove_partials(partial.backup_id)
 
 
 def enqueue_forgotten() -> None:
@@ -153,29 +148,31 @@ def _enqueue_backup(backup_id: UUID) -> None:
 
 def _complete_published(settings: Settings, row: BackupHistory) -> bool:
     """Given a lost run, close it as completed if its archive was published and verifies. Return whether it was."""
-    path = _published(settings, row)
-    if path is None:
+    filename = _published(settings, row)
+    if filename is None:
         return False
-    report = verify_archive(path, settings.signing_key)
+    report = verify_archive(storage().local_path(filename), settings.signing_key)
     if not report.ok or not report.signed or report.manifest is None:
-        logger.error("published archive does not verify", path=path.name, problems=report.problems)
+        logger.error("published archive does not verify", path=filename, problems=report.problems)
         return False
-    found = figures(path, report.manifest, report.sha256, report.size_bytes)
+    found = figures(filename, report.manifest, report.sha256, report.size_bytes)
     return ledger.backups.complete(row.id, row.attempt, **found, verified_at=utcnow())
 
 
-def _published(settings: Settings, row: BackupHistory) -> Path | None:
-    if not settings.storage_dir.is_dir() or row.started_at is None:
+def _published(settings: Settings, row: BackupHistory) -> str | None:
+    if row.started_at is None:
         return None
-    for path in list_archives(settings.storage_dir, settings.app_name):
+    for filename in storage().archives(settings.app_name):
         try:
-            if path.stat().st_mtime < row.started_at.timestamp() - 1:
+            found = storage().stat(filename)
+            if found is None or found.mtime_ns / 1e9 < row.started_at.timestamp() - 1:
                 continue
-            manifest: Manifest = read_manifest(path, settings.signing_key)
+            with open_stored(storage(), filename, settings.signing_key) as reader:
+                backup_id = reader.manifest.backup_id
         except (OSError, ArchiveError):
             continue
-        if manifest.backup_id == row.id:
-            return path
+        if backup_id == row.id:
+            return filename
     return None
 
 
@@ -190,11 +187,4 @@ def _lock_is_free(backup_id: UUID) -> bool:
 
 def _is_abandoned(partial: Partial) -> bool:
     """Return whether nobody writes a partial file that has no row: an upload holds its lock."""
-    return _idle_seconds(partial.path) > FOREIGN_PARTIAL_SECONDS and _lock_is_free(partial.backup_id)
-
-
-def _idle_seconds(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+    return idle_seconds(partial) > FOREIGN_PARTIAL_SECONDS and _lock_is_free(partial.backup_id)

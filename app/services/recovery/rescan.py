@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 from uuid import UUID, uuid4
 
@@ -14,10 +13,10 @@ from sqlalchemy import select
 from app import current
 from app.config import Settings
 from app.engine.archive.manifest import Manifest
-from app.engine.archive.reader import read_manifest
+from app.engine.archive.reader import open_stored
 from app.engine.errors import EngineError
 from app.engine.proof.check_archive import ArchiveCheck, check_archive
-from app.engine.storage.local import list_archives
+from app.engine.storage.interface import FileInfo
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
 from app.models.backup_history import KINDS, LIVE
@@ -25,6 +24,7 @@ from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import archive_files, archive_sweep
 from app.services.backups.figures import figures, of_upload
+from app.services.installation.storage import storage
 from app.services.retention import retention_plan
 from app.services.schedules import slots
 
@@ -65,17 +65,16 @@ def rescan(actor: Actor, progress: Callable[[str], None] | None = None) -> Resca
     """
     settings = current.settings()
     report = RescanReport()
-    archives = list_archives(settings.storage_dir) if settings.storage_dir.is_dir() else []
+    archives = storage().archives()
     known = {name for name in db.session.scalars(select(BackupHistory.filename)) if name}
-    for path in archives:
-        if path.name in known:
-            report.findings.append(_known(settings, path))
+    for filename in archives:
+        if filename in known:
+            report.findings.append(_known(settings, filename))
             continue
         if progress is not None:
-            progress(path.name)
-        report.findings.append(_take_in(settings, path))
-    present = {path.name for path in archives}
-    for name in sorted(known - present):
+            progress(filename)
+        report.findings.append(_take_in(settings, filename))
+    for name in sorted(known.difference(archives)):
         report.findings.append(Finding(name, "missing", "The history lists it, but the file is not there."))
     archive_sweep.sweep()
     audit.record(actor, "backup.rescan", "storage", None, {"added": len(report.of("added")), "archives": len(archives)})
@@ -84,46 +83,50 @@ def rescan(actor: Actor, progress: Callable[[str], None] | None = None) -> Resca
     return report
 
 
-def _known(settings: Settings, path: Path) -> Finding:
+def _known(settings: Settings, filename: str) -> Finding:
     """Given an archive that the history lists; one that came without its key is ours now if the key is back."""
-    row = db.session.scalar(select(BackupHistory).where(BackupHistory.filename == path.name))
+    row = db.session.scalar(select(BackupHistory).where(BackupHistory.filename == filename))
     if row is not None and row.status == "completed" and row.size_bytes is not None:
-        differs = archive_files.problem(path.name, row.size_bytes, archive_files.look_at(path.name)) or row.damaged
+        differs = archive_files.problem(filename, row.size_bytes, archive_files.look_at(filename)) or row.damaged
         if differs:
-            return Finding(path.name, "corrupt", differs)
-    if row is None or row.origin != "other_key" or not _signed_by_us(settings, path):
-        return Finding(path.name, "known")
-    checked = check_archive(path, settings.signing_key)
+            return Finding(filename, "corrupt", differs)
+    if row is None or row.origin != "other_key" or not _signed_by_us(settings, filename):
+        return Finding(filename, "known")
+    checked = check_archive(storage().local_path(filename), settings.signing_key)
     if not checked.ok or not checked.signed or checked.sha256 != row.sha256:
-        return Finding(path.name, "corrupt", "; ".join(checked.problems) or "It is not the file that the history lists.")
+        return Finding(filename, "corrupt", "; ".join(checked.problems) or "It is not the file that the history lists.")
     row.origin, row.verified_at = "own", utcnow()
     db.session.commit()
-    return Finding(path.name, "known", "Its signature fits the signing key now.")
+    return Finding(filename, "known", "Its signature fits the signing key now.")
 
 
-def _signed_by_us(settings: Settings, path: Path) -> bool:
+def _signed_by_us(settings: Settings, filename: str) -> bool:
     try:
-        return bool(read_manifest(path, settings.signing_key).signed)
+        with open_stored(storage(), filename, settings.signing_key) as reader:
+            return bool(reader.manifest.signed)
     except EngineError:
         return False
 
 
-def _take_in(settings: Settings, path: Path) -> Finding:
+def _take_in(settings: Settings, filename: str) -> Finding:
     try:
-        checked = check_archive(path, settings.signing_key)
+        checked = check_archive(storage().local_path(filename), settings.signing_key)
     except EngineError as error:
-        return Finding(path.name, "corrupt", str(error))
+        return Finding(filename, "corrupt", str(error))
     if not checked.ok:
-        return Finding(path.name, "corrupt", "; ".join(checked.problems))
+        return Finding(filename, "corrupt", "; ".join(checked.problems))
     same = _same_content(checked.sha256)
     if same is not None and same.status == "completed":
-        return Finding(path.name, "duplicate", f"It is a copy of {same.filename}.")
+        return Finding(filename, "duplicate", f"It is a copy of {same.filename}.")
     if same is not None and same.status in LIVE:
-        return Finding(path.name, "known", "It is being taken in just now.")
+        return Finding(filename, "known", "It is being taken in just now.")
     if checked.signed and checked.manifest is not None:
-        return _take_in_ours(path, checked, checked.manifest)
-    _list_upload(same, path, checked)
-    return Finding(path.name, "added", OTHER_KEY if checked.ours else FOREIGN)
+        return _take_in_ours(filename, checked, checked.manifest)
+    file = storage().stat(filename)
+    if file is None:
+        return Finding(filename, "missing", "The file was removed while it was being read.")
+    _list_upload(same, file, checked)
+    return Finding(filename, "added", OTHER_KEY if checked.ours else FOREIGN)
 
 
 def _same_content(sha256: str) -> BackupHistory | None:
@@ -132,34 +135,34 @@ def _same_content(sha256: str) -> BackupHistory | None:
     return min(rows, key=lambda row: ("completed", *LIVE, "failed", "cancelled").index(row.status), default=None)
 
 
-def _take_in_ours(path: Path, checked: ArchiveCheck, manifest: Manifest) -> Finding:
+def _take_in_ours(filename: str, checked: ArchiveCheck, manifest: Manifest) -> Finding:
     row = db.session.get(BackupHistory, manifest.backup_id, populate_existing=True)
     if row is None:
         row = BackupHistory(id=manifest.backup_id)
         db.session.add(row)
     elif row.status == "completed":
-        return Finding(path.name, "duplicate", f"It is another archive of the same backup as {row.filename}.")
+        return Finding(filename, "duplicate", f"It is another archive of the same backup as {row.filename}.")
     elif row.status in LIVE:
-        return Finding(path.name, "known", "Its backup has not finished yet.")
-    _fill(row, path, manifest, checked)
+        return Finding(filename, "known", "Its backup has not finished yet.")
+    _fill(row, filename, manifest, checked)
     db.session.commit()
-    return Finding(path.name, "added")
+    return Finding(filename, "added")
 
 
-def _list_upload(row: BackupHistory | None, path: Path, checked: ArchiveCheck) -> None:
-    """Given an archive that our key has not signed, list it as an upload of the time when its file was written. `row`: that
-    of the upload that was given up, if there is one."""
+def _list_upload(row: BackupHistory | None, file: FileInfo, checked: ArchiveCheck) -> None:
+    """List an archive that our key has not signed as an upload of the time when its file was written. `row`: that of the
+    upload that was given up, if there is one."""
     if row is None:
         row = BackupHistory(id=uuid4(), requested_by="rescan")
         db.session.add(row)
-    for column, value in of_upload(checked, datetime.fromtimestamp(path.stat().st_mtime, UTC)).items():
+    for column, value in of_upload(checked, datetime.fromtimestamp(file.mtime_ns / 1e9, UTC)).items():
         setattr(row, column, value)
-    row.status, row.filename, row.error = "completed", path.name, None
+    row.status, row.filename, row.error = "completed", file.name, None
     db.session.commit()
 
 
-def _fill(row: BackupHistory, path: Path, manifest: Manifest, checked: ArchiveCheck) -> None:
-    for column, value in figures(path, manifest, checked.sha256, checked.size_bytes).items():
+def _fill(row: BackupHistory, filename: str, manifest: Manifest, checked: ArchiveCheck) -> None:
+    for column, value in figures(filename, manifest, checked.sha256, checked.size_bytes).items():
         setattr(row, column, value)
     row.status = "completed"
     row.kind = manifest.kind if manifest.kind in KINDS else "uploaded"

@@ -15,6 +15,7 @@ from app.engine.restore.swap import survey_journals
 from app.engine.source.preflight import Source
 from app.models import BackupHistory
 from app.services.installation.source import source_of
+from app.services.installation.storage import storage
 
 JOURNALS = ".restores"
 
@@ -26,7 +27,7 @@ def target() -> Source:
 
 def state_dir() -> Path:
     """Return the folder of the restores' journals."""
-    return current.settings().storage_dir / JOURNALS
+    return storage().folder / JOURNALS
 
 
 def database_name() -> str:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import UUID
 
 import structlog
 from sqlalchemy import delete, select
 
 from app import current
-from app.engine.storage.local import list_archives, remove_archive, remove_partials
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot, Notification, utcnow
 from app.runs import locks
 from app.services.audit import audit, audit_chain
 from app.services.audit.actor import Actor
 from app.services.backups import archive_files, figures
+from app.services.installation.storage import storage
 from app.services.notifications import notices
 from app.services.recovery import reconcile
 from app.services.retention import retention_plan
@@ -122,9 +121,8 @@ def _delete_archive(actor: Actor, backup_id: UUID, used: bool, report: CleanupRe
             report.in_use.append(row.filename)
             db.session.rollback()
             return
-        path = current.settings().storage_dir / Path(row.filename).name
         try:
-            remove_archive(path)
+            storage().delete(row.filename)
         except OSError as error:
             row.error = f"Cleanup could not delete the archive: {error.strerror}. Check the rights of BACKUP_STORAGE_DIR."
             report.trouble.append(f"{row.filename}: {row.error}")
@@ -152,7 +150,7 @@ def _delete_failed_rows(now: datetime, report: CleanupReport) -> None:
         BackupHistory.id.not_in(tried_again),
     )
     for backup_id in db.session.scalars(select(BackupHistory.id).where(*old)).all():
-        remove_partials(current.settings().storage_dir, backup_id)
+        storage().remove_partials(backup_id)
         db.session.execute(delete(BackupHistory).where(BackupHistory.id == backup_id, *old))
         report.failed_rows += 1
     db.session.commit()
@@ -170,13 +168,11 @@ def _delete_old_records(now: datetime) -> None:
 
 def _find_orphans(report: CleanupReport) -> None:
     """List the archives that are not in the history. They are never deleted, since nobody has reviewed them."""
-    folder = current.settings().storage_dir
-    if folder.is_dir():
-        known = set(db.session.scalars(select(BackupHistory.filename)))
-        live = select(BackupHistory.id).where(BackupHistory.status == "in_progress").limit(1)
-        if db.session.scalar(live) is None:
-            found = list_archives(folder, current.settings().app_name)
-            report.orphans = [path.name for path in found if path.name not in known]
+    known = set(db.session.scalars(select(BackupHistory.filename)))
+    live = select(BackupHistory.id).where(BackupHistory.status == "in_progress").limit(1)
+    if db.session.scalar(live) is None:
+        found = storage().archives(current.settings().app_name)
+        report.orphans = [filename for filename in found if filename not in known]
 
 
 def _summary(report: CleanupReport) -> dict[str, object]:

@@ -94,7 +94,7 @@ def stock(rules: Policy) -> Stock:
         if started_at is None or facts is None:
             missing.append(row_id)
             continue
-        if known_damage is not None or not facts.regular or facts.size != size_bytes:
+        if known_damage is not None or not facts.is_regular or facts.size != size_bytes:
             damaged.append(row_id)
             continue
         mine = default

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from tests.support.archives import KEY, Archive, picture
 from tests.support.databases import drop_database, psql
 
@@ -86,12 +86,12 @@ def test_the_manifest_is_cut_out_as_tar_extracts_it(
     environment: dict[str, str], tmp_path: Path, small_archive: Archive
 ) -> None:
     _run(_block("> manifest.json"), environment, tmp_path)
-    with ArchiveReader(small_archive.path) as reader:
+    with open_archive(small_archive.path) as reader:
         assert (tmp_path / "manifest.json").read_bytes() == reader.manifest_text
 
 
 def test_one_document_is_cut_out(environment: dict[str, str], tmp_path: Path, small_archive: Archive) -> None:
-    with ArchiveReader(small_archive.path) as reader:
+    with open_archive(small_archive.path) as reader:
         lines = [json.loads(line) for line in reader.index_lines()]
     for line in lines:
         if line["kind"] == "file" and line["size"]:

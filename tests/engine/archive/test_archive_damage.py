@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.engine.archive.gzip_members import FOOTER_SIZE
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from app.engine.verify.verify import VerifyReport, verify_archive
 from tests.support.archives import KEY, Archive, borders
 from tests.support.processes import wait_until
@@ -158,7 +158,7 @@ def test_a_missing_file_and_a_folder_are_told_as_problems(tmp_path: Path) -> Non
 def test_the_problems_name_the_part_that_is_damaged(copy: Copy, small_archive: Archive) -> None:
     manifest = small_archive.result.manifest
     vehicles = next(segment for segment in manifest.database.segments if segment.table == "vehicles")
-    with ArchiveReader(copy.path) as reader:
+    with open_archive(copy.path) as reader:
         manifest_offset = reader.manifest_offset
     expected = {
         vehicles.offset + vehicles.pieces[0] // 2: "vehicles",
@@ -175,7 +175,7 @@ def test_the_problems_name_the_part_that_is_damaged(copy: Copy, small_archive: A
 def test_a_file_that_is_cut_while_it_is_read_is_a_problem(small_archive: Archive, tmp_path: Path) -> None:
     path = tmp_path / "copy.tar.gz"
     shutil.copy(small_archive.path, path)
-    reader = ArchiveReader(path)
+    reader = open_archive(path)
     try:
         os.truncate(path, reader.size // 2)
         assert wait_until(lambda: path.stat().st_size < reader.size)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from tests.support.archives import APP, KEY, backup
 from tests.support.backup_process import ROOT, backup_in_a_process
 from tests.support.databases import SourceDatabase, fresh_source
@@ -50,7 +50,7 @@ def test_rows_of_1_to_64_mb(source_db: SourceDatabase, documents_dir: Path, stor
     answer = backup_in_a_process(source_db.url, documents_dir, storage_dir, threads=threads)
     assert answer["problems"] == []
     assert answer["peak_bytes"] < MOST
-    with ArchiveReader(Path(answer["path"])) as reader:
+    with open_archive(Path(answer["path"])) as reader:
         [table] = reader.manifest.tables
         assert (table.rows, table.bytes > 350 * 10**6) == (11, True)
 
@@ -71,7 +71,7 @@ def test_tiny_tables(documents_dir: Path, storage_dir: Path, tmp_path: Path, cou
         answer = backup_in_a_process(source.url, documents_dir, storage_dir, threads=2)
     assert answer["problems"] == []
     assert answer["peak_bytes"] < MOST
-    with ArchiveReader(Path(answer["path"]), KEY) as reader:
+    with open_archive(Path(answer["path"]), KEY) as reader:
         assert (len(reader.manifest.tables), sum(table.rows for table in reader.manifest.tables)) == (count, count)
 
 

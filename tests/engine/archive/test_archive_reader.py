@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.engine.archive.gzip_members import FOOTER_SIZE, deflated_member, footer, parse_footer, stored_member
-from app.engine.archive.reader import ArchiveReader, inflate, parse_index_line, read_manifest
+from app.engine.archive.reader import ArchiveReader, inflate, open_archive, parse_index_line, read_manifest
 from app.engine.errors import ArchiveError
+from app.engine.storage.local import LocalBlob
 from app.engine.verify.verify import verify_archive
 from tests.support.archives import KEY, Archive, backup
 from tests.support.databases import SourceDatabase
@@ -66,7 +67,7 @@ def test_the_manifest_costs_one_seek_whatever_the_archives_size(big_archive: Arc
 
 
 def test_one_document_is_read_through_its_index_line(big_archive: Archive, reads: list[int]) -> None:
-    with ArchiveReader(big_archive.path) as reader:
+    with open_archive(big_archive.path) as reader:
         lines = list(_lines(reader))
         found = next(line for line in lines if line["path"] == "small-123.txt")
         following = min(
@@ -82,7 +83,7 @@ def test_one_document_is_read_through_its_index_line(big_archive: Archive, reads
 
 @pytest.mark.parametrize("name", ["photo.raw", "text.txt", "zeros.bin"])
 def test_one_large_document_is_streamed_in_bounded_parts(big_archive: Archive, name: str) -> None:
-    with ArchiveReader(big_archive.path) as reader:
+    with open_archive(big_archive.path) as reader:
         found = next(line for line in _lines(reader) if line["path"] == name)
         digest, skip, left = hashlib.sha256(), found["skip"], found["size"]
         for part in reader.stream(found["member"], reader.manifest.documents.index_offset):
@@ -97,7 +98,7 @@ def test_one_large_document_is_streamed_in_bounded_parts(big_archive: Archive, n
 
 
 def test_one_table_is_read_through_its_segment(small_archive: Archive, reads: list[int]) -> None:
-    with ArchiveReader(small_archive.path) as reader:
+    with open_archive(small_archive.path) as reader:
         segment = next(s for s in reader.manifest.database.segments if s.table == "vehicles")
         del reads[:]
         text = b"".join(reader.segment_text(segment))
@@ -107,7 +108,7 @@ def test_one_table_is_read_through_its_segment(small_archive: Archive, reads: li
 
 
 def test_the_segments_joined_are_the_whole_dump(small_archive: Archive) -> None:
-    with ArchiveReader(small_archive.path) as reader:
+    with open_archive(small_archive.path) as reader:
         segments = reader.manifest.database.segments
         text = b"".join(piece for segment in segments for piece in reader.segment_text(segment))
     assert len(text) == reader.manifest.database.sql_bytes
@@ -117,7 +118,7 @@ def test_the_segments_joined_are_the_whole_dump(small_archive: Archive) -> None:
 
 
 def test_index_lines_are_parsed_to_entries_whose_headers_are_in_the_archive(small_archive: Archive) -> None:
-    with ArchiveReader(small_archive.path) as reader:
+    with open_archive(small_archive.path) as reader:
         for line in map(parse_index_line, reader.index_lines()):
             content = b"".join(reader.stream(line.member, reader.manifest.documents.index_offset))
             header = line.tar_header()
@@ -160,7 +161,7 @@ def test_stream_yields_every_byte_whatever_the_chunk_size(
     path = tmp_path_factory.getbasetemp() / f"members-{os.getpid()}"
     path.write_bytes(b"".join(members))
     reader = ArchiveReader.__new__(ArchiveReader)  # without a footer: only the streaming is of interest
-    reader._fd = os.open(path, os.O_RDONLY)
+    reader._blob = LocalBlob(path)
     reader.size = path.stat().st_size
     with reader:
         parts = list(reader.stream(0, reader.size, chunk=max(chunk, len(text) // 500)))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from app.engine.archive.gzip_members import footer
 from app.engine.archive.layout import manifest_member
-from app.engine.archive.reader import ArchiveReader, read_manifest
+from app.engine.archive.reader import open_archive, read_manifest
 from app.engine.errors import ArchiveError
 from app.engine.verify.verify import VerifyReport, verify_archive
 from tests.support.archives import KEY, Archive
@@ -29,7 +29,7 @@ def _text(values: dict[str, Any]) -> bytes:
 
 
 def _values(archive: Archive) -> dict[str, Any]:
-    with ArchiveReader(archive.path) as reader:
+    with open_archive(archive.path) as reader:
         values: dict[str, Any] = json.loads(reader.manifest_text)
     return values
 
@@ -38,7 +38,7 @@ def _forged(archive: Archive, values: dict[str, Any], target: Path) -> Path:
     """Given an archive and other manifest values, write it anew as somebody would who has all but the key."""
     values = {name: value for name, value in values.items() if name != "checksum"}
     text = _text({**values, "checksum": hashlib.sha256(_text(values)).hexdigest()})
-    with ArchiveReader(archive.path) as reader:
+    with open_archive(archive.path) as reader:
         body = reader.read(0, reader.manifest_offset)
         mtime = int(reader.manifest.started_at.timestamp())
     member = b"".join(manifest_member(text, mtime))
@@ -70,7 +70,7 @@ def test_the_signature_is_the_hmac_that_the_format_describes(small_archive: Arch
 
 def test_raw_sha256_is_taken_in_the_order_that_the_format_describes(small_archive: Archive) -> None:
     data = small_archive.path.read_bytes()
-    with ArchiveReader(small_archive.path) as reader:
+    with open_archive(small_archive.path) as reader:
         head, end = reader.manifest.header_bytes, reader.manifest_offset
         assert reader.manifest.raw_sha256 == hashlib.sha256(data[head:end] + data[:head]).hexdigest()
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from app.engine.backup.backup import BackupResult
 from app.engine.source import documents
 from app.engine.verify.verify import verify_archive
@@ -131,7 +131,7 @@ def _replace(path: Path) -> None:
 
 
 def _line(result: BackupResult, path: str) -> dict[str, Any] | None:
-    with ArchiveReader(result.path) as reader:
+    with open_archive(result.path) as reader:
         found = [json.loads(line) for line in reader.index_lines()]
     return next((line for line in found if line["path"] == path), None)
 

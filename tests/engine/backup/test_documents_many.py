@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from app.engine.verify.verify import verify_archive
 from tests.support.archives import KEY, backup, picture
 from tests.support.backup_process import backup_in_a_process
@@ -20,7 +20,7 @@ GIB = 1024**3
 
 
 def _entries(archive: str) -> int:
-    with ArchiveReader(Path(archive)) as reader:
+    with open_archive(Path(archive)) as reader:
         documents = reader.manifest.documents
         return documents.files + documents.folders + documents.symlinks
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from app.engine.backup.backup import BackupResult
 from app.engine.backup.documents_packing import index_line
 from app.engine.source import documents
@@ -66,7 +66,7 @@ def _extracted(result: BackupResult, folder: Path) -> Path:
 
 
 def _stored(result: BackupResult) -> set[str]:
-    with ArchiveReader(result.path) as reader:
+    with open_archive(result.path) as reader:
         return {json.loads(line)["path"] for line in reader.index_lines()}
 
 
@@ -183,7 +183,7 @@ def test_documents_that_may_not_be_read_are_reported(
     ]
     [archive] = storage_dir.glob(f"{APP}*.tar.gz")
     assert verify_archive(archive, KEY).ok
-    with ArchiveReader(archive) as reader:
+    with open_archive(archive) as reader:
         stored = {json.loads(line)["path"] for line in reader.index_lines()}
     assert "1/note-2.md" in stored
     assert not any(path.startswith("2") or path == "1/invoice-0.txt" for path in stored)

@@ -15,7 +15,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from app.engine.backup import packers
 from app.engine.backup.backup import BackupResult, make_backup
 from app.engine.backup.packer_process import LONGEST_READ
@@ -57,7 +57,7 @@ def helped(many: Path) -> Iterator[packers.Packers]:
 def _documents_of(result: BackupResult) -> bytes:
     """Return the archive's bytes from its first document to the end of the index."""
     part = result.manifest.documents
-    with ArchiveReader(result.path, KEY) as reader:
+    with open_archive(result.path, KEY) as reader:
         return reader.read(part.first_member, reader.manifest_offset - part.first_member)
 
 

@@ -19,7 +19,7 @@ from app.engine.backup import dump, parallel_dump
 from app.engine.backup.backup import make_backup
 from app.engine.dump.dump_splitter import DumpSplitter, Event, Rows
 from app.engine.errors import DumpError, StalledError
-from app.engine.storage.local import list_partials, remove_partials
+from app.engine.storage.local import LocalStorage
 from app.engine.system.processes import kill_orphans
 from tests.support.archives import backup, request_for
 from tests.support.databases import SourceDatabase, fresh_source
@@ -220,7 +220,7 @@ def test_the_fence_stops_a_verified_archive(filled: SourceDatabase, documents_di
     seen: list[int] = []
 
     def fence() -> None:
-        seen.append(len(list_partials(storage_dir)))
+        seen.append(len(LocalStorage(storage_dir).partials()))
         raise Cancelled
 
     with pytest.raises(Cancelled):
@@ -315,9 +315,9 @@ def test_a_worker_killed_in_the_middle_takes_its_pg_dump_with_it(
 
     assert wait_until_gone(dumper.pid)
     assert kill_orphans(run_id) == 0
-    assert [partial.backup_id for partial in list_partials(storage_dir)] == [run_id]
-    assert remove_partials(storage_dir, uuid4()) == 0
-    assert remove_partials(storage_dir, run_id) == 1
+    assert [partial.backup_id for partial in LocalStorage(storage_dir).partials()] == [run_id]
+    assert LocalStorage(storage_dir).remove_partials(uuid4()) == 0
+    assert LocalStorage(storage_dir).remove_partials(run_id) == 1
     assert list(storage_dir.iterdir()) == []
     for left in own_tmp.rglob("*"):  # only the password file may be left, and only for this user
         assert left.stat().st_mode & 0o077 == 0

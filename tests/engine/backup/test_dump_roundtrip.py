@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from app.engine.backup import parallel_dump
 from app.engine.backup.backup import BackupResult
 from tests.support.archives import APP, KEY, backup
@@ -101,7 +101,7 @@ def test_the_manifest_counts_the_rows_of_every_table(hard: SourceDatabase, archi
 @both_modes
 def test_the_segments_of_a_table_are_what_copy_sends(hard: SourceDatabase, archive: BackupResult) -> None:
     found: dict[str, bytes] = {}
-    with ArchiveReader(archive.path, KEY) as reader:
+    with open_archive(archive.path, KEY) as reader:
         for segment in archive.manifest.database.segments:
             if segment.kind == "copy":
                 text = b"".join(reader.segment_text(segment))
@@ -184,7 +184,7 @@ def test_pieces_of_a_long_table_join_to_its_rows(source_db: SourceDatabase, docu
 
     (segment,) = [segment for segment in result.manifest.database.segments if segment.kind == "copy"]
     assert len(segment.pieces) > 3
-    with ArchiveReader(result.path, KEY) as reader:
+    with open_archive(result.path, KEY) as reader:
         pieces = list(reader.segment_text(segment))
     for number, piece in enumerate(pieces[1:], start=1):
         assert pieces[number - 1].endswith(b"\n") == (number not in segment.continued)

@@ -41,7 +41,7 @@ _CHILD = r"""
 import json, re, resource, sys, time
 from pathlib import Path
 from uuid import uuid4
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from app.engine.errors import EngineError
 from app.engine.proof.check_archive import check_archive
 from app.engine.restore.preview.preview import preview
@@ -52,7 +52,7 @@ from app.services.backups.archive_index import Found
 
 def contents(path):
     found = Found("", "", 50)
-    with ArchiveReader(path, b"key") as reader:
+    with open_archive(path, b"key") as reader:
         for line in reader.index_lines():
             found.add(line)
         found.window(0, 50)

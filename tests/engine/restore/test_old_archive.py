@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from app.engine.archive.reader import ArchiveReader, parse_index_line
+from app.engine.archive.reader import open_archive, parse_index_line
 from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.preview.preview import preview
 from app.engine.restore.restore import restore
@@ -56,7 +56,7 @@ def test_it_is_verified() -> None:
 
 
 def test_its_tables_and_documents_are_read() -> None:
-    with ArchiveReader(ARCHIVE, KEY) as reader:
+    with open_archive(ARCHIVE, KEY) as reader:
         tables = {(table.schema, table.name): table.rows for table in reader.manifest.tables}
         entries = [parse_index_line(line).entry for line in reader.index_lines()]
     assert tables == {("public", "Fuel; logs"): 3, ("public", "empty"): 0, ("public", "vehicles"): 100}

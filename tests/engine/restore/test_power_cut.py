@@ -14,7 +14,7 @@ import pytest
 
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import discard, recover
-from app.engine.storage.local import list_archives, list_partials
+from app.engine.storage.local import LocalStorage
 from app.engine.verify.verify import verify_archive
 from tests.support.archives import KEY
 from tests.support.powercut import Machine, needs_loop_devices
@@ -164,7 +164,7 @@ def test_the_power_fails_while_an_archive_is_published(scene: Scene) -> None:
 
     for point, picture in pictures(scene, "backup", backup_id, PUBLISH_POINTS).items():
         scene.machine.power_cut(picture)
-        published = [path for path in list_archives(storage) if path != scene.small.archive]
+        published = [path for path in map(storage.joinpath, LocalStorage(storage).archives()) if path != scene.small.archive]
         assert len(published) <= 1
         assert len(published) == 1 or point not in ("local.sync_folder 1 after", "local.publish 1 after")
         for path in published:
@@ -173,7 +173,7 @@ def test_the_power_fails_while_an_archive_is_published(scene: Scene) -> None:
             assert report.signed
             assert report.manifest is not None
             assert report.manifest.backup_id == backup_id
-        assert [partial.backup_id for partial in list_partials(storage)] in ([], [backup_id])
+        assert [partial.backup_id for partial in LocalStorage(storage).partials()] in ([], [backup_id])
     scene.machine.power_cut(before)
 
 

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from app.engine.progress import Meter
 from app.engine.restore.loading import load_ours
 from app.engine.restore.loading.sql_loader import Connection
@@ -25,7 +25,7 @@ def test_a_small_database_is_read_without_io_workers(
     is_cached: bool, small_archive: Archive, pg18: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Connection] = []
-    with fresh_source(pg18) as target, ArchiveReader(small_archive.path, KEY) as reader:
+    with fresh_source(pg18) as target, open_archive(small_archive.path, KEY) as reader:
         size = reader.manifest.database.sql_bytes
         monkeypatch.setattr(load_ours, "CACHED_BYTES", size if is_cached else size - 1)
 

@@ -12,7 +12,7 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine.archive.gzip_members import stored_member
-from app.engine.archive.reader import ArchiveReader, inflate
+from app.engine.archive.reader import inflate, open_archive
 from app.engine.errors import RestoreBlocked
 from app.engine.restore.restore import restore
 from tests.support.archives import KEY
@@ -34,7 +34,7 @@ def packed(content: bytes, length: int) -> bytes:
 def with_statement(archive: Path, statement: bytes) -> None:
     """Given an archive, put a statement in front of its dump's first table, every length and offset as it was."""
     data = bytearray(archive.read_bytes())
-    with ArchiveReader(archive, KEY) as reader:
+    with open_archive(archive, KEY) as reader:
         first = reader.manifest.database.segments[0]
         inner = reader.member(first.offset, first.pieces[0])
     text = re.sub(rb"^--.*\n", b"", inflate(inner), flags=re.MULTILINE)  # what it needs less is room for more
@@ -49,7 +49,7 @@ def with_statement(archive: Path, statement: bytes) -> None:
 def with_other_name(archive: Path, name: bytes, other: bytes) -> None:
     """Given an archive, change a document's name in its index."""
     data = bytearray(archive.read_bytes())
-    with ArchiveReader(archive, KEY) as reader:
+    with open_archive(archive, KEY) as reader:
         begin, end = reader.manifest.documents.index_offset, reader.manifest_offset
         text = b"".join(reader.stream(begin, end))
     assert name in text

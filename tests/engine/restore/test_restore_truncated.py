@@ -13,7 +13,7 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine.archive.gzip_members import FOOTER_SIZE, footer
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from app.engine.errors import EngineError
 from app.engine.proof.check_archive import check_archive
 from app.engine.proof.check_process import check_foreign
@@ -136,7 +136,7 @@ def test_an_archive_of_ours_that_is_cut(refused: Callable[[bytes], None], hard: 
 def test_an_archive_of_ours_that_lost_its_footer(refused: Callable[[bytes], None], hard: Pristine) -> None:
     """Without it the rest is a whole tar.gz, and must not come in as one from elsewhere."""
     whole = hard.archive.read_bytes()
-    with ArchiveReader(hard.archive) as reader:
+    with open_archive(hard.archive) as reader:
         manifest_at, index_at = reader.manifest_offset, reader.manifest.documents.index_offset
     for cut in (len(whole) - FOOTER_SIZE, manifest_at, index_at, len(whole) - 200, len(whole) - 5000):
         refused(whole[:cut])

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from app.engine.backup import dump, parallel_dump
 from app.engine.backup.backup import BackupRequest, make_backup
 from app.engine.dump.dump_splitter import DumpSplitter, Event
@@ -72,7 +72,7 @@ def test_the_password_is_in_no_process_no_file_and_no_archive(
     assert not any(SECRET in text for text in seen)
     assert {path.name for path in holding} <= {"pgpass"}
     assert list(own_tmp.iterdir()) == []
-    with ArchiveReader(result.path, KEY) as reader:
+    with open_archive(result.path, KEY) as reader:
         assert SECRET.encode() not in reader.manifest_text
         assert b"postgresql://" not in reader.manifest_text
     folder = unpack(result.path, tmp_path / "out")
@@ -128,13 +128,13 @@ from pathlib import Path
 from app.engine.archive.reader import read_manifest
 from app.engine.backup.backup import BackupRequest, make_backup
 from app.engine.source.preflight import Source
-from app.engine.storage.local import list_archives
+from app.engine.storage.local import LocalStorage
 from app.engine.verify.verify import verify_archive
 
 url, documents, storage = sys.stdin.read().split("\\n")
 request = BackupRequest(Source(url, Path(documents), "motovaultpro"), Path(storage), b"key", uuid.uuid4(), disk_reserve=0)
 result = make_backup(request)
-assert verify_archive(result.path, b"key").ok and list_archives(Path(storage)) == [result.path]
+assert verify_archive(result.path, b"key").ok and LocalStorage(Path(storage)).archives() == [result.filename]
 print(read_manifest(result.path, b"key").tables[0].rows, result.sha256)
 """
 

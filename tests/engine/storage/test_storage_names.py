@@ -16,7 +16,7 @@ import pytest
 
 from app.engine.backup.backup import make_backup
 from app.engine.errors import PublishError
-from app.engine.storage.local import archive_name, list_archives, list_partials, partial_path, publish, remove_partials
+from app.engine.storage.local import LocalStorage, archive_name
 from app.engine.verify.verify import verify_archive
 from tests.support.archives import APP, KEY, backup, leftovers, request_for
 from tests.support.databases import SourceDatabase
@@ -27,19 +27,19 @@ _PUBLISHER = """
 import sys
 from datetime import datetime
 from pathlib import Path
-from app.engine.storage.local import publish
+from app.engine.storage.local import LocalStorage
 
 folder, app, moment = Path(sys.argv[1]), sys.argv[2], datetime.fromisoformat(sys.argv[3])
 mine = sorted(folder.glob(f".{sys.argv[4]}-*.partial"))
 print("ready", flush=True)
 sys.stdin.readline()
 for partial in mine:
-    print(partial.name, publish(partial, app, moment).name, flush=True)
+    print(partial.name, LocalStorage(folder).publish(partial, app, moment), flush=True)
 """
 
 
 def _partial(storage: Path, content: str = "finished") -> Path:
-    path = partial_path(storage, uuid4(), 1)
+    path = LocalStorage(storage).partial_path(uuid4(), 1)
     path.write_text(content)
     return path
 
@@ -63,7 +63,7 @@ def test_a_taken_name_is_left_alone_and_the_next_free_second_is_used(storage_dir
     for name in taken:
         (storage_dir / name).write_text(f"older {name}")
     partial = _partial(storage_dir)
-    final = publish(partial, APP, MOMENT)
+    final = storage_dir / LocalStorage(storage_dir).publish(partial, APP, MOMENT)
     assert final.name == "motovaultpro_backup_20260301_030001.tar.gz"
     assert final.read_text() == "finished"
     assert not partial.exists()
@@ -78,7 +78,7 @@ def test_folders_and_dangling_links_of_the_name_are_left_alone_too(
         _without_links(monkeypatch)
     (storage_dir / archive_name(APP, MOMENT)).mkdir()
     (storage_dir / archive_name(APP, MOMENT + timedelta(seconds=1))).symlink_to("nowhere")
-    final = publish(_partial(storage_dir), APP, MOMENT)
+    final = storage_dir / LocalStorage(storage_dir).publish(_partial(storage_dir), APP, MOMENT)
     assert final.name == archive_name(APP, MOMENT + timedelta(seconds=2))
     assert (storage_dir / archive_name(APP, MOMENT)).is_dir()
     assert (storage_dir / archive_name(APP, MOMENT + timedelta(seconds=1))).is_symlink()
@@ -92,7 +92,7 @@ def test_without_hard_links_the_file_is_renamed_and_nothing_replaced(
     _without_links(monkeypatch, number)
     older = storage_dir / archive_name(APP, MOMENT)
     older.write_text("older")
-    final = publish(_partial(storage_dir), APP, MOMENT)
+    final = storage_dir / LocalStorage(storage_dir).publish(_partial(storage_dir), APP, MOMENT)
     assert final.read_text() == "finished"
     assert older.read_text() == "older"
     assert leftovers(storage_dir) == []
@@ -102,16 +102,16 @@ def test_another_failure_is_told_and_leaves_no_name(storage_dir: Path, monkeypat
     _without_links(monkeypatch, errno.EROFS)
     partial = _partial(storage_dir)
     with pytest.raises(PublishError, match="Read-only file system"):
-        publish(partial, APP, MOMENT)
-    assert list_archives(storage_dir) == []
+        LocalStorage(storage_dir).publish(partial, APP, MOMENT)
+    assert LocalStorage(storage_dir).archives() == []
 
 
 def test_an_hour_of_taken_names_is_told(storage_dir: Path) -> None:
     for second in range(3600):
         (storage_dir / archive_name(APP, MOMENT + timedelta(seconds=second))).touch()
     with pytest.raises(PublishError, match="taken"):
-        publish(_partial(storage_dir), APP, MOMENT)
-    assert len(list_archives(storage_dir)) == 3600
+        LocalStorage(storage_dir).publish(_partial(storage_dir), APP, MOMENT)
+    assert len(LocalStorage(storage_dir).archives()) == 3600
 
 
 def test_processes_that_publish_at_the_same_second_all_get_a_name(storage_dir: Path) -> None:
@@ -138,7 +138,7 @@ def test_processes_that_publish_at_the_same_second_all_get_a_name(storage_dir: P
         outputs += [line.split() for line in output.splitlines()]
     assert len({final for _, final in outputs}) == processes * each
     assert all((storage_dir / final).read_text() == partial for partial, final in outputs)
-    assert len(list_archives(storage_dir, APP)) == processes * each
+    assert len(LocalStorage(storage_dir).archives(APP)) == processes * each
     assert leftovers(storage_dir) == []
 
 
@@ -179,13 +179,14 @@ def test_a_fence_that_refuses_leaves_neither_name_nor_temporary_file(
 def test_only_final_names_are_listed_and_only_a_runs_own_temporary_files_removed(storage_dir: Path) -> None:
     mine, other = uuid4(), uuid4()
     for run, attempt in ((mine, 1), (mine, 2), (other, 1)):
-        partial_path(storage_dir, run, attempt).touch()
+        LocalStorage(storage_dir).partial_path(run, attempt).touch()
     (storage_dir / "another_backup_20260101_000000.tar.gz").touch()
     (storage_dir / "motovaultpro_backup_20260101_000000.tar.gz").touch()
     (storage_dir / "motovaultpro_backup_20260101_000000.tar.gz.part").touch()
     (storage_dir / "notes.txt").touch()
-    assert [path.name for path in list_archives(storage_dir, APP)] == ["motovaultpro_backup_20260101_000000.tar.gz"]
-    assert len(list_archives(storage_dir)) == 2
-    assert remove_partials(storage_dir, mine) == 2
-    assert [(partial.backup_id, partial.attempt) for partial in list_partials(storage_dir)] == [(other, 1)]
-    assert list_archives(storage_dir / "missing") == list_partials(storage_dir / "missing") == []
+    assert LocalStorage(storage_dir).archives(APP) == ["motovaultpro_backup_20260101_000000.tar.gz"]
+    assert len(LocalStorage(storage_dir).archives()) == 2
+    assert LocalStorage(storage_dir).remove_partials(mine) == 2
+    assert [(partial.backup_id, partial.attempt) for partial in LocalStorage(storage_dir).partials()] == [(other, 1)]
+    missing = LocalStorage(storage_dir / "missing")
+    assert missing.archives() == missing.partials() == []

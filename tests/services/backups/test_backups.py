@@ -12,7 +12,7 @@ import pytest
 from apiflask import APIFlask
 
 from app.config import Settings
-from app.engine.storage.local import list_archives, list_partials
+from app.engine.storage.local import LocalStorage
 from app.engine.verify.verify import verify_archive
 from app.errors import Conflict
 from app.models import BackupHistory
@@ -37,7 +37,7 @@ def test_a_backup_is_made_verified_and_listed(app: APIFlask, worker: Worker, set
     assert report.manifest.labels == {"note": "the first"}
     assert row.summary["rows"] == 1000
     assert row.verified_at is not None
-    assert list_partials(storage_dir) == []
+    assert LocalStorage(storage_dir).partials() == []
     assert backups.progress(row).percent == 100
 
 
@@ -88,7 +88,7 @@ def test_two_backups_of_different_kinds_are_made_one_after_the_other(
     rows = [finished(first), finished(second)]
     assert [row.status for row in rows] == ["completed", "completed"]
     assert rows[0].filename != rows[1].filename
-    assert len(list_archives(storage_dir)) == 2
+    assert len(LocalStorage(storage_dir).archives()) == 2
 
 
 def test_a_second_manual_backup_is_refused_while_one_runs(app: APIFlask, make_row: MakeRow) -> None:

@@ -13,7 +13,7 @@ import pytest
 from apiflask import APIFlask
 
 from app.config import Settings
-from app.engine.storage.local import list_partials
+from app.engine.storage.local import LocalStorage
 from app.runs import locks, queue
 from app.services.backups import backups, uploads
 from app.services.recovery import reconcile
@@ -72,4 +72,4 @@ def test_a_check_whose_worker_is_killed_while_redis_forgets_it_is_enqueued_again
     monkeypatch.setattr(reconcile, "IN_TRANSIT", reconcile.timedelta(0))
     monkeypatch.setattr(reconcile, "SILENT", reconcile.timedelta(0))
     wait_for(lambda: (backups.reconcile(), queue.knows(queue.CHECKS, f"check-{upload_id}-2"))[1])
-    assert len(list_partials(storage_dir)) == 1
+    assert len(LocalStorage(storage_dir).partials()) == 1

@@ -13,7 +13,7 @@ import pytest
 from apiflask import APIFlask
 
 from app.config import Settings
-from app.engine.storage.local import list_archives, list_partials
+from app.engine.storage.local import LocalStorage
 from app.engine.verify.verify import verify_archive
 from app.models import BackupHistory
 from app.runs import queue
@@ -43,7 +43,7 @@ def check_aftermath(settings: Settings, source_db: SourceDatabase) -> None:
     rows = backups.list_backups(1, 100)
     assert not [row for row in rows.items if row.status in ("queued", "in_progress")]
     completed = {row.filename: row for row in rows.items if row.status == "completed"}
-    archives = list_archives(settings.storage_dir)
+    archives = [settings.storage_dir / name for name in LocalStorage(settings.storage_dir).archives()]
     assert {path.name for path in archives} == set(completed)
     for path in archives:
         assert verify_archive(path, settings.signing_key).ok
@@ -88,7 +88,7 @@ def test_kill_9_at_random_moments_leaves_nothing_half_done(
             worker.wait(10)
             worker = processes.start("worker", "--queue", "backups")
         row = settled(row)
-        wait_for(lambda: not list_partials(settings.storage_dir), 20)
+        wait_for(lambda: not LocalStorage(settings.storage_dir).partials(), 20)
         assert row.status in ("completed", "failed")
     check_aftermath(settings, source_db)
     assert finished(backups.start(TESTER)).status == "completed"

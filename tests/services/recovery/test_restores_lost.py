@@ -19,7 +19,7 @@ from apiflask import APIFlask
 from sqlalchemy import text
 
 from app.engine.restore.places.journal import KEPT, all_in
-from app.engine.storage.local import list_partials
+from app.engine.storage.local import LocalStorage
 from app.extensions import db
 from app.models import Restore
 from app.runs import ledger, queue
@@ -78,7 +78,7 @@ def test_a_horse_killed_during_the_safety_backup_closes_both_rows(
     row = ended(row, 30)
     assert (row.status, row.error) == ("failed", LOST)
     assert backups.get(row.safety_backup_id).status == "failed"  # type: ignore[arg-type]
-    wait_for(lambda: list_partials(storage_dir) == [], 10)
+    wait_for(lambda: LocalStorage(storage_dir).partials() == [], 10)
 
 
 def cut_swap(processes: Processes, backup_id: object, at: str) -> Restore:

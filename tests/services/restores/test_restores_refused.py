@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from apiflask import APIFlask
 
-from app.engine.storage.local import list_partials
+from app.engine.storage.local import LocalStorage
 from app.errors import Conflict, InvalidInput, NotFound, Throttled
 from app.extensions import db
 from app.models import BackupHistory
@@ -58,7 +58,7 @@ def test_storage_without_room_for_a_safety_backup_stops_the_restore(
     row = restored(backup, source_db)
     assert (row.status, "free" in str(row.error)) == ("failed", True)
     assert live_names(documents_dir) == changed
-    assert list_partials(storage_dir) == []
+    assert LocalStorage(storage_dir).partials() == []
 
 
 def live_names(documents: Path) -> list[str]:

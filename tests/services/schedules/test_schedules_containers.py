@@ -15,7 +15,7 @@ import pytest
 from apiflask import APIFlask
 from sqlalchemy import func, select
 
-from app.engine.storage.local import list_archives
+from app.engine.storage.local import LocalStorage
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot
 from app.runs import queue
@@ -112,7 +112,7 @@ def check_one_run_per_slot(app: APIFlask, count: int, storage_dir: Path) -> None
     assert {slot.status for slot in found} == {"completed"}
     assert len({slot.backup_id for slot in found}) == count
     assert db.session.scalar(select(func.count()).select_from(BackupHistory)) == count
-    assert len(list_archives(storage_dir)) == count
+    assert len(LocalStorage(storage_dir).archives()) == count
 
 
 def test_five_containers_fill_each_slot_once(app: APIFlask, conductor: Conductor, storage_dir: Path) -> None:

@@ -19,7 +19,7 @@ from apiflask import APIFlask
 from redis import Redis
 
 from app.demo.servers import EmbeddedValkey
-from app.engine.storage.local import list_archives, list_partials
+from app.engine.storage.local import LocalStorage
 from app.runs import locks, queue
 from app.runs.schedule_locks import ScheduleLockLost, ScheduleLocks, name_of
 from app.services.backups import backups
@@ -226,8 +226,8 @@ def test_a_stopped_holder_whose_backup_another_made_publishes_nothing(
         with contextlib.suppress(psutil.NoSuchProcess):  # what the horse had started was ended with the lost run
             process.resume()
     wait_for(lambda: not horse.is_running() or horse.status() == psutil.STATUS_ZOMBIE, 90)
-    wait_for(lambda: list_partials(storage_dir) == [])
-    assert [path.name for path in list_archives(storage_dir)] == [filename]
+    wait_for(lambda: LocalStorage(storage_dir).partials() == [])
+    assert LocalStorage(storage_dir).archives() == [filename]
     row = backups.get(backup_id)
     assert (row.status, row.attempt, row.filename, row.sha256) == ("completed", 2, filename, sha256)
     assert [slot.backup_id for slot in all_slots()] == [backup_id]

@@ -14,7 +14,6 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from ...archive.gzip_members import Buffer
 from ...dump.dump_splitter import CopyBegin, CopyEnd, Event, Rows, Sql
 from ...dump.sql_scanner import Statement, StatementScanner
 from ...errors import RestoreError
@@ -22,6 +21,7 @@ from ...progress import Meter
 from ...source.documents import shown
 from ...source.names import unquoted
 from ...source.postgres import one_line
+from ...storage.interface import Buffer
 
 Connection = psycopg.Connection[dict[str, Any]]
 

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
-from app.engine.archive.reader import ArchiveReader
+from app.engine.archive.reader import open_archive
 from app.engine.errors import RestoreError
 from app.engine.progress import Meter
 from app.engine.restore.loading.load_ours import ArchiveLoader
@@ -34,7 +34,7 @@ TRIGGERS = {
 
 @pytest.mark.parametrize("step", TRIGGERS)
 def test_what_is_refused_is_named(step: str, small_archive: Archive, pg18: EmbeddedPostgres) -> None:
-    with fresh_source(pg18) as target, ArchiveReader(small_archive.path, KEY) as reader:
+    with fresh_source(pg18) as target, open_archive(small_archive.path, KEY) as reader:
         with psycopg.connect(target.admin_url) as connection:
             connection.execute(REFUSAL.replace("{}", TRIGGERS[step]).encode())
         loader = ArchiveLoader(reader, lambda: connect(target.url, "test"), 1, Meter(None))
