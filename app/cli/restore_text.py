@@ -89,7 +89,7 @@ def _changes(table: TableDiff) -> Iterator[str]:
 
 
 def _rows(count: int | None) -> str:
-    return "not there" if count is None else f"{count} rows"
+    return "missing" if count is None else f"{count} rows"
 
 
 def _times(found: RestorePreview) -> list[str]:

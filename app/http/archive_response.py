@@ -15,8 +15,8 @@ from app.services.backups import archive_files, backups
 
 
 def send_archive(actor: Actor, backup_id: UUID) -> Response:
-    """Given who asks and a completed backup, return its archive as an answer that takes Range, If-Range and If-None-Match;
-    the ETag is the SHA-256. Until it is sent, or the client has gone, no cleanup deletes it. Raise NotFound or Conflict."""
+    """Return a completed backup's archive as a response that supports Range, If-Range and If-None-Match; the ETag is the
+    SHA-256. Until it is sent, or the client is gone, no cleanup deletes it. Raise NotFound or Conflict."""
     lock = transfer_locks.acquire(locks.archive_name(backup_id), shared=True)
     if lock is None:
         raise Conflict("This archive is being deleted just now.", id=str(backup_id))

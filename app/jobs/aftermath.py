@@ -18,7 +18,7 @@ logger = structlog.get_logger(__name__)
 
 
 def of_backup(backup_id: UUID) -> None:
-    """Given a backup that has ended, close its slots, classify, clean up after a scheduled success, and tell people."""
+    """Close an ended backup's slots, classify, clean up after a scheduled success, and notify."""
     guarded("slots", lambda: slots.settle(utcnow()))
     row = db.session.get(BackupHistory, backup_id, populate_existing=True)
     if row is not None and row.status == "completed":
@@ -36,7 +36,7 @@ def tell() -> None:
 
 
 def guarded(what: str, do: Callable[[], object]) -> None:
-    """Given a step and its name, do it; a failure is logged, and the minute tick tries again."""
+    """Run a step; log a failure, which the minute tick retries."""
     try:
         do()
     except Exception:

@@ -44,9 +44,9 @@ UNSETTLED = "A restore was cut short and could not be finished or undone yet, so
 
 @in_logs("backup_id")
 def run(backup_id: str) -> None:
-    """Given a queued backup's id, make it, and close its row. Does nothing if it is no longer queued.
+    """Make a queued backup, and close its row. Do nothing if it is no longer queued.
 
-    Raise what nobody expected, after the row is closed.
+    Raise unexpected errors, after the row is closed.
     """
     row_id = UUID(backup_id)
     with locks.holding(locks.run_name(row_id)) as alive:
@@ -100,16 +100,16 @@ def _take_common_locks(row_id: UUID) -> list[Held]:
 
 
 def release(held: Sequence[Held]) -> None:
-    """Given locks, give them back."""
+    """Release locks."""
     for lock in held:
         lock.release()
 
 
 def claim_and_make(row_id: UUID, held: Sequence[Held], watch: Watch | None = None) -> None:
-    """Given a queued backup and the locks under which it is made, make it and close its row.
+    """Make a queued backup under the given locks, and close its row.
 
-    `watch` is told (bytes done, bytes in total) with each heartbeat; ledger.Cancelled from it cancels the backup.
-    Raise what nobody expected, after the row is closed.
+    `watch` gets (bytes done, bytes in total) with each heartbeat; ledger.Cancelled from it cancels the backup.
+    Raise unexpected errors, after the row is closed.
     """
     job = get_current_job()
     attempt = ledger.backups.claim(row_id, (job.worker_name if job else None) or "worker")
@@ -198,7 +198,7 @@ def _labels(row: BackupHistory) -> dict[str, str]:
 
 
 def patiently(do: Callable[[], T]) -> T:
-    """Given what needs the metadata database, do it, waiting for one that restarts just now. Raise what it raises."""
+    """Run work that needs the metadata database, waiting while it restarts. Raise what the work raises."""
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:

@@ -29,7 +29,7 @@ class Heartbeat:
         self.last: tuple[str, int, int | None] = ("", 0, None)
 
     def __call__(self, phase: str, bytes_done: int, bytes_total: int | None) -> None:
-        """Given the engine's progress, write it if it is time. Raises what `write` raises."""
+        """Record the engine's progress if a heartbeat is due. Raise what `write` raises."""
         self.last = (phase, bytes_done, bytes_total)
         now = time.monotonic()
         if phase == self._phase and now < self._due:

@@ -12,8 +12,7 @@ R = TypeVar("R")
 
 
 def in_logs(name: str) -> Callable[[Callable[[str], R]], Callable[[str], R]]:
-    """Given the name of what a job's only argument identifies, return a decorator that puts it into every line of the
-    run, whoever writes it."""
+    """Return a decorator that puts a job's only argument, under that name, into every log line of the run."""
 
     def decorate(job: Callable[[str], R]) -> Callable[[str], R]:
         @functools.wraps(job)

@@ -10,5 +10,5 @@ from app.services.notifications import notifications
 
 @in_logs("notification_id")
 def run(notification_id: str) -> None:
-    """Given a message's id, send it if it is due and nobody else has. A failure is written to its row, and tried again."""
+    """Send a message if it is due and not claimed. A failure is recorded in its row, and retried."""
     notifications.send(UUID(notification_id))

@@ -50,9 +50,9 @@ class NotBegun(Exception):
 
 @in_logs("restore_id")
 def run(restore_id: str) -> None:
-    """Given a queued restore's id, make it, and close its row. Does nothing if it is no longer queued.
+    """Run a queued restore, and close its row. Do nothing if it is no longer queued.
 
-    Raise what nobody expected, after the row is closed.
+    Raise unexpected errors, after the row is closed.
     """
     row_id = UUID(restore_id)
     with locks.holding(locks.restore_name(row_id)) as alive:
@@ -220,7 +220,7 @@ def _note(action: str, restore_id: UUID) -> None:
 
 
 def _figures(result: RestoreResult, counted: Counts | None) -> dict[str, Any]:
-    """Given a result and the rows that the safety backup has counted (None: there is none), return it as JSON."""
+    """Return a result as JSON, with the rows that the safety backup counted (None: there is none)."""
     figures = asdict(result)
     for name in ("tables", "warnings", "finished_at"):
         del figures[name]

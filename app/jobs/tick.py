@@ -41,9 +41,9 @@ class TickFailed(Exception):
 
 @in_logs("tick")
 def run(name: str) -> None:
-    """Given the tick's name, do what is due. Several ticks that piled up while no worker ran count as one.
+    """Do what is due at a tick. Ticks that accumulated while no worker ran count as one.
 
-    Raise TickFailed with what went wrong, after all steps.
+    Raise TickFailed with the failures, after all steps.
     """
     queue.drop_repeats(queue.TICKS, queue.tick_id(name))
     if name == ticks.CHECK:

@@ -28,7 +28,7 @@ def test_a_backup_is_previewed_restored_and_undone(
     looked = processes.run("backup", "restore", str(backup.id), "--dry-run")
     assert looked.returncode == 0, looked.stderr
     assert "public.vehicles: 10 rows now, 1000 rows in the backup; 990 rows come back, 0 change, 0 go" in looked.stdout
-    assert "public.later: 1 rows now, not there" in looked.stdout
+    assert "public.later: 1 rows now, missing" in looked.stdout
     assert "1 come back" in looked.stdout
     assert live_state(source_db, documents_dir) == changed
     wrong = processes.run("backup", "restore", str(backup.id), stdin="another\n")
