@@ -19,7 +19,7 @@ GOOD = {
 
 
 def problems(**changes: str) -> list[str]:
-    """Given changes of a good environment, return what is wrong with it."""
+    """Return the problems of a good environment with these changes."""
     with pytest.raises(ConfigError) as caught:
         read_settings({name: value for name, value in (GOOD | changes).items() if value})
     return caught.value.problems

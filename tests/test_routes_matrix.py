@@ -186,7 +186,7 @@ LAST = ("/logout",)
 
 
 def routes(app: APIFlask) -> Iterator[Route]:
-    """Given the app, yield each of its routes with each of its methods."""
+    """Yield each of the app's routes with each of its methods."""
     for rule in app.url_map.iter_rules():
         for method in METHODS:
             if method in (rule.methods or ()):
@@ -194,18 +194,18 @@ def routes(app: APIFlask) -> Iterator[Route]:
 
 
 def address(rule: str) -> str:
-    """Given a route, return an address that leads to it, and to nothing that is there."""
+    """Return an address of a route, with ids that do not exist."""
     return re.sub(r"<(?:(\w+):)?(\w+)>", lambda found: str(uuid.uuid4()) if found[1] == "uuid" else "x", rule)
 
 
 def is_shut_out(answer: TestResponse) -> bool:
-    """Given an answer, return whether it says: you may not, or: sign in first."""
+    """Return whether a response refuses access or asks to sign in."""
     to_login = answer.status_code in (302, 303) and (answer.location or "").partition("?")[0].endswith("/login")
     return to_login or answer.status_code in (401, 403)
 
 
 def may(who: str, scope: str) -> bool:
-    """Given who gets in at a route and a token's scope, return whether the token does."""
+    """Return whether a token's scope is let in at a route."""
     return who == "public" or (who in SCOPES and (who in (scope, "read") or scope == "admin"))
 
 

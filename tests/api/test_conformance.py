@@ -47,7 +47,7 @@ def web(app: APIFlask, processes: Processes, worker: object, make_row: Callable[
 
 
 def run(web: Web, header: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Given a server, an admin's header and a folder, let schemathesis loose. The token goes by the environment."""
+    """Run schemathesis against a server. The token is passed in the environment."""
     (folder / "schemathesis.toml").write_text('headers = { Authorization = "${API_AUTHORIZATION}" }\n')
     return subprocess.run(
         [

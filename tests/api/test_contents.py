@@ -44,7 +44,7 @@ def backup(app: APIFlask, documents_dir: Path) -> BackupHistory:
 
 
 def listed(client: FlaskClient, backup: BackupHistory, **query: Any) -> dict[str, Any]:
-    """Given a backup and a query, return the list of its documents."""
+    """Return the list of a backup's documents for a query."""
     answer = client.get(f"{URL}/{backup.id}/contents/documents", query_string=query)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.get_json()

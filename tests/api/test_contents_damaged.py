@@ -41,14 +41,14 @@ def backup(app: APIFlask, documents_dir: Path) -> BackupHistory:
 
 
 def overwrite(path: Path, offset: int, data: bytes) -> None:
-    """Given a file, write over some bytes of it."""
+    """Overwrite some bytes of a file."""
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(data)
 
 
 def refused(client: FlaskClient, address: str, status: int = 409) -> str:
-    """Given an address, return the sentence that it is refused with."""
+    """Return the detail with which a request to an address is refused."""
     answer = client.get(address)
     assert answer.status_code == status, answer.text
     detail: str = answer.get_json()["detail"]
@@ -83,7 +83,7 @@ def test_a_large_damaged_document_is_cut_off_before_its_end(
 
 
 def line_facts(reader: ArchiveReader, path: str) -> dict[str, Any]:
-    """Given an open archive and a path, return the index's line of it as it is written."""
+    """Return the raw index line of a path in an open archive."""
     lines = (json.loads(line) for line in reader.index_lines())
     return next(facts for facts in lines if facts["path"] == path)
 

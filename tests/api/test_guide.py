@@ -53,7 +53,7 @@ def examples() -> Iterator[tuple[str, int]]:
 
 
 def parsed(command: str, status: int) -> Call:
-    """Given a command with its variables filled in, return what it sends, as curl would."""
+    """Return what a command with its variables filled in sends, as curl would."""
     call = Call(command, status)
     words = iter(shlex.split(command))
     for word in words:
@@ -80,7 +80,7 @@ def parsed(command: str, status: int) -> Call:
 
 
 def send(client: FlaskClient, call: Call, archive: Path) -> int:
-    """Given a call, send it and return the status."""
+    """Send a call and return the status."""
     address = urlsplit(call.url)
     path = address.path + (f"?{address.query}" if address.query else "")
     if call.json is not None:

@@ -25,7 +25,7 @@ DEAD_REDIS = "redis://127.0.0.1:1/0"
 
 
 def build(settings: Settings, factor: float, redis_url: str | None = None) -> APIFlask:
-    """Given settings and a factor, return an app, as another container would run it."""
+    """Return an app with that rate-limit factor, as another container would run it."""
     app = create_app(replace(settings, rate_limit_factor=factor, redis_url=redis_url or settings.redis_url))
     app.test_client_class = Client
     return app
@@ -43,12 +43,12 @@ def app(settings: Settings) -> Iterator[APIFlask]:
 
 
 def header(*scopes: str) -> dict[str, str]:
-    """Given scopes, return a new token's header."""
+    """Return the header of a new token with these scopes."""
     return {"Authorization": f"Bearer {tokens.create(TESTER, 'test', scopes)[1]}"}
 
 
 def statuses(client: FlaskClient, times: int, sent: dict[str, str] | None = None, path: str = URL) -> list[int]:
-    """Given a client, ask that many times and return the statuses."""
+    """Send that many requests and return the statuses."""
     return [client.get(path, headers=sent).status_code for _ in range(times)]
 
 

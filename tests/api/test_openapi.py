@@ -31,14 +31,14 @@ def document(app: APIFlask, token: Token) -> dict[str, Any]:
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Given the document, yield each path, method and operation."""
+    """Yield each path, method and operation of the document."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield path, method, operation
 
 
 def references(part: Any) -> Iterator[str]:
-    """Given a part of the document, yield every address that it refers to."""
+    """Yield every reference in a part of the document."""
     if isinstance(part, dict):
         if isinstance(part.get("$ref"), str):
             yield part["$ref"]

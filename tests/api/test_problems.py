@@ -21,7 +21,7 @@ JSON = "application/json"
 
 
 def detail_of(answer: TestResponse, status: int) -> str:
-    """Given an answer, check that it is a whole problem of the status, and return its sentence."""
+    """Check that a response is a complete problem of that status, and return its detail."""
     assert answer.status_code == status, answer.get_data(as_text=True)
     assert answer.mimetype == "application/problem+json"
     problem = answer.get_json()

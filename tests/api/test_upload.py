@@ -62,12 +62,12 @@ def own_archive(app: APIFlask, signing_key: bytes | None = None) -> bytes:
 
 
 def raw(client: FlaskClient, content: bytes, **options: Any) -> Any:
-    """Given bytes, send them as the body."""
+    """Upload bytes as the body."""
     return client.post(URL, data=content, content_type="application/gzip", **options)
 
 
 def form(client: FlaskClient, content: bytes) -> Any:
-    """Given bytes, send them as the file of a form."""
+    """Upload bytes as the file of a form."""
     return client.post(URL, data={"other": "field", "file": (io.BytesIO(content), "mine.tar.gz")})
 
 

@@ -42,7 +42,7 @@ class Row:
 
 
 def table(stage: Stage, runs: int) -> str:
-    """Given the stage, run all contenders in turn `runs` times and return the table."""
+    """Run all contenders in turn `runs` times and return the table."""
     rows: dict[str, Row] = {name: Row() for name in COMMAND_LINES}
     ours, verification = Row(), Row()
     sql_bytes = 0

@@ -62,7 +62,7 @@ EPOCH = datetime(2019, 1, 1, tzinfo=UTC)
 
 
 def sentence(rng: random.Random, low: int, high: int) -> str:
-    """Given a range, return that many workshop words."""
+    """Return a number of workshop words within a range."""
     return " ".join(rng.choices(WORDS, k=rng.randint(low, high)))
 
 
@@ -101,7 +101,7 @@ def _maintenance_rows(rng: random.Random, count: int, vehicles: int) -> Iterator
 
 
 def fill_database(connection: psycopg.Connection, scale: float, seed: int = 20261123) -> None:
-    """Given a connection to an empty database, create and fill the sample so that its plain dump is scale × 0.9 GB."""
+    """Create and fill the sample in an empty database so that its plain dump is scale × 0.9 GB."""
     rng = random.Random(seed)
     users, vehicles = max(20, int(20_000 * scale)), max(60, int(60_000 * scale))
     with connection.cursor() as cursor:
@@ -167,7 +167,7 @@ def _export(rng: random.Random, size: int) -> bytes:
 
 
 def fill_documents(folder: Path, scale: float, seed: int = 20261123) -> None:
-    """Given a folder, write scale × 20,000 files of about scale × 1 GB below `<user_id>/`."""
+    """Write scale × 20,000 files of about scale × 1 GB below `<user_id>/`."""
     rng = random.Random(seed + 1)
     mean = 1_000_000_000 / 20_000
     kinds = [(_photo, "jpg", 0.25, 0.55), (_pdf, "pdf", 0.30, 0.25), (_export, "csv", 0.45, 0.20)]

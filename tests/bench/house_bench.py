@@ -22,7 +22,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def table(folder: Path) -> str:
-    """Given a folder for the servers' data, return the rows of the table as text."""
+    """Return the rows of the table as text; the folder is for the servers' data."""
     rows: list[tuple[str, float, float | None]] = [("retention planned over 100,000 backups", plan_seconds(), 1.0)]
     rows.append(("the same, with rows read from PostgreSQL and their files looked for", _listing(folder, "plan"), None))
     rows.append(("a page of the JSON list over 10,000 backups (median)", _listing(folder, "list"), 0.1))
@@ -74,7 +74,7 @@ def _listing(folder: Path, what: str) -> float:
 
 
 def measure(what: str, url: str, files: Path) -> float:
-    """Given what to measure, a database and a folder, fill both and return the seconds."""
+    """Fill a database and a folder and return the measured seconds."""
     from flask_migrate import upgrade
 
     from app import create_app

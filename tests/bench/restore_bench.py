@@ -43,7 +43,7 @@ class Figures:
 
 
 def table(stage: Stage, runs: int) -> str:
-    """Given the stage, restore with each contender `runs` times and return the table."""
+    """Restore with each contender `runs` times and return the table."""
     work = stage.folder / "restore"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()

@@ -33,7 +33,7 @@ class Timing:
 
 
 class Stage:
-    """Given a folder and a scale, a running server with the bench's database, and its documents."""
+    """A running server with the bench's database and its documents, in a folder and at a scale."""
 
     def __init__(self, folder: Path, scale: float) -> None:
         self.folder = folder / f"scale-{scale:g}"
@@ -95,7 +95,7 @@ class Stage:
 
 
 def timed(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Timing:
-    """Given a command, run it to its end and return what it took. Raise CalledProcessError if it fails."""
+    """Run a command to its end and return what it took. Raise CalledProcessError if it fails."""
     os.sync()
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
@@ -125,5 +125,5 @@ def _watch(pid: int, over: threading.Event, peak: list[int]) -> None:
 
 
 def size_of(folder: Path) -> int:
-    """Given a folder, return the bytes of all files below it."""
+    """Return the bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

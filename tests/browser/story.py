@@ -26,18 +26,18 @@ class Story:
     # -- gestures -----------------------------------------------------------------------------------------------
 
     def press(self, target: Locator) -> None:
-        """Given a button or link, press it as the device does."""
+        """Press a button or link as the device does."""
         if self.touch:
             target.tap()
         else:
             target.click()
 
     def button(self, name: str | re.Pattern[str]) -> Locator:
-        """Given a name, return the one button that has it in the page's content."""
+        """Return the only button of that name in the page's content."""
         return self.page.get_by_role("main").get_by_role("button", name=name).first
 
     def link(self, name: str | re.Pattern[str]) -> Locator:
-        """Given a name, return the first link that has it in the page's content."""
+        """Return the first link of that name in the page's content."""
         return self.page.get_by_role("main").get_by_role("link", name=name).first
 
     def account_menu(self) -> Locator:
@@ -45,7 +45,7 @@ class Story:
         return self.page.get_by_label(f"Account of {self.stack.email}")
 
     def go_to(self, name: str) -> None:
-        """Given a label of the navigation, follow it; where it is folded away, unfold it first."""
+        """Follow a link of the navigation, opening the menu first if it is collapsed."""
         banner = self.page.get_by_role("banner")
         link = banner.get_by_role("link", name=name, exact=True).first
         menu = banner.locator("summary").filter(has_text="Menu")
@@ -57,7 +57,7 @@ class Story:
         self.fits(self.page.get_by_role("heading", level=1))
 
     def fits(self, shown: Locator) -> None:
-        """Given something of the page one is coming to, wait for it and check that the page does not scroll sideways."""
+        """Wait for an element of the next page and check that the page does not scroll sideways."""
         expect(shown).to_be_visible()
         if not self.scripts:
             return
@@ -75,7 +75,7 @@ class Story:
             assert self.page.evaluate("window.storyMark") == "still here", "the page was reloaded meanwhile"
 
     def wait_for(self, thing: Locator) -> None:
-        """Given what will be on the page when the work is done, wait for it; without scripts by reloading."""
+        """Wait for an element that appears when the work is done; without scripts, by reloading."""
         if self.scripts:
             expect(thing).to_be_visible(timeout=WORK_MS)
             return
@@ -118,7 +118,7 @@ class Story:
         return str(made)
 
     def download(self, backup_id: str, folder: Path) -> None:
-        """Given a backup, take its archive home and open it."""
+        """Download a backup's archive and open it."""
         self.page.goto(f"/backups/{backup_id}")
         with self.page.expect_download() as coming:
             self.press(self.link("Download"))
@@ -127,7 +127,7 @@ class Story:
         check_archive(folder / name, self.stack.place.backups / name)
 
     def preview(self, backup_id: str, word: str) -> None:
-        """Given a backup and what the data was changed by since, see the change before anything happens."""
+        """See in the preview how the data changed since a backup."""
         self.page.goto(f"/backups/{backup_id}")
         self.press(self.link("Restore…"))
         if not self.scripts:

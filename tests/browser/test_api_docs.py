@@ -24,7 +24,7 @@ def docs(open_page: Open, stack: SmallStack) -> Page:
 
 
 def tried(page: Page, operation: str, status: str) -> None:
-    """Given an operation, try it out and see the status on the page."""
+    """Try an operation out and see the status on the page."""
     block = page.locator(f"#operations-Backups-{operation}")
     block.locator(".opblock-summary-control").click()
     block.get_by_role("button", name="Try it out").click()

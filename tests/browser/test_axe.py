@@ -19,7 +19,7 @@ ALL_LOOKS = tuple((theme, width) for theme in THEMES for width in WIDTHS)
 
 
 def faults_on(page: Page, addresses: Iterable[str], looks: Iterable[tuple[str, int]]) -> dict[str, list[str]]:
-    """Given paths and (theme, width) pairs, return what is wrong on each."""
+    """Return the problems of each path in each (theme, width)."""
     wrong = {}
     for path in addresses:
         for theme, width in looks:
@@ -30,7 +30,7 @@ def faults_on(page: Page, addresses: Iterable[str], looks: Iterable[tuple[str, i
 
 
 def told(wrong: dict[str, list[str]]) -> str:
-    """Given what is wrong, return it as lines."""
+    """Format problems as lines."""
     return "\n".join(f"{place}: {line}" for place, lines in wrong.items() for line in lines)
 
 

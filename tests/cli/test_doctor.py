@@ -31,7 +31,7 @@ WITHOUT_FLUSH = "a power cut can destroy"
 
 
 def about(findings: Iterator[Finding] | list[Finding], area: str, level: str) -> str:
-    """Given findings, return the texts and advice of those about an area on a level, as one."""
+    """Return texts and advice of the findings of an area and a level, joined."""
     return "\n".join(f"{each.text} {each.advice}" for each in findings if (each.area, each.level) == (area, level))
 
 

@@ -41,7 +41,7 @@ def password(source_db: SourceDatabase, tmp_path: Path, request: pytest.FixtureR
 
 
 def without_password(source: SourceDatabase) -> str:
-    """Given a source, return its URL without the password."""
+    """Return a source's URL without the password."""
     url = source.url.replace(f":{source.password}@", "@")
     assert urlsplit(url).password is None
     return url

@@ -59,7 +59,7 @@ class Containers:
         return services
 
     def options(self, service: str, **changes: str) -> dict[str, Any]:
-        """Given a service, return how its process is to be started."""
+        """Return how a service's process is started."""
         told = {name: compose.moved(value, self.places) for name, value in self.services[service]["environment"].items()}
         kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", SESSION_VARIABLE) if name in os.environ}
         path = f"{PYTHON.parent}:{os.environ['PATH']}"
@@ -71,7 +71,7 @@ class Containers:
         return options
 
     def command(self, service: str) -> list[str]:
-        """Given a service, return its command, moved to this machine."""
+        """Return a service's command, adapted to this machine."""
         given = self.services[service].get("command") or compose.image_command()
         return [part if part == "/data" else compose.moved(part, self.places) for part in given]
 

@@ -86,7 +86,7 @@ def demos() -> Iterator[list[Demo]]:
 
 
 def listed_backups(demo: Demo) -> list[str]:
-    """Given a demo, log in on its page with what it printed; return the file names of its completed backups."""
+    """Log in on a demo's page with what it printed; return the file names of its completed backups."""
     email, password = re.search(r"log in as\s+(\S+)", demo.said()), re.search(r"password\s+(\S+)", demo.said())
     assert email is not None
     assert password is not None

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.heavy
 
 
 def typed(script: str, places: dict[str, str], stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Given lines of the guide, and what stands for its examples here, run them in a shell without any of our settings."""
+    """Run lines of the guide, with its examples replaced, in a shell without any of our settings."""
     for example, here in places.items():
         script = script.replace(example, here)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

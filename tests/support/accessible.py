@@ -14,7 +14,7 @@ BAD = ("serious", "critical")
 
 
 def look(page: Page, path: str, theme: str, width: int) -> None:
-    """Given a path, open it in a theme and at a width in CSS pixels."""
+    """Open a path in a theme and at a width in CSS pixels."""
     page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
     page.set_viewport_size({"width": width, "height": HEIGHT})
     if page.url.endswith(path):
@@ -25,7 +25,7 @@ def look(page: Page, path: str, theme: str, width: int) -> None:
 
 
 def faults(page: Page) -> list[str]:
-    """Given a page, return what axe finds serious or critical, and whether it scrolls sideways."""
+    """Return axe's serious and critical findings on a page, and whether it scrolls sideways."""
     # An evaluated script is not the page's own: the Content-Security-Policy stays as it is.
     if not page.evaluate("() => typeof axe === 'object'"):
         page.evaluate(AXE)

@@ -71,7 +71,7 @@ class Client(FlaskClient):
     """A client whose requests do not see the test's own app context: what one leaves in `g`, the next must not find."""
 
     def open(self, *args: Any, **options: Any) -> Any:
-        """Given a request, return the answer, as a server of its own would give it."""
+        """Return the response to a request, as a server of its own would give it."""
         return contextvars.Context().run(super().open, *args, **options)
 
 
@@ -133,7 +133,7 @@ class Processes:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Given the arguments of a `flask` command, start it in a process group of its own."""
+        """Start a `flask` command in a process group of its own."""
         process = subprocess.Popen(
             [sys.executable, "-m", "flask", *arguments], cwd=ROOT, env=self.environment, start_new_session=True
         )
@@ -141,7 +141,7 @@ class Processes:
         return process
 
     def run(self, *arguments: str, stdin: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
-        """Given the arguments of a `flask` command, run it to its end; `changes` go into its environment."""
+        """Run a `flask` command to its end; `changes` go into its environment."""
         return subprocess.run(
             [sys.executable, "-m", "flask", *arguments],
             cwd=ROOT,
@@ -208,7 +208,7 @@ def worker(processes: Processes) -> subprocess.Popen[bytes]:
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Given a condition, wait until it is true. Raise AssertionError after that many seconds."""
+    """Wait until a condition is true. Raise AssertionError after that many seconds."""
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen in time"
@@ -217,7 +217,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 def finished(row: BackupHistory, seconds: float = 60) -> BackupHistory:
-    """Given a backup, wait until it is closed and return its row."""
+    """Wait until a backup is closed and return its row."""
     row_id = row.id
     wait_for(lambda: backups.get(row_id).status not in ("queued", "in_progress"), seconds)
     return backups.get(row_id)
@@ -229,6 +229,6 @@ def unreachable_redis() -> Redis:
 
 
 def make_sparse(path: Path, size_bytes: int) -> None:
-    """Given a path, make a file there that takes a while to read and no room on the disk."""
+    """Create a file that takes a while to read and no disk space."""
     with path.open("wb") as file:
         file.truncate(size_bytes)

@@ -27,18 +27,18 @@ class Archive:
 
 
 def request_for(url: str, documents: Path, storage: Path, **more: Any) -> BackupRequest:
-    """Given a source and a folder for archives, return a request with a small disk reserve and an id of its own."""
+    """Return a backup request with a small disk reserve and a new id."""
     values: dict[str, Any] = {"disk_reserve": 0, "threads": 2, "backup_id": uuid4()} | more
     return BackupRequest(Source(url, documents, APP), storage, KEY, **values)
 
 
 def backup(url: str, documents: Path, storage: Path, **more: Any) -> BackupResult:
-    """Given the same, make the backup."""
+    """Make a backup of a source into a folder."""
     return make_backup(request_for(url, documents, storage, **more))
 
 
 def borders(data: bytes) -> list[int]:
-    """Given a chain of gzip members, return where each begins, and the end; Python's own zlib finds them."""
+    """Return where each member of a gzip chain begins, and the end, found by Python's own zlib."""
     found, rest = [0], data
     while rest:
         unpacker = zlib.decompressobj(31)
@@ -50,7 +50,7 @@ def borders(data: bytes) -> list[int]:
 
 
 def picture(folder: Path) -> dict[bytes, tuple[object, ...]]:
-    """Given a folder, return for each entry below what an archive must keep: kind, mode, owner, seconds, content."""
+    """Return what an archive must keep of each entry below a folder: kind, mode, owner, seconds, content."""
     found: dict[bytes, tuple[object, ...]] = {}
     for place, folders, files in os.walk(os.fsencode(folder)):
         for name in [*folders, *files, b""]:
@@ -67,5 +67,5 @@ def picture(folder: Path) -> dict[bytes, tuple[object, ...]]:
 
 
 def leftovers(storage: Path) -> list[str]:
-    """Given the folder of archives, return the names in it that are no archive's."""
+    """Return the names in the storage folder that are not archives'."""
     return sorted(path.name for path in storage.iterdir() if not path.name.endswith(".tar.gz"))

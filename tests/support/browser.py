@@ -61,19 +61,19 @@ class Page:
         return _text(self.root)
 
     def select(self, tag: str, **attributes: str) -> list[Element]:
-        """Given a tag and attribute values (`_` for `-`), return the elements that have them."""
+        """Return the elements with a tag and attribute values (`_` for `-`)."""
         wanted = {name.strip("_").replace("_", "-"): value for name, value in attributes.items()}
         found = self.root.iter(HTML + tag)
         return [element for element in found if all(element.get(name) == value for name, value in wanted.items())]
 
     def by_id(self, name: str) -> str:
-        """Given an id, return the words of its element. Raise AssertionError if there is none."""
+        """Return the words of the element with an id. Raise AssertionError if there is none."""
         elements = [element for element in self.root.iter() if element.get("id") == name]
         assert elements, f"there is no #{name}"
         return _text(elements[0])
 
     def form(self, action: str) -> dict[str, str]:
-        """Given where a POST form goes, return the values it would send. Raise AssertionError if there is none."""
+        """Return the values that the POST form with that action would send. Raise AssertionError if there is none."""
         forms = self.select("form", action=action, method="post")
         assert forms, f"there is no form to {action}"
         kinds = (HTML + "input", HTML + "textarea", HTML + "select")
@@ -82,13 +82,13 @@ class Page:
 
 
 def _is_sent(field: Element) -> bool:
-    """Given a field of a form, return whether a browser sends it as the page has it."""
+    """Return whether a browser sends a field as the page has it."""
     kind = field.get("type")
     return kind != "file" and (kind != "checkbox" or "checked" in field.attrib)
 
 
 def _value(field: Element) -> str:
-    """Given a field, return what a browser sends for it as the page has it."""
+    """Return what a browser sends for a field as the page has it."""
     if field.tag == HTML + "select":
         options = list(field.iter(HTML + "option"))
         chosen = [option for option in options if "selected" in option.attrib] or options[:1]
@@ -112,23 +112,23 @@ class Browser:
     client: FlaskClient
 
     def open(self, method: str, path: str, headers: dict[str, str] | None = None, **options: Any) -> TestResponse:
-        """Given a request, return its answer. `client` gives each a context of its own, as a real server does."""
+        """Send a request and return the response. `client` gives each its own context, as a real server does."""
         return self.client.open(path, method=method, headers={"Accept": "text/html"} | (headers or {}), **options)
 
     def get(self, path: str, status: int = 200, fragment: bool = False) -> Page:
-        """Given a path, return its page. Raise AssertionError for another status or a broken page."""
+        """Return the page of a path. Raise AssertionError for another status or a broken page."""
         response = self.open("GET", path)
         assert response.status_code == status, (response.status_code, response.location, response.text[:500])
         return Page(response, fragment)
 
     def redirected(self, path: str) -> str:
-        """Given a path, return where it redirects to."""
+        """Return the target of a path's redirect."""
         response = self.open("GET", path)
         assert response.status_code == 302, response.status_code
         return response.location or ""
 
     def submit(self, page: Page | str, action: str, status: int = 302, **values: str | None) -> TestResponse:
-        """Given a page (or its path) and a form's action, fill the form in (None: untick) and send it. Return the answer."""
+        """Fill in the form with an action on a page (or its path; None: untick) and send it. Return the response."""
         page = self.get(page) if isinstance(page, str) else page
         filled = page.form(action) | values
         sent = {name: value for name, value in filled.items() if value is not None}
@@ -137,5 +137,5 @@ class Browser:
         return response
 
     def log_in(self, email: str, password: str, path: str = "/login") -> TestResponse:
-        """Given an account, log in by the form."""
+        """Log in by the form."""
         return self.submit(path, "/login", email=email, password=password)

@@ -16,7 +16,7 @@ _VARIABLE = re.compile(r"\$\$|\$\{(\w+):-((?:[^${}]|\$\{[^{}]*\})*)\}")
 
 
 def interpolated(text: str, environ: Mapping[str, str]) -> str:
-    """Given a value and what .env says, return it with its variables filled in. Defaults may hold variables, too."""
+    """Return a value with its variables filled in from .env. Defaults may contain variables, too."""
 
     def fill(match: re.Match[str]) -> str:
         if match[0] == "$$":
@@ -27,7 +27,7 @@ def interpolated(text: str, environ: Mapping[str, str]) -> str:
 
 
 def read(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Given what .env says (default: nothing), return the file's content."""
+    """Return the file's content for an .env (default: empty)."""
 
     def walk(value: Any) -> Any:
         if isinstance(value, dict):
@@ -41,14 +41,14 @@ def read(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
 
 
 def moved(value: str, places: Mapping[str, Path]) -> str:
-    """Given a value and where its containers' folders are on this machine, return it with these."""
+    """Replace the containers' folders in a value by those on this machine."""
     for inside in sorted(places, key=len, reverse=True):
         value = value.replace(inside, str(places[inside]))
     return value
 
 
 def copied_into_image(target: Path) -> None:
-    """Given an empty folder, copy there what the Dockerfile's last stage gets: less what .dockerignore leaves out."""
+    """Copy to an empty folder what the Dockerfile's last stage gets, without what .dockerignore leaves out."""
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     left_out = [line for line in lines if line and not line.startswith(("#", "!", "*"))]
     for sources, place in copies():

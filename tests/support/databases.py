@@ -37,13 +37,13 @@ class SourceDatabase:
 
 @contextmanager
 def admin_connection(server: EmbeddedPostgres, database: str = "postgres") -> Iterator[psycopg.Connection]:
-    """Given a server, yield a superuser's autocommit connection."""
+    """Yield a superuser's autocommit connection to a server."""
     with psycopg.connect(server.url(database), autocommit=True) as connection:
         yield connection
 
 
 def create_database(server: EmbeddedPostgres, name: str | None = None, owner: str | None = None) -> str:
-    """Given a server, create an empty database and return its name (random by default)."""
+    """Create an empty database on a server and return its name (random by default)."""
     name = name or f"db_{secrets.token_hex(6)}"
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
     if owner is not None:
@@ -54,14 +54,14 @@ def create_database(server: EmbeddedPostgres, name: str | None = None, owner: st
 
 
 def drop_database(server: EmbeddedPostgres, name: str) -> None:
-    """Given a server and a database, end its sessions and drop it, if it is there."""
+    """End a database's sessions and drop it, if it exists."""
     with admin_connection(server) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @contextmanager
 def fresh_database(server: EmbeddedPostgres) -> Iterator[str]:
-    """Given a server, yield the superuser's URL of an empty database that is dropped afterwards."""
+    """Yield the superuser's URL of an empty database that is dropped afterwards."""
     name = create_database(server)
     try:
         yield server.url(name)
@@ -71,7 +71,7 @@ def fresh_database(server: EmbeddedPostgres) -> Iterator[str]:
 
 @contextmanager
 def fresh_source(server: EmbeddedPostgres) -> Iterator[SourceDatabase]:
-    """Given a server, yield an empty database with an owner of its own; both are dropped afterwards."""
+    """Yield an empty database with an owner of its own; both are dropped afterwards."""
     suffix = secrets.token_hex(5)
     name, user, password = f"motovaultpro_{suffix}", f"mvp_app_{suffix}", secrets.token_urlsafe(16)
     with admin_connection(server) as connection:
@@ -103,7 +103,7 @@ def _drop_role(server: EmbeddedPostgres, user: str) -> None:
 def run_client(
     bin_dir: Path, program: str, *arguments: str, stdin: bytes | None = None, check: bool = True
 ) -> subprocess.CompletedProcess[bytes]:
-    """Given the programs' folder, run one of them (psql, pg_dump ...) and return it with its output.
+    """Run one of the programs in a folder (psql, pg_dump ...) and return it with its output.
 
     Raise AssertionError with its stderr if it fails and `check` is set.
     """
@@ -114,14 +114,14 @@ def run_client(
 
 
 def psql(bin_dir: Path, url: str, script: str | bytes) -> str:
-    """Given a URL and SQL, run it with psql, stopping at the first error, and return what it prints (unaligned)."""
+    """Run SQL with psql, stopping at the first error, and return its output (unaligned)."""
     data = script.encode() if isinstance(script, str) else script
     done = run_client(bin_dir, "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, stdin=data)
     return done.stdout.decode()
 
 
 def pg_dump(bin_dir: Path, url: str, *arguments: str) -> str:
-    r"""Given a URL, return the plain dump without what differs between two runs (the \restrict key)."""
+    r"""Return the plain dump without what differs between two runs (the \restrict key)."""
     output = run_client(bin_dir, "pg_dump", *arguments, "-d", url).stdout.decode()
     lines = output.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith(("\\restrict ", "\\unrestrict ")))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_documents(folder: Path, users: int = 3, per_user: int = 4, seed: int = 7) -> list[Path]:
-    """Given a folder, fill it with `<user>/<file>`: text, incompressible bytes, an empty file, an empty folder and an
+    """Fill a folder with `<user>/<file>`: text, incompressible bytes, an empty file, an empty folder and an
     inner symlink for each user. Return the regular files.
     """
     chance = random.Random(seed)

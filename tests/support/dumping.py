@@ -22,37 +22,37 @@ _RESTRICT = re.compile(rb"^\\(?:un)?restrict [A-Za-z0-9]{20,}$\n", re.MULTILINE)
 
 
 def unpack(archive: Path, into: Path) -> Path:
-    """Given an archive, extract it with plain tar and return the folder."""
+    """Extract an archive with plain tar and return the folder."""
     into.mkdir()
     subprocess.run(["tar", "xzf", archive, "-C", into], check=True)
     return into
 
 
 def zcat(archive: Path, into: Path) -> bytes:
-    """Given an archive, return the SQL in it, by tar and gzip."""
+    """Return an archive's SQL, by tar and gzip."""
     (dump,) = (unpack(archive, into) / "database").iterdir()
     return subprocess.run(["gzip", "-dc", dump], check=True, stdout=subprocess.PIPE).stdout
 
 
 def without_keys(text: bytes) -> bytes:
-    r"""Given a dump, return it without pg_dump's own \restrict lines, whose key is random."""
+    r"""Return a dump without pg_dump's own \restrict lines, whose key is random."""
     return _RESTRICT.sub(b"", text)
 
 
 def dumped(bin_dir: Path, url: str, *options: str) -> bytes:
-    """Given a database, return pg_dump's text of it with a fixed key."""
+    """Return pg_dump's text of a database with a fixed key."""
     return run_client(bin_dir, "pg_dump", "--restrict-key=fixed", *options, "-d", url).stdout
 
 
 def restored(server: EmbeddedPostgres, text: bytes) -> bytes:
-    """Given SQL, load it with psql into an empty database, stopping at any error, and return pg_dump's text of that."""
+    """Load SQL with psql into an empty database, stopping at any error, and return pg_dump's text of that."""
     with fresh_database(server) as url:
         psql(server.bin_dir, url, text)
         return dumped(server.bin_dir, url)
 
 
 def dumpers(run_id: UUID) -> list[psutil.Process]:
-    """Given a run, return its pg_dump processes that still run."""
+    """Return a run's pg_dump processes that are still alive."""
     return processes_with(RUN_ID_VARIABLE, str(run_id))
 
 
@@ -89,7 +89,7 @@ def in_background(work: Callable[[], None]) -> Iterator[threading.Thread]:
 
 
 def once_waiting(url: str, seconds: float = 10.0) -> bool:
-    """Given a database, return True once a session of it waits for a lock."""
+    """Return True once a session of a database waits for a lock."""
     with psycopg.connect(url, autocommit=True) as connection:
         query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         return wait_until(lambda: (connection.execute(query).fetchone() or (0,))[0] > 0, seconds)

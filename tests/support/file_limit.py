@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Given a size in bytes, let writes beyond it fail with EFBIG (File too large) meanwhile.
+    """Make writes beyond a size in bytes fail with EFBIG (File too large) for the duration of the block.
 
-    The signal that comes with it would end the process. Python ignores it, but who changes that must change it back.
+    The accompanying signal would end the process. Python ignores it, but whoever changes that must change it back.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -30,7 +30,7 @@ def made_by_hand() -> bytes:
 
 
 def tarball(files: dict[str, bytes]) -> bytes:
-    """Given names and contents, return them as .tar.gz."""
+    """Return names and contents as .tar.gz."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, content in files.items():

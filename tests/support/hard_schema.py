@@ -10,12 +10,12 @@ HARD_SCHEMA = Path(__file__).with_name("hard_schema.sql")
 
 
 def fill_hard(source: SourceDatabase) -> None:
-    """Given an empty database, fill it with the schema of hard_schema.sql, as its owner."""
+    """Fill an empty database with the schema of hard_schema.sql, as its owner."""
     psql(source.bin_dir, source.url, HARD_SCHEMA.read_bytes())
 
 
 def fill_rows(source: SourceDatabase, table: str = "bulk", rows: int = 60_000, width: int = 8) -> None:
-    """Given a database, create a table of `rows` rows of `width` × 32 characters each that hardly compress."""
+    """Create a table of `rows` rows of `width` × 32 characters each that hardly compress."""
     psql(
         source.bin_dir,
         source.url,

@@ -21,9 +21,9 @@ WARNING = "documents/9/photo-4.jpg changed while it was read; the archive has th
 
 
 def make_history(app: APIFlask, own: BackupHistory, schedule: BackupSchedule, days: int = DAYS) -> int:
-    """Given a real backup and a daily schedule, tell of a year in which it ran; cleanups ran too. Return how many are left.
+    """Simulate a year of a daily schedule, with cleanups. Return the number of remaining backups.
 
-    The archives are links to the real one's file, so that they take no room and can be opened.
+    The archives are links to the real one's file, so that they take no space and can be opened.
     """
     chance = random.Random(7)
     storage: Path = app.config["SETTINGS"].storage_dir

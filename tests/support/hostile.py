@@ -21,12 +21,12 @@ Member = tuple[tarfile.TarInfo, bytes]
 
 
 def dump_of(*statements: bytes) -> bytes:
-    """Given statements, return them as a complete dump, with a good table before them."""
+    """Return statements as a complete dump, preceded by a valid table."""
     return HEAD + GOOD + b"\n\n".join(statements) + b"\n" + TAIL
 
 
 def entry(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, **facts: Any) -> Member:
-    """Given a name and content, return a tar member; `facts` are fields of tarfile.TarInfo."""
+    """Return a tar member; `facts` are fields of tarfile.TarInfo."""
     info = tarfile.TarInfo(name)
     info.type, info.size, info.mode, info.mtime = kind, len(content), 0o644, 1_700_000_000
     for field, value in facts.items():
@@ -35,34 +35,34 @@ def entry(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, **fact
 
 
 def folder(name: str, **facts: Any) -> Member:
-    """Given a name, return a folder's member."""
+    """Return a folder's tar member."""
     return entry(name, kind=tarfile.DIRTYPE, **{"mode": 0o755} | facts)
 
 
 def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> Member:
-    """Given a name and a target, return a link's member."""
+    """Return a link's tar member."""
     return entry(name, kind=kind, linkname=target)
 
 
 def dump_member(text: bytes, name: str = "app") -> Member:
-    """Given SQL, return database/NAME.sql.gz."""
+    """Return SQL as database/NAME.sql.gz."""
     return entry(f"database/{name}.sql.gz", gzip.compress(text, 1))
 
 
 def tar_bytes(members: Iterable[Member], format: Literal[0, 1, 2] = tarfile.GNU_FORMAT, end: bool = True) -> bytes:
-    """Given members, return the tar stream."""
+    """Return the tar stream of members."""
     parts = [block for info, content in members for block in (info.tobuf(format), content, bytes(-len(content) % 512))]
     return b"".join(parts) + (bytes(1024) if end else b"")
 
 
 def write_archive(path: Path, members: Iterable[Member], format: Literal[0, 1, 2] = tarfile.GNU_FORMAT) -> Path:
-    """Given members, write them as a .tar.gz and return its path."""
+    """Write members as a .tar.gz and return its path."""
     path.write_bytes(gzip.compress(tar_bytes(members, format), 1))
     return path
 
 
 def archive_with_dump(path: Path, text: bytes) -> Path:
-    """Given SQL, write an archive of it and two documents."""
+    """Write an archive of SQL and two documents."""
     documents = [folder("documents/"), entry("documents/a.txt", b"a"), entry("documents/b.txt", b"b")]
     return write_archive(path, [folder("database/"), dump_member(text), *documents])
 
@@ -75,7 +75,7 @@ def plain_tar(
     dot: bool = False,
     packed: bool = True,
 ) -> Path:
-    """Given SQL and a documents folder, pack them as a person would, with GNU tar, and return the archive's path."""
+    """Pack SQL and a documents folder as a person would, with GNU tar, and return the archive's path."""
     place = path.parent / f"{path.name}.folder"
     (place / "database").mkdir(parents=True)
     target = place / "database" / ("app.sql.gz" if packed else "app.sql")
@@ -87,7 +87,7 @@ def plain_tar(
 
 
 def bomb(size: int) -> bytes:
-    """Given a size, return gzip data that unpacks to that many zeros."""
+    """Return gzip data that unpacks to that many zeros."""
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=9) as file:
         chunk = bytes(1024 * 1024)

@@ -37,12 +37,12 @@ def publish(settings: Settings, key: bytes | None = None, backup_id: UUID | None
 
 
 def restored(backup: BackupHistory, source: SourceDatabase, **options: object) -> Restore:
-    """Given a backup, have the worker restore it and return the restore's row, however it ended."""
+    """Have the worker restore a backup and return the restore's row, however it ended."""
     return ended(restores.start(TESTER, backup.id, source.name, **options))  # type: ignore[arg-type]
 
 
 def ended(row: Restore, seconds: float = 60) -> Restore:
-    """Given a restore, wait until it is closed and return its row."""
+    """Wait until a restore is closed and return its row."""
     row_id = row.id
     wait_for(lambda: restores.get(row_id).status not in ("queued", "in_progress"), seconds)
     return restores.get(row_id)

@@ -82,14 +82,14 @@ NOT_FOUND = "/there-is-no-such-page"
 
 
 def unlisted(app: Flask) -> list[str]:
-    """Given the app, return the endpoints of GET routes that nobody has listed, and what is listed but is no route."""
+    """Return the endpoints of GET routes that are not listed, and listed ones that are not routes."""
     routes = {rule.endpoint for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ())}
     routes = {endpoint for endpoint in routes if not endpoint.startswith("api_")}
     return sorted(routes ^ {*PAGES, *PUBLIC_PAGES, *NO_PAGES})
 
 
 def paths(things: Mapping[str, str], pages: Mapping[str, tuple[str, ...]] = PAGES) -> Iterator[str]:
-    """Given the ids of things by name, yield the path of every page behind the login (or of other pages)."""
+    """Yield the path of every page behind the login (or of other pages); `ids` are those of things by name."""
     for templates in pages.values():
         for template in templates:
             yield template.format_map(things)
@@ -104,7 +104,7 @@ def paths_without_things() -> Iterator[str]:
 
 
 def file_name(template: str) -> str:
-    """Given a page's template, return it as a file name."""
+    """Return a page's template as a file name."""
     place = urlsplit(template)
     name = "-".join(part for part in (*place.path.split("/"), place.query.replace("=", "-").replace("&", "-")) if part)
     return name.replace("{", "").replace("}", "") or "start"

@@ -12,7 +12,7 @@ SESSION_VARIABLE = "MVP_TEST_SESSION"
 
 
 def is_alive(pid: int) -> bool:
-    """Given a process id, return whether it runs; a zombie, which only waits to be reaped, does not."""
+    """Return whether a process runs; a zombie, which only waits to be reaped, does not."""
     try:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
@@ -20,7 +20,7 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Given a condition, return True as soon as it holds, False if it does not within that time."""
+    """Return True as soon as a condition holds, False if it does not within that time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -30,12 +30,12 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 
 def wait_until_gone(pid: int, seconds: float = 10.0) -> bool:
-    """Given a process id, return whether it ends within that time."""
+    """Return whether a process ends within that time."""
     return wait_until(lambda: not is_alive(pid), seconds)
 
 
 def processes_with(variable: str, value: str) -> list[psutil.Process]:
-    """Given an environment variable, return the live processes, other than us, that were started with that value."""
+    """Return the live processes, other than us, that were started with that value of an environment variable."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -48,7 +48,7 @@ def processes_with(variable: str, value: str) -> list[psutil.Process]:
 
 
 def left_over(session: str, seconds: float = 5.0) -> list[str]:
-    """Given a session's mark, return what still runs of it after that time: command lines with process ids."""
+    """Return what still runs of a marked session after that time: command lines with process ids."""
 
     def remaining() -> dict[int, psutil.Process]:
         children = [child for child in psutil.Process().children(recursive=True) if is_alive(child.pid)]

@@ -21,7 +21,7 @@ TRIGGER = b"CREATE FUNCTION public.greet() RETURNS text LANGUAGE sql AS $$ SELEC
 
 
 def own_backup(app: APIFlask) -> BackupHistory:
-    """Given the app, make a real archive of its source, have it listed, and return its row."""
+    """Make a real archive of the app's source, list it, and return its row."""
     settings = app.config["SETTINGS"]
     source = source_of(settings)
     make_backup(BackupRequest(source, settings.storage_dir, settings.signing_key, backup_id := uuid4()))
@@ -30,7 +30,7 @@ def own_backup(app: APIFlask) -> BackupHistory:
 
 
 def foreign_archive(folder: Path) -> bytes:
-    """Given a folder to work in, return a plain .tar.gz with a table, a function and a document."""
+    """Return a plain .tar.gz with a table, a function and a document."""
     members = [
         hostile.dump_member(hostile.dump_of(TRIGGER)),
         hostile.folder("documents/"),
@@ -40,7 +40,7 @@ def foreign_archive(folder: Path) -> bytes:
 
 
 def make_restore(status: str = "completed", **columns: Any) -> Restore:
-    """Given a status and other columns, add a restore's row and return it."""
+    """Add a restore's row with a status and other columns, and return it."""
     now = utcnow()
     values: dict[str, Any] = {"scope": "all", "requested_by": EMAIL, "created_at": now - timedelta(minutes=5)}
     if status != "queued":

@@ -105,7 +105,7 @@ class Live:
         return Source(url or self.url, self.documents, APP)
 
     def request(self, archive: Path, url: str | None = None, **more: Any) -> RestoreRequest:
-        """Given an archive, return a request to restore it here, as the owner or another role."""
+        """Return a request to restore an archive here, as the owner or another role."""
         values: dict[str, Any] = {"disk_reserve": 0, "threads": 2, "restore_id": uuid4(), "signing_key": KEY} | more
         return RestoreRequest(archive, self.source(url), values.pop("state_dir", self.state_dir), **values)
 
@@ -125,7 +125,7 @@ class Live:
         return found
 
     def kept(self, restore_id: UUID, database: bool = True, documents: bool = True) -> list[str]:
-        """Given a restore, return what may be left while its old state is kept for an undo."""
+        """Return what may remain of a restore while its old state is kept for an undo."""
         short = restore_id.hex[:12]
         found = [f"database {self.name}_before_{short}"] if database else []
         found += [f"folder .{self.documents.name}_restore_{short}"] if documents else []
@@ -145,7 +145,7 @@ class Pristine:
 
     @contextmanager
     def live(self, folder: Path) -> Iterator[Live]:
-        """Given an empty folder, yield a live pair like it; the database is dropped afterwards."""
+        """Yield a live pair like it in an empty folder; the database is dropped afterwards."""
         name = f"live_{secrets.token_hex(5)}"
         with admin_connection(self.server) as connection:
             connection.execute(
@@ -168,7 +168,7 @@ class Pristine:
 def pristine(
     server: EmbeddedPostgres, folder: Path, script: bytes | None = None, rights: str = "CREATEDB CREATEROLE", **more: Any
 ) -> Iterator[Pristine]:
-    """Given a server and an empty folder, yield a pristine database (by default the hard schema) with its archive."""
+    """Yield a pristine database (by default the hard schema) with its archive."""
     suffix = secrets.token_hex(4)
     owner, password, name = f"owner_{suffix}", secrets.token_urlsafe(16), f"pristine_{suffix}"
     with admin_connection(server) as connection:
@@ -192,13 +192,13 @@ def pristine(
 
 
 def set_facts(server: EmbeddedPostgres, name: str, owner: str, statements: str) -> None:
-    """Given a database, give it the settings, grants and comment of `statements`."""
+    """Give a database the settings, grants and comment of `statements`."""
     with admin_connection(server) as connection:
         connection.execute(statements.format(database=f'"{name}"', owner=owner))
 
 
 def drop_all_like(server: EmbeddedPostgres, name: str) -> None:
-    """Given a live database's name, drop it and whatever a restore has made beside it."""
+    """Drop a live database and everything that a restore has created beside it."""
     with admin_connection(server) as connection:
         rows = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [name]).fetchall()
         for (found,) in rows:
@@ -208,7 +208,7 @@ def drop_all_like(server: EmbeddedPostgres, name: str) -> None:
 
 
 def hard_documents(folder: Path) -> None:
-    """Given a folder, fill it with documents that hurt: odd names, modes, times, links, a large file, empty folders."""
+    """Fill a folder with difficult documents: odd names, modes, times, links, a large file, empty folders."""
     write_documents(folder)
     (folder / "Ünïcödé 表 🚗.txt").write_text("é")
     (folder / "line\nbreak; 'quote' \"double\" \\.txt").write_bytes(b"x" * 513)
@@ -230,7 +230,7 @@ def hard_documents(folder: Path) -> None:
 
 
 def change_documents(folder: Path) -> None:
-    """Given such a folder, change it in every way: added, lost, changed, renamed, other modes, times and kinds."""
+    """Change such a folder in every respect: added, lost, changed, renamed, other modes, times and kinds."""
     shutil.rmtree(folder / "2")
     (folder / "later").mkdir()
     (folder / "later" / "added.txt").write_text("added later")
@@ -246,20 +246,20 @@ def change_documents(folder: Path) -> None:
 
 
 def change_everything(live: Live) -> None:
-    """Given a live pair of the hard schema, change its database, the database's own facts, and its documents."""
+    """Change a live pair's database, the database's own facts, and its documents; it has the hard schema."""
     psql(live.server.bin_dir, live.url, CHANGES)
     set_facts(live.server, live.name, live.owner, FACTS_CHANGED)
     change_documents(live.documents)
 
 
 def dumped_whole(bin_dir: Path, url: str, name: str) -> bytes:
-    """Given a database, return pg_dump's text of it with settings, grants and comment, but without its own name."""
+    """Return pg_dump's text of a database with settings, grants and comment, but without its own name."""
     text = run_client(bin_dir, "pg_dump", "--create", "--restrict-key=fixed", "-d", url).stdout
     return text.replace(name.encode(), b"THE_DATABASE")
 
 
 def documents_in(folder: Path) -> Documents:
-    """Given a folder, return for each entry in it, and itself, (mode, uid, gid, mtime in ns, hash or target)."""
+    """Return (mode, uid, gid, mtime in ns, hash or target) of a folder and of each entry in it."""
     found: Documents = {}
     for place, folders, files in os.walk(folder):
         for name in [*folders, *files, ""]:
@@ -275,12 +275,12 @@ def documents_in(folder: Path) -> Documents:
 
 
 def copy_documents(from_folder: Path, to_folder: Path) -> None:
-    """Given a folder, copy it with owners, modes and times."""
+    """Copy a folder with owners, modes and times."""
     run_client(Path("/bin"), "cp", "-a", str(from_folder), str(to_folder))
 
 
 def backend_count(url: str, name: str) -> int:
-    """Given a superuser's URL, return how many sessions there are on a database."""
+    """Return the number of sessions on a database."""
     with psycopg.connect(url, autocommit=True) as connection:
         row = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", [name]).fetchone()
         return int(row[0]) if row else 0

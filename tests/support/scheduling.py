@@ -24,7 +24,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def schedule(frequency: str = "hourly", now: datetime | None = None, **values: Any) -> BackupSchedule:
-    """Given a frequency and columns, return a schedule made at `now`."""
+    """Return a schedule created at `now`."""
     return schedules.create(TESTER, ScheduleInput(name=values.pop("name", frequency), frequency=frequency, **values), now)  # type: ignore[arg-type]
 
 
@@ -61,7 +61,7 @@ def queued() -> list[UUID]:
 
 
 def stand_in(backup_id: UUID, at: datetime, status: str = "completed") -> bool:
-    """Given a queued backup, let it end at a simulated time as a worker's would. Return whether it was queued."""
+    """End a queued backup at a simulated time as a worker would. Return whether it was queued."""
     attempt = ledger.backups.claim(backup_id, "stand-in")
     if attempt is None:
         return False
@@ -82,7 +82,7 @@ def stand_in(backup_id: UUID, at: datetime, status: str = "completed") -> bool:
 
 
 def tick(now: datetime, status: str | None = "completed") -> list[UUID]:
-    """Given a simulated moment, do what is due, and end every backup that it queued, as `status` (None: leave it queued).
+    """Do what is due at a simulated moment, and end every backup that it queued, as `status` (None: leave it queued).
     Return those backups."""
     schedules.due(now)
     made = queued()

@@ -98,14 +98,14 @@ def main() -> None:
 
 
 def demo_environment(data: Path) -> dict[str, str]:
-    """Given the demo's folder, return the environment of its processes."""
+    """Return the environment of the processes of the demo in a folder."""
     lines = (data / "demo.env").read_text(encoding="utf-8").splitlines()
     pairs = (shlex.split(line)[1].partition("=") for line in lines if line.startswith("export "))
     return {name: value for name, _, value in pairs}
 
 
 def fill(environment: dict[str, str], year: bool, things: bool) -> None:
-    """Given a demo's environment, make in it what was asked for."""
+    """Create the requested objects in a demo."""
     app: APIFlask = create_app(read_settings(environment))
     with app.app_context():
         if year:
@@ -119,7 +119,7 @@ def fill(environment: dict[str, str], year: bool, things: bool) -> None:
 
 
 def finish_setup(backup_id: UUID) -> None:
-    """Given a backup, do what the overview asks a new admin for: who is told, the recovery sheet, a test restore."""
+    """Complete the overview's setup steps: recipients, the recovery sheet, a test restore of a backup."""
     nobody = {"name": "On call", "url": "json://127.0.0.1:9/"}
     settings.update(TESTER, SettingsInput.model_validate({"channels": [nobody]}))
     recovery_sheet.text(TESTER)
@@ -128,7 +128,7 @@ def finish_setup(backup_id: UUID) -> None:
 
 
 def change_app(environment: dict[str, str]) -> None:
-    """Given a demo's environment, change its app's data, so that previews have something to show."""
+    """Change the data of a demo's app, so that previews have something to show."""
     with psycopg.connect(environment["BACKUP_SOURCE_URL"]) as connection:
         connection.execute("DELETE FROM fuel_logs WHERE id % 24 = 0")
         connection.execute("DELETE FROM maintenance_records WHERE category = 'upgrade'")
@@ -146,7 +146,7 @@ def change_app(environment: dict[str, str]) -> None:
 
 
 def known_things(database_url: str) -> dict[str, str]:
-    """Given this app's own database, return the ids that pages are opened for, by name; those of things that are there."""
+    """Return the ids of existing objects to open pages for, by name, from this app's own database."""
     with psycopg.connect(database_url) as connection:
         found = {name: connection.execute(query.encode() + b" LIMIT 1").fetchone() for name, query in IDS.items()}
     return {name: str(row[0]) for name, row in found.items() if row}
@@ -166,7 +166,7 @@ def browser() -> Iterator[Browser]:
 
 
 def log_in(chromium: Browser, environment: dict[str, str]) -> Any:
-    """Given a demo's environment, log in as its first admin and return the cookies."""
+    """Log in as a demo's first admin and return the cookies."""
     page = chromium.new_page(base_url=environment["PUBLIC_URL"])
     page.goto("/login")
     page.get_by_label("Email").fill(environment["ADMIN_EMAIL"])
@@ -177,7 +177,7 @@ def log_in(chromium: Browser, environment: dict[str, str]) -> Any:
 
 
 def open_page(chromium: Browser, url: str, state: Any, theme: Any, **options: Any) -> Page:
-    """Given a theme and a viewport, return an empty page that is logged in."""
+    """Return an empty logged-in page with a theme and a viewport."""
     context = chromium.new_context(base_url=url, storage_state=state, color_scheme=theme, reduced_motion="reduce", **options)
     return context.new_page()
 
@@ -215,7 +215,7 @@ def shoot_sheet(chromium: Browser, url: str, state: Any, things: dict[str, str],
 
 
 def shoot_whole(page: Page, path: str, file: Path) -> None:
-    """Given a path, take a picture of its page, as tall as it is."""
+    """Take a full-page screenshot of a path."""
     page.goto(path)
     size = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
     page.screenshot(path=file, full_page=True, clip={"x": 0, "y": 0, "width": size[0], "height": min(size[1], TALLEST)})

@@ -92,7 +92,7 @@ class SmallStack(Stack):
         return dump, documents_in(self.place.documents)
 
     def change(self, word: str) -> None:
-        """Given a word, change the app's data: rows come, go and alter; a document comes, one goes, one alters."""
+        """Change the app's data: rows and documents are added, removed and changed."""
         with psycopg.connect(self.source_url) as connection:
             connection.execute("DELETE FROM fuel_logs WHERE id IN (SELECT id FROM fuel_logs ORDER BY id LIMIT 20)")
             connection.execute("UPDATE users SET display_name = display_name || %s", [f" {word}"])
@@ -135,7 +135,7 @@ class SmallStack(Stack):
     # -- what it has made ---------------------------------------------------------------------------------------
 
     def metadata(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Given a query, return its rows from this app's own database."""
+        """Return a query's rows from this app's own database."""
         with psycopg.connect(self.postgres.url(METADATA_NAME)) as connection:
             return connection.execute(query.encode(), values).fetchall()
 
@@ -150,7 +150,7 @@ class SmallStack(Stack):
         return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
 
     def mail_to(self, recipient: str, seconds: float = 20) -> Any:
-        """Given an address, wait for a mail to it and return it. Raise AssertionError."""
+        """Wait for a mail to an address and return it. Raise AssertionError."""
 
         def found() -> list[Any]:
             return [message for message in self.mail.messages if recipient in message["To"]]
@@ -160,7 +160,7 @@ class SmallStack(Stack):
 
 
 def check_archive(archive: Path, published: Path) -> None:
-    """Given a downloaded archive, check that it is the published one and that Python's own tarfile reads all of it."""
+    """Check that a downloaded archive is the published one and that Python's own tarfile reads all of it."""
     assert hashlib.sha256(archive.read_bytes()).digest() == hashlib.sha256(published.read_bytes()).digest()
     with tarfile.open(archive) as opened:
         names = opened.getnames()

@@ -27,7 +27,7 @@ EVIL = "<b>&\"'` ${7*7} {{7*7}} é🚗 " + "long" * 30
 
 
 def make_things(app: APIFlask) -> Things:
-    """Given the app, inside its context, make one of everything and return their ids by name."""
+    """Create one of everything, inside the app's context, and return their ids by name."""
     own = own_backup(app)
     backups.update(TESTER, own.id, pinned=True, note=EVIL)
     made: dict[str, Any] = {
@@ -48,7 +48,7 @@ def make_things(app: APIFlask) -> Things:
 
 
 def make_running(app: APIFlask) -> Things:
-    """Given the app, inside its context, have a backup and a restore look as if they were running; return their ids."""
+    """Make a backup and a restore look as if they were running, inside the app's context; return their ids."""
     progress = {"phase": "documents", "bytes_done": 40_000_000, "bytes_total": 90_000_000, "heartbeat_at": utcnow()}
     backup = _row("in_progress", 0, attempt=1, phase_started_at=utcnow(), **progress)
     restore = make_restore("in_progress", backup_id=backup.id, attempt=1, heartbeat_at=utcnow(), phase="database")

@@ -30,7 +30,7 @@ class Watch:
         context.on("response", self._response)
 
     def check(self, log: str) -> None:
-        """Given what the server wrote, raise AssertionError if anything went wrong, or nothing was watched at all."""
+        """Check the server's output: nothing went wrong, and something was watched at all."""
         assert self.requests > 0, "no request was seen"
         assert not self.faults, "\n".join([*self.faults, log])
 

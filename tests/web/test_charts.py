@@ -20,7 +20,7 @@ NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 
 
 def year(**of_day: Day) -> list[Day]:
-    """Given days by how many days ago they were (`d3`), return a year up to today."""
+    """Return a year up to today from days named by their distance (`d3`: three days ago)."""
     known = {int(name[1:]): day for name, day in of_day.items()}
     days = [TODAY - timedelta(days=ago) for ago in range(365, -1, -1)]
     found = [Day(day) for day in days]

@@ -30,7 +30,7 @@ def on(days_ago: int, hour: int = 3) -> datetime:
 
 
 def at(moment: datetime) -> dict[str, datetime]:
-    """Given a time, return the columns of a backup that was made then."""
+    """Return the columns of a backup that was made at that time."""
     return {"created_at": moment, "started_at": moment, "finished_at": moment + timedelta(minutes=1)}
 
 
@@ -39,7 +39,7 @@ def day_of(days_ago: int) -> Day:
 
 
 def schedule(began: datetime, **given: object) -> BackupSchedule:
-    """Given when it began and its rule, return a schedule whose slots are still to be made."""
+    """Return a schedule that began then, whose slots do not exist yet."""
     row = schedules.create(TESTER, ScheduleInput.model_validate({"name": "S", "frequency": "daily"} | given), began)
     db.session.query(AuditEntry).filter_by(subject_id=str(row.id)).update({"at": began})
     db.session.commit()

@@ -17,7 +17,7 @@ def things(app: APIFlask) -> Things:
 
 
 def faults_of(visitor: Browser, pages: list[str]) -> dict[str, str]:
-    """Given paths, return for each page that is not as it should be, why."""
+    """Return the problem of each faulty page among the paths."""
     faults = {}
     for path in pages:
         try:
@@ -28,7 +28,7 @@ def faults_of(visitor: Browser, pages: list[str]) -> dict[str, str]:
 
 
 def check(page: Page) -> None:
-    """Given a page, raise AssertionError if it lacks what every page has (Page has checked the rest)."""
+    """Check that a page has what every page needs (Page has checked the rest)."""
     (title,) = page.select("title")
     said = (title.text or "").split("·")[0].strip()
     assert said, "a page has a title of its own"

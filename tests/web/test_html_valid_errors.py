@@ -82,7 +82,7 @@ def things(app: APIFlask) -> Things:
 
 
 def check_told(page: Page, fields: tuple[str, ...]) -> None:
-    """Given a page with a refused form, raise AssertionError unless each of these fields says why, and an alert does."""
+    """Check that each of these fields, and an alert, says why the form was refused."""
     controls = [element for tag in ("input", "select", "textarea") for element in page.select(tag)]
     invalid = {element.get("name"): element for element in controls if element.get("aria-invalid") == "true"}
     assert set(invalid) == set(fields)

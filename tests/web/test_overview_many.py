@@ -25,7 +25,7 @@ PAGES = ("/", "/retention/")
 
 
 def fill(storage: Path, number: int) -> None:
-    """Given a number, add so many hourly backups with their slots and (empty) files, a failed one each fifty."""
+    """Add that many hourly backups with their slots and (empty) files; one in fifty failed."""
     schedule = make_schedule(frequency="hourly")
     now = utcnow().replace(minute=0, second=0, microsecond=0)
     rows, slots = [], []
@@ -62,7 +62,7 @@ def counted() -> Iterator[list[str]]:
 
 
 def number_of_queries(admin: Browser, path: str) -> int:
-    """Given a page, return how many statements it takes, once what is kept for a while is there."""
+    """Return the number of statements that a page takes with warm caches."""
     admin.get(path)
     with counted() as seen:
         admin.get(path)

@@ -35,7 +35,7 @@ def _values(archive: Archive) -> dict[str, Any]:
 
 
 def _forged(archive: Archive, values: dict[str, Any], target: Path) -> Path:
-    """Given an archive and other manifest values, write it anew as somebody would who has all but the key."""
+    """Rewrite an archive with other manifest values, as somebody without the key would."""
     values = {name: value for name, value in values.items() if name != "checksum"}
     text = _text({**values, "checksum": hashlib.sha256(_text(values)).hexdigest()})
     with open_archive(archive.path) as reader:

@@ -47,7 +47,7 @@ def tables(source_db_each: SourceDatabase) -> SourceDatabase:
 
 
 def counts(result: BackupResult) -> tuple[int | None, ...]:
-    """Given an archive, return its rows of the three tables."""
+    """Return an archive's rows of the three tables."""
     rows = {table.name: table.rows for table in result.manifest.tables}
     return tuple(rows.get(name) for name in ("first", "second", "third"))
 
@@ -59,7 +59,7 @@ def run_ddl(url: str, statements: str) -> None:
 
 
 def restored_counts(source: SourceDatabase, result: BackupResult, folder: Path) -> bytes:
-    """Given an archive, prove with psql that it loads; return the dump of what was loaded."""
+    """Prove with psql that an archive loads; return the dump of what was loaded."""
     return restored(source.server, zcat(result.path, folder))
 
 

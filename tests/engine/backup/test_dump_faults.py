@@ -71,7 +71,7 @@ def midway(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], 
 
 
 def end_sessions(url: str, condition: str) -> None:
-    """Given the superuser's URL, end the sessions of its database that fulfil `condition` and wait until they are gone."""
+    """End the sessions of a superuser's database that fulfil `condition`, and wait until they are gone."""
     with psycopg.connect(url, autocommit=True) as connection:
         ended = connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "

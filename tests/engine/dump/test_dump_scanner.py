@@ -46,7 +46,7 @@ NASTY = [
 
 
 def scan(text: bytes, cuts: list[int]) -> list[tuple[bytes, int]]:
-    """Given a text and where to cut it, return the statements and their ends."""
+    """Return the statements of a text, cut at these places, and their ends."""
     scanner, found = StatementScanner(), []
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
         scanner.feed(text[start:end])
@@ -56,7 +56,7 @@ def scan(text: bytes, cuts: list[int]) -> list[tuple[bytes, int]]:
 
 
 def split(text: bytes, cuts: list[int]) -> tuple[bytes, list[tuple[object, ...]]]:
-    """Given a dump, return it put together again, and its borders: what begins where, and the rows between."""
+    """Return a dump reassembled, and its boundaries: what begins where, and the rows between."""
     splitter, events = DumpSplitter(), []
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
         events += splitter.feed(text[start:end])

@@ -30,7 +30,7 @@ DEVICES = {"character device": tarfile.CHRTYPE, "block device": tarfile.BLKTYPE,
 
 
 def header_with(field: slice, value: bytes, name: str = "documents/x") -> bytes:
-    """Given raw bytes for a field of a header, return the header with its checksum mended."""
+    """Return a header with raw bytes in a field and a correct checksum."""
     block = bytearray(entry(name)[0].tobuf(tarfile.GNU_FORMAT))
     block[field] = value.ljust(field.stop - field.start, b"\0")
     block[148:156] = b" " * 8
@@ -39,7 +39,7 @@ def header_with(field: slice, value: bytes, name: str = "documents/x") -> bytes:
 
 
 def pax(fields: bytes, of: bytes) -> bytes:
-    """Given raw pax records, return a pax header in front of a header."""
+    """Return a pax header with raw records, followed by a header."""
     info, _ = entry("pax", fields, kind=tarfile.XHDTYPE)
     return tar_bytes([(info, fields)], end=False) + of
 

@@ -31,7 +31,7 @@ _WORKERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend
 
 @contextmanager
 def autovacuum_at(server: EmbeddedPostgres, name: str, url: str) -> Iterator[None]:
-    """Given a database and how its owner connects, have autovacuum at it when the block begins."""
+    """Have autovacuum working on a database when the block begins."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(SLOW_TO_VACUUM)
     with admin_connection(server) as connection:

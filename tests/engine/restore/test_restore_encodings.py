@@ -74,7 +74,7 @@ def change(live: Live) -> None:
 
 
 def name_of(live: Live) -> str:
-    """Given a live database, return the name that is in it."""
+    """Return the name that is stored in a live database."""
     with psycopg.connect(live.url, client_encoding="UTF8") as connection:
         row = connection.execute("SELECT getdatabaseencoding()::text").fetchone()
     assert row is not None

@@ -65,7 +65,7 @@ SETTINGS = {
 def live_pair(
     server: EmbeddedPostgres, documents: Path, name: str = "around", options: str = "", role: str = "owner"
 ) -> Iterator[Live]:
-    """Given a documents folder, names for a database and its owner, and options of the database, yield such a pair."""
+    """Yield a live pair with these names for database and owner, and these options of the database."""
     unique = uuid4().hex[:8]
     database, owner = f"{unique} {name}", f"{unique} {role}"
     url = url_of(server, database, owner)
@@ -98,7 +98,7 @@ def admin_url(server: EmbeddedPostgres, database: str) -> str:
 
 
 def set_for(live: Live, settings: dict[str, str]) -> None:
-    """Given settings, make them the owner's."""
+    """Set the owner role's settings."""
     with admin_connection(live.server) as connection:
         for name, value in settings.items():
             statement = sql.SQL("ALTER ROLE {} SET {} TO {}")

@@ -22,7 +22,7 @@ from tests.support.small_pair import SMALL_SCHEMA
 
 
 def packed(content: bytes, length: int) -> bytes:
-    """Given content, return a gzip member of just that length; what is left over is a comment in its header (RFC 1952)."""
+    """Return a gzip member of exactly that length; the rest is filled by a comment in its header (RFC 1952)."""
     deflate = zlib.compressobj(9, wbits=-15)
     body = deflate.compress(content) + deflate.flush() + struct.pack("<II", zlib.crc32(content), len(content))
     comment = b"x" * (length - len(body) - 11) + b"\0"
@@ -32,7 +32,7 @@ def packed(content: bytes, length: int) -> bytes:
 
 
 def with_statement(archive: Path, statement: bytes) -> None:
-    """Given an archive, put a statement in front of its dump's first table, every length and offset as it was."""
+    """Insert a statement before the first table of an archive's dump, keeping every length and offset."""
     data = bytearray(archive.read_bytes())
     with open_archive(archive, KEY) as reader:
         first = reader.manifest.database.segments[0]
@@ -47,7 +47,7 @@ def with_statement(archive: Path, statement: bytes) -> None:
 
 
 def with_other_name(archive: Path, name: bytes, other: bytes) -> None:
-    """Given an archive, change a document's name in its index."""
+    """Change a document's name in an archive's index."""
     data = bytearray(archive.read_bytes())
     with open_archive(archive, KEY) as reader:
         begin, end = reader.manifest.documents.index_offset, reader.manifest_offset

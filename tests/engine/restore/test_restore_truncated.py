@@ -53,7 +53,7 @@ def live(hard: Pristine, tmp_path: Path) -> Iterator[Live]:
 
 @pytest.fixture
 def refused(live: Live, tmp_path: Path) -> Callable[[bytes], None]:
-    """Given an archive's bytes, check that neither the restore nor an upload takes it."""
+    """Check that neither the restore nor an upload accepts an archive's bytes."""
     path = tmp_path / "cut.tar.gz"
 
     def check(data: bytes) -> None:
@@ -67,7 +67,7 @@ def refused(live: Live, tmp_path: Path) -> Callable[[bytes], None]:
 
 
 def archive_of(dump: bytes) -> bytes:
-    """Given what is to be in the .sql.gz, return an archive that is whole itself."""
+    """Return an intact archive with this content of its .sql.gz."""
     members = [entry("database/app.sql.gz", dump), folder("documents/"), entry("documents/a.txt", b"content" * 99)]
     return gzip.compress(tar_bytes(members), 1)
 

@@ -31,7 +31,7 @@ def source(source_db: SourceDatabase, documents_dir: Path) -> Source:
 
 
 def refused(source: Source, storage: Path) -> SourceError:
-    """Given a source, prove that both the check and the backup refuse it in the same words; return the error."""
+    """Prove that both the check and the backup refuse a source in the same words; return the error."""
     with pytest.raises(SourceError) as caught:
         make_backup(BackupRequest(source, storage, KEY, uuid4(), disk_reserve=0))
     assert str(caught.value) in [str(problem) for problem in check_source(source, storage)]
@@ -41,7 +41,7 @@ def refused(source: Source, storage: Path) -> SourceError:
 
 
 def assert_no_secret(error: BaseException, *secrets: str) -> None:
-    """Given an error, prove that neither it nor the errors it came from show a secret, as a log would print them."""
+    """Prove that neither an error nor its causes, as a log would print them, show a secret."""
     printed = "".join(traceback.format_exception(error, limit=0))
     for secret in secrets:
         assert secret not in printed

@@ -24,7 +24,7 @@ for password in sys.stdin.read().splitlines():
 
 
 def log_in(environment: dict[str, str], *passwords: str, email: str = EMAIL) -> list[list[str]]:
-    """Given passwords, try them one by one in a process of its own; return each answer's status and time to wait."""
+    """Try passwords one by one in a process of its own; return each response's status and time to wait."""
     done = subprocess.run(
         [sys.executable, "-c", LOG_IN, email],
         input="\n".join(passwords),

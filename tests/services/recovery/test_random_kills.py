@@ -26,8 +26,8 @@ MOMENTS = 20
 
 
 def settled(row: BackupHistory) -> BackupHistory:
-    """Given a backup, mend as the minute tick does until it is closed, and return its row: a job that was killed before
-    it reached its row is put into the queue again by the tick alone."""
+    """Reconcile as the minute tick does until a backup is closed, and return its row: a job that was killed before it
+    reached its row is enqueued again by the tick alone."""
 
     def closed() -> bool:
         backups.reconcile()

@@ -32,19 +32,19 @@ Worker = subprocess.Popen[bytes]
 
 
 def partial_of(storage_dir: Path, backup_id: uuid.UUID) -> Path:
-    """Given a backup, leave a partial file of its first attempt behind."""
+    """Leave a partial file of a backup's first attempt behind."""
     path = storage_dir / f".{backup_id}.1.partial"
     path.write_bytes(b"half")
     return path
 
 
 def silent(make_row: MakeRow, silent_for: timedelta, **columns: object) -> BackupHistory:
-    """Given a time without heartbeat, return a running backup like that."""
+    """Add a running backup whose last heartbeat is that long ago."""
     return make_row("in_progress", attempt=1, heartbeat_at=utcnow() - silent_for, **columns)
 
 
 def is_started(row_id: uuid.UUID) -> bool:
-    """Given a backup, return whether a worker's child runs its job, which is a moment after the worker took it."""
+    """Return whether a worker's child runs a backup's job, which is a moment after the worker took it."""
     job = queue.QueuedJob.fetch(f"backup-{row_id}", connection=queue.connection())
     return job.get_status() == JobStatus.STARTED and job.last_heartbeat is not None
 

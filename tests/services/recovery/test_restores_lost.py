@@ -181,8 +181,7 @@ def test_a_queued_restore_that_redis_forgot_is_enqueued_again(app: APIFlask, mon
 
 
 def ended_with_ticks(row: Restore) -> Restore:
-    """Given a restore, wait until it is closed while the tick runs again and again: it starts one killed before its claim
-    once more."""
+    """Wait until a restore is closed while the tick runs repeatedly, since the tick restarts one killed before its claim."""
     row_id = row.id
 
     def closed() -> bool:

@@ -27,7 +27,7 @@ ROUNDS = 12
 
 
 def make_due(schedule_id: object, ago: timedelta = timedelta(seconds=1)) -> None:
-    """Given a schedule, let it be due now."""
+    """Make a schedule due now."""
     schedules.get(schedule_id).next_run_at = utcnow() - ago  # type: ignore[arg-type]
     db.session.commit()
 

@@ -44,7 +44,7 @@ def test_each_backup_says_as_what_it_is_kept_and_when_it_expires(admin: Browser,
 
 
 def cell_of(row: Element, label: str) -> str:
-    """Given a row of the table and a column, return the words of its cell."""
+    """Return the words of a row's cell in a column."""
     (cell,) = [cell for cell in row.iter() if cell.get("data-label") == label]
     return " ".join("".join(cell.itertext()).split())
 

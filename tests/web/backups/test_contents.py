@@ -33,12 +33,12 @@ def backup(app: APIFlask, documents_dir: Path) -> BackupHistory:
 
 
 def links(page: Page, text: str) -> list[str]:
-    """Given a page and words, return where its links with these words lead."""
+    """Return the targets of a page's links with these words."""
     return [link.get("href", "") for link in page.select("a") if " ".join("".join(link.itertext()).split()) == text]
 
 
 def link(page: Page, text: str) -> str:
-    """Given a page and words, return where its only link with these words leads."""
+    """Return the target of a page's only link with these words."""
     (address,) = links(page, text)
     return address
 

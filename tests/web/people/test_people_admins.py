@@ -31,7 +31,7 @@ def invite(admin: Browser, email: str = OTHER) -> str:
 
 
 def path_of(link: str) -> str:
-    """Given a link, return what a browser asks for."""
+    """Return the path that a browser requests for a link."""
     parts = urlsplit(link)
     assert parts.path == "/invitation", "the secret is not in the path, which is logged"
     return f"{parts.path}?{parts.query}"

@@ -18,7 +18,7 @@ Make = Callable[..., BackupHistory]
 
 
 def keep_only(number: int) -> None:
-    """Given a number, let so many backups be kept, by the hourly quota alone."""
+    """Keep that many backups, by the hourly quota alone."""
     quotas = {"keep_hourly": number, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0}
     settings.update(TESTER, SettingsInput.model_validate(quotas))
     retention.refresh()

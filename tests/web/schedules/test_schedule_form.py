@@ -19,7 +19,7 @@ DAILY = {"name": "Nightly", "frequency": "daily", "day_of_week": "0", "day_of_mo
 
 
 def chosen(page: Page, name: str) -> list[str]:
-    """Given the name of a list, return the values that are chosen in it."""
+    """Return the values selected in the list of that name."""
     options = page.select("select", name=name)[0].iter(HTML + "option")
     return [option.get("value", "") for option in options if "selected" in option.attrib]
 

@@ -34,7 +34,7 @@ def environment(environment: dict[str, str], mail_server: MailServer) -> dict[st
 
 
 def stored(**values: object) -> settings.SettingsView:
-    """Given settings, store them and return all."""
+    """Store settings and return all of them."""
     return settings.update(TESTER, SettingsInput.model_validate(values))
 
 

@@ -48,25 +48,25 @@ def live(small: Pristine, tmp_path: Path) -> Iterator[Live]:
 
 
 def run(live: Live, *statements: str) -> None:
-    """Given statements, execute them in the live database, as its owner."""
+    """Execute statements in the live database, as its owner."""
     with psycopg.connect(live.url, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement.encode())
 
 
 def look(live: Live, archive: Path, until: float = float("inf")) -> Preview:
-    """Given an archive, return its exact preview."""
+    """Return the exact preview of an archive."""
     return preview(live.request(archive, scope="database"), exact=True, until=until)
 
 
 def tables(looked: Preview) -> dict[str, TableDiff]:
-    """Given a preview, return its tables by name."""
+    """Return a preview's tables by name."""
     assert looked.blockers == []
     return {table.name: table for table in looked.tables}
 
 
 def differing(looked: Preview) -> dict[str, RowsDiff | None]:
-    """Given a preview, return its tables that are not the same in every row."""
+    """Return a preview's tables that differ in any row."""
     return {name: table.rows for name, table in tables(looked).items() if table.rows is None or not table.rows.is_same}
 
 
