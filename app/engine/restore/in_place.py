@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -114,40 +115,54 @@ def restore_in_place(
         return Replaced(rows, warnings, time.monotonic() - began)
 
 
-def _load(connection: Connection, reader: ArchiveReader, meter: Meter) -> tuple[dict[tuple[str, str], int], list[str]]:  # noqa: C901 - its steps share a transaction
-    """Load the dump in its own order, and return the rows by table and the warnings."""
-    staying = _Staying(reader.manifest.database.facts)
-    warnings: list[str] = []
+class _Statements:
+    """Executes the statements of a dump inside the transaction of the restore. Collects warnings of what is left out."""
 
-    def run(statement: bytes) -> None:
+    def __init__(self, connection: Connection, facts: dict[str, Any]) -> None:
+        self._connection = connection
+        self.staying = _Staying(facts)
+        self.warnings: list[str] = []
+
+    def run(self, statement: bytes) -> None:
+        """Execute a statement, unless what it creates has stayed. Raise psycopg.Error."""
         if _TRANSACTION.fullmatch(statement):
             return
         if TABLESPACE.match(statement):
-            warning = use_tablespace(connection, statement)
-            if warning is not None and warning not in warnings:
-                warnings.append(warning)
-            return
-        may_stay = staying.may_be(statement)
-        if not (may_stay or _MAY_FAIL.match(statement) or planner_statistics(statement)):
-            execute(connection, statement)
-            return
+            warning = use_tablespace(self._connection, statement)
+            if warning is not None and warning not in self.warnings:
+                self.warnings.append(warning)
+        elif self.staying.may_be(statement):
+            with contextlib.suppress(psycopg.errors.DuplicateSchema, *_STAYED):
+                self._try(statement)
+        elif _MAY_FAIL.match(statement) or planner_statistics(statement):
+            self._run_dispensable(statement)
+        else:
+            execute(self._connection, statement)
+
+    def _try(self, statement: bytes) -> None:
+        """Execute a statement in a savepoint, so that the transaction goes on if it fails."""
+        with self._connection.transaction():
+            execute(self._connection, statement)
+
+    def _run_dispensable(self, statement: bytes) -> None:
         try:
-            with connection.transaction():
-                execute(connection, statement)
+            self._try(statement)
         except psycopg.errors.DuplicateSchema:
             return  # another role's, as that of an extension may be: it has stayed
         except psycopg.Error as error:
-            if may_stay and isinstance(error, _STAYED):
-                return
-            if may_stay or statement.startswith(b"CREATE SCHEMA"):
+            if statement.startswith(b"CREATE SCHEMA"):
                 raise
             if isinstance(error, psycopg.errors.DuplicateObject):
                 return  # a superuser's publication, event trigger or user mapping, which has stayed
             if not (_OWNER_TO.match(statement) and isinstance(error, psycopg.errors.InsufficientPrivilege)):
-                warnings.append(f"Left out: {one_line(error)}")  # the preview warns of the others
+                self.warnings.append(f"Left out: {one_line(error)}")  # the preview warns of the others
 
+
+def _load(connection: Connection, reader: ArchiveReader, meter: Meter) -> tuple[dict[tuple[str, str], int], list[str]]:
+    """Load the dump in its own order, and return the rows by table and the warnings."""
+    statements = _Statements(connection, reader.manifest.database.facts)
     meter.phase("database", reader.manifest.database.sql_bytes)
-    splitter, loader = DumpSplitter(), EventLoader(connection, run, meter)
+    splitter, loader = DumpSplitter(), EventLoader(connection, statements.run, meter)
     try:
         for text in _text(reader):
             for event in splitter.feed(text):
@@ -159,13 +174,13 @@ def _load(connection: Connection, reader: ArchiveReader, meter: Meter) -> tuple[
         raise RestoreError(f"The dump in the archive is not complete: {error}") from error
     loader.finish()
     connection.execute("SET client_encoding = 'UTF8'; SET LOCAL search_path = pg_catalog")
-    staying.check(connection)
+    statements.staying.check(connection)
     for table in reader.manifest.tables:
         found = loader.rows.get((table.schema, table.name), 0)
         if found != table.rows:
             name = shown(f"{table.schema}.{table.name}")
             raise RestoreError(f"Table {name} got {found} rows, but its backup has {table.rows}.")
-    return loader.rows, warnings
+    return loader.rows, statements.warnings
 
 
 def _text(reader: ArchiveReader) -> Iterator[bytes]:
