@@ -67,7 +67,7 @@ class GzipStream:
         try:
             yield from joined(self._unpacked())
         except IsalError as error:
-            raise RestoreError(f"{self._what} is no gzip file or is damaged ({error}).") from error
+            raise RestoreError(f"{self._what} is not a gzip file, or is damaged ({error}).") from error
         if not self._gunzip.is_between_members:
             raise RestoreError(f"{self._what} was cut short.")
 

@@ -125,10 +125,10 @@ def test_a_locale_that_is_not_there_is_replaced_by_the_live_database_s(
     with pristine(pg18, tmp_path / "pristine", PLAIN) as made, made.live(tmp_path) as live:
         monkeypatch.undo()
         (warning,) = preview(live.request(made.archive)).warnings
-        assert "The backup's locale xx_YY.UTF-8 may not be on this server" in warning
+        assert "The backup's locale xx_YY.UTF-8 may not be available on this server" in warning
         before = live.state()
         result = restore(live.request(made.archive))
         assert live.state() == before
-        assert any("sorts as the live one does" in text and "invalid LC_COLLATE" in text for text in result.warnings)
+        assert any("uses the live database's collation" in text and "invalid LC_COLLATE" in text for text in result.warnings)
         test = RestoreTest(made.archive, live.source(), KEY, live.request(made.archive).restore_id)
         assert verify_by_restoring(test).problems == []

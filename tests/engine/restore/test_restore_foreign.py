@@ -138,7 +138,7 @@ def test_a_trusted_one_keeps_its_grants(hard: Pristine, live: Live, text: bytes,
 
     looked = preview(live.request(archive, trusted=True), exact=True)
     assert looked.blockers == []
-    assert any("an admin has said to trust it" in warning for warning in looked.warnings)
+    assert any("an admin chose to trust it" in warning for warning in looked.warnings)
     restore(live.request(archive, trusted=True))
 
     assert dumped(live.server.bin_dir, live.url) == text

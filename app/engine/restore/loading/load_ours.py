@@ -48,7 +48,7 @@ SHARED_SETTINGS = (
 _MAY_BE_LEFT_OUT = re.compile(OWNER_TO + rb"|" + DISPENSABLE, re.DOTALL)
 _OWNER_TO = re.compile(OWNER_TO, re.DOTALL)
 _SCHEMA_GRANT = re.compile(rb"GRANT (?:ALL|(?:USAGE,)?CREATE) ON SCHEMA ((?:\"(?:[^\"]|\"\")*\"|[^\s\"])+) TO ")
-# Tables that are no partitioned ones and that no extension has brought, perhaps with rows in them.
+# Tables that are not partitioned, without those of extensions, which may have rows already.
 _PLAIN: LiteralString = """
 SELECT pg_catalog.convert_to(n.nspname, pg_catalog.pg_client_encoding()) AS schema,
        pg_catalog.convert_to(c.relname, pg_catalog.pg_client_encoding()) AS name

@@ -21,7 +21,7 @@ _TABLE = rb"(?P<schema>" + _NAME + rb")\.(?P<table>" + _NAME + rb")"
 _COLUMNS = rb"\((?P<columns>" + _NAME + rb"(?:, " + _NAME + rb")*)\)"
 _CONSTRAINT = rb"ALTER TABLE ONLY " + _TABLE + rb"\s+ADD CONSTRAINT (?P<name>" + _NAME + rb") "
 _INDEX = re.compile(rb"CREATE (?:UNIQUE )?INDEX (?:" + _NAME + rb" )?ON " + _TABLE + rb" USING ")
-# A call of what is no function of PostgreSQL's own, as pg_dump writes it; also some that are none, which costs but time.
+# A call of a function that is not PostgreSQL's own, as pg_dump writes it. False matches only cost time.
 _CALL = re.compile(_NAME + rb"\." + _NAME + rb" ?\(")
 _KEY = re.compile(_CONSTRAINT + rb"(?:PRIMARY KEY|UNIQUE)\b")
 _PLAIN_KEY = re.compile(_CONSTRAINT + rb"(?P<kind>PRIMARY KEY|UNIQUE) " + _COLUMNS + rb";\Z")

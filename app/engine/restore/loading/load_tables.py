@@ -148,7 +148,7 @@ class TableLoader:
         added = []
         for key in keys:
             try:
-                with self._adding:  # two that lock the same tables crosswise would wait for each other for ever
+                with self._adding:  # two that lock the same tables crosswise would deadlock
                     execute(connection, key.add)
             except psycopg.Error:
                 if self._side_by_side.is_stopped:
@@ -167,7 +167,7 @@ class TableLoader:
             now = self._counted
             self._meter.add(now - counted)
             counted = now
-            if is_silent:  # an index may take hours without a byte
+            if is_silent:  # building an index may take hours and counts no bytes
                 self._meter.alive()
             if self._copies_left == 0 and not self._is_indexing:
                 self._is_indexing = True

@@ -70,13 +70,13 @@ class SideBySide:
             raise
 
     def stop(self) -> None:
-        """Begin nothing more."""
+        """Begin no more tasks."""
         with self._changed:
             self.is_stopped = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Begin nothing more, have the server give up what is under way, and wait for that."""
+        """Begin no more tasks, cancel what is under way on the server, and wait for its end."""
         self.stop()
         while wait(self._threads, timeout=0).not_done:
             # Again and again: one cancel is lost on a thread that is between two statements or waits for another thread.

@@ -106,7 +106,7 @@ WHERE f.oid >= 16384 AND (f.owner = (SELECT oid FROM pg_catalog.pg_roles WHERE r
     SELECT FROM pg_catalog.pg_depend d WHERE d.classid = f.classid AND d.objid = f.oid AND d.deptype = 'e'))
 ORDER BY 1, 3, 4, 5, 6
 """
-# Casts belong to nobody.
+# Casts have no owner.
 _CASTS: LiteralString = """
 SELECT pg_catalog.convert_to(tn.nspname, {encoding}) AS schema, pg_catalog.convert_to(t.typname, {encoding}) AS name
 FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_type t ON t.oid = c.castsource

@@ -25,7 +25,7 @@ EXCHANGING = "exchanging"
 KEPT = "kept"
 VOID = "void"
 MOST_BYTES = 64 * 1024**2
-"""A journal of 300,000 tables has 10 MB while it is exchanging, and no journal of ours has more than this."""
+"""A journal of 300,000 tables has 10 MB during the swap; a larger file than this is not read."""
 
 _SUFFIX = ".json"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -90,7 +90,7 @@ class Journal:
 class Found:
     """The journals of a folder, oldest first, and a sentence for each one that can't be used, which is left alone.
 
-    `present`: the restores that have a file there, be it of use or not; None if the folder can't be read.
+    `present`: the restores that have a file there, usable or not; None if the folder can't be read.
     """
 
     journals: list[Journal]
@@ -134,7 +134,7 @@ def _opened(state_dir: Path) -> Iterator[int]:
         folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except NotADirectoryError as error:
         raise RestoreError(
-            f"{state_dir}, where restores keep their journals, is not a directory. Look at what it is and remove it."
+            f"{state_dir}, where restores keep their journals, is not a directory. Find out what it is, then remove it."
         ) from error
     try:
         _check_ours(os.fstat(folder), state_dir)
@@ -187,7 +187,7 @@ def _read(folder: int, path: Path) -> Journal:
 
 
 def _parsed(raw: bytes) -> Journal:
-    """Raise ValueError, KeyError, TypeError, AttributeError or RecursionError for what no journal of ours can be."""
+    """Parse a journal. Raise ValueError, KeyError, TypeError, AttributeError or RecursionError for any other content."""
     values = json.loads(raw)
     database, folder, contents = values.pop("database"), values.pop("folder"), values.pop("database_contents", None)
     files, staging_inode = values.pop("folder_contents", None), values.pop("staging_inode", None)

@@ -1,4 +1,4 @@
-"""Removing a folder of ours with all that is in it, however deep it is and whatever is done to it meanwhile.
+"""Removes a folder of ours with all that is in it, however deep it is and whatever is done to it meanwhile.
 
 The threats: the folder beside which it lies may belong to another user, who replaces it, or a folder in it, by a link or
 another folder while root removes it; a tree may be deeper than Python's stack; a filesystem may be mounted in it, whose
@@ -31,7 +31,7 @@ _GONE = (errno.ENOENT, errno.ESTALE)
 def remove_tree(path: Path, identity: tuple[int, int] | None = None) -> list[str]:
     """Remove the folder at `path`, if it is there and is the one with this (device, inode), and all that is in it.
 
-    Return what had to stay, with the reason; after that, trying again is of no use. Raise OSError where the disk failed.
+    Return what had to stay, with the reason; after that, trying again would not help. Raise OSError where the disk failed.
     """
     try:
         parent = open_root(path.parent)

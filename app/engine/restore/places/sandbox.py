@@ -1,4 +1,4 @@
-"""Handing over an untrusted dump's objects from the sandbox role to the live database's owner.
+"""Hands over an untrusted dump's objects from the sandbox role to the live database's owner.
 
 The owner may be able to do more than own: with CREATEROLE, code that runs with the owner's rights can make roles. So nobody
 but the owner may have any part in what the dump made: grants in it are undone while it is still the sandbox role's, and what
@@ -78,7 +78,7 @@ def open_to(connection: Connection, inside: Connection, name: str, sandbox: Sand
 
 
 def shut_out(connection: Connection, sandbox: Sandbox) -> None:
-    """Let the role log in no more, whatever password it gives itself; a session that it has goes on."""
+    """Keep the role from logging in again, whatever password it gives itself; a session that it has goes on."""
     connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(sandbox.role)))
 
 

@@ -98,7 +98,7 @@ def create(connection: Connection, name: str, facts: dict[str, Any], owner: str,
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} OWNER {}").format(
         sql.Identifier(name), sql.Literal(facts["encoding"]), sql.Identifier(owner)
     )
-    if space != "pg_default":  # to name that one takes a right that few have
+    if space != "pg_default":  # naming the default one needs a right that few roles have
         if _may_create_in(connection, space):
             statement += sql.SQL(" TABLESPACE {}").format(sql.Identifier(space))
         else:
@@ -112,8 +112,8 @@ def create(connection: Connection, name: str, facts: dict[str, Any], owner: str,
         except _NO_SUCH_LOCALE as error:
             connection.execute(statement + _locale(live))
             warnings.append(
-                "The backup's locale is not to be had on this server, so the restored database sorts as the live one does "
-                f"({one_line(error)})."
+                "The backup's locale is not available on this server; the restored database uses the live database's "
+                f"collation ({one_line(error)})."
             )
     except psycopg.Error as error:
         raise RestoreError(f"The staging database could not be created: {one_line(error)}") from error
@@ -255,7 +255,7 @@ def give_all(connection: Connection, role: str, owner: str) -> None:
     """Give all that a role owns in a staging database to another one, over an autocommit connection to it.
 
     REASSIGN OWNED holds a lock on every table, index and sequence until its end: more than the server can hold if there are
-    thousands. So those go in batches before it, which nobody sees in a database that nobody uses.
+    thousands. So those go in batches before it, which no client sees, since none uses the database yet.
     """
     statements = [row["statement"] for row in connection.execute(_RELATIONS_OF, [owner, role]).fetchall()]
     for start in range(0, len(statements), REASSIGNED_AT_ONCE):

@@ -65,12 +65,12 @@ class StagingFolder:
 
     The threats, and the rules that answer them:
 
-    - A link of the archive, or one that somebody else puts into the folder above meanwhile, leads what is made after it out
-      of here. Nothing is made by path: the folder is opened once, when it is ours, empty and closed to everybody else, and
+    - A link of the archive, or one that another user puts into the folder above meanwhile, leads what is made after it out
+      of here. Nothing is made by path: the folder is opened once, when it is ours, empty and closed to all others, and
       what is in it is made relative to open folders that were reached without following a link. Links come last; an entry
       below one of them is refused.
     - Links that stay inside each by itself lead out together. When all are made, each is followed on the disk, step by step.
-    - A file with the setuid bit makes its owner's rights anybody's: only a signed archive brings it.
+    - A file with the setuid bit gives its owner's rights to all: only a signed archive brings it.
     """
 
     def __init__(self, path: Path, trust: Trust = Trust.FOREIGN) -> None:

@@ -36,7 +36,7 @@ WHERE name <> ALL (%s) AND lower(replace(name, '-', '')) NOT IN
 """
 
 LEAVING_SECONDS = 0.6
-OTHER_LOCALE = "Without it the restored database sorts as the live one does."
+OTHER_LOCALE = "Without it the restored database uses the live database's collation."
 IN_PLACE = (
     "the restore runs in one transaction inside the live database: still all or nothing, but the app waits meanwhile, and "
     "undoing means restoring the safety backup"
@@ -291,4 +291,4 @@ class ServerObstacles:
         # Beside these the server knows those that the operating system had when it was set up.
         known = [self.facts["lc_collate"], self.facts["lc_ctype"], "C", "POSIX"]
         for row in self._connection.execute(_LOCALES, [wanted, known]).fetchall():
-            self.warnings.append(f"The backup's locale {row['name']} may not be on this server. {OTHER_LOCALE}")
+            self.warnings.append(f"The backup's locale {row['name']} may not be available on this server. {OTHER_LOCALE}")

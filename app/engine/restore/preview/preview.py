@@ -128,7 +128,7 @@ class Previewer:
 
     def _warn_of_origin(self) -> None:
         if self._request.trusted:
-            self._warnings.append("This archive is not signed by this installation; an admin has said to trust it.")
+            self._warnings.append("This archive is not signed by this installation; an admin chose to trust it.")
             return
         self._warnings.append(
             "This archive is not signed by this installation. Its SQL is executed by a throwaway role that may do nothing "
@@ -231,7 +231,7 @@ class Previewer:
         """Block if the database does not fit on its server's disk beside the live one, or warn that it can't be known."""
         needed = f"The database needs about {database // 1_000_000 + 1} MB on its server's disk beside the live one"
         if disk is None:
-            self._warnings.append(f"{needed}; how much is free there can't be seen from this machine, so look first.")
+            self._warnings.append(f"{needed}; how much is free there can't be seen from this machine, so check that first.")
             return
         free, folder = disk.free_bytes(), self._request.target.documents_dir.parent
         shared = staged if folder.is_dir() and os.stat(folder).st_dev == disk.device else 0
