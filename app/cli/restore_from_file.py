@@ -26,6 +26,7 @@ from app.engine.errors import RestoreError
 from app.engine.restore import swap
 from app.engine.restore.places.journal import KEPT, Journal, all_in
 from app.engine.restore.preview import preview as previewing
+from app.engine.restore.recovery import recover
 from app.engine.restore.request import RestoreRequest
 from app.engine.restore.restore import FileRestore, restore_from_file
 from app.engine.restore.swap import survey_journals
@@ -124,7 +125,7 @@ def _kept(restore_id: UUID | None, url: str, documents: Path) -> Journal:
     """Return the journal that is meant, after finishing an interrupted swap. Raise RestoreError if that is ambiguous."""
     folder = _state_dir(documents)
     if any(journal.step == EXCHANGING for journal in all_in(folder)):
-        swap.recover(folder, Source(url, documents, "restore"))
+        recover(folder, Source(url, documents, "restore"))
     kept = {journal.restore_id: journal for journal in all_in(folder) if journal.step == KEPT}
     if restore_id is None and len(kept) > 1:
         choices = "\n".join(f"{journal.restore_id}  {_places(journal)}" for journal in reversed(kept.values()))

@@ -10,7 +10,7 @@ import pytest
 from app.demo.servers import EmbeddedPostgres
 from app.engine.restore.places.journal import KEPT
 from app.engine.restore.places.journal import all_in as list_journals
-from app.engine.restore.swap import recover
+from app.engine.restore.recovery import recover
 from tests.support.databases import psql
 from tests.support.restoring import Live, Pristine, State, change_documents, pristine
 

@@ -26,10 +26,11 @@ from .places.journal import Journal
 from .preview.findings import Findings
 from .preview.preview import Previewer
 from .preview.tables_diff import TableDiff
+from .recovery import recover
 from .request import Origin, RestoreRequest, open_origin
 from .run import RestoreRun
 from .stage import stage
-from .swap import clear_staging, commit_point, discard, recover, settle, surplus, swap_in
+from .swap import clear_staging, commit_point, discard, settle, surplus, swap_in
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Makes the staged state live, undoes that, and cleans up after a crash at any point, by the journal."""
+"""Makes the staged state live, undoes that, and drops what is no longer needed, by the journal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -21,7 +21,7 @@ from ..storage.local import sync_folder
 from .loading.sql_loader import CANCEL_SECONDS, Connection
 from .places import journal as journals
 from .places import staging_database
-from .places.contents import database_losses, flush_wal, folder_losses, looking_at
+from .places.contents import flush_wal
 from .places.exchange import (
     Gone,
     exchange_databases,
@@ -42,29 +42,9 @@ SESSIONS_END_SECONDS = 10.0
 MOST_KEPT = 3
 """How many restores keep the other state for an undo. Each takes as much space as the live database and documents."""
 
-_WAS_USED = """
-SELECT coalesce((SELECT (to_jsonb(s) ->> 'sessions')::bigint > 0 FROM pg_stat_database s WHERE datid = %(oid)s), true)
-    OR EXISTS (SELECT FROM pg_stat_activity WHERE datid = %(oid)s AND backend_type = 'client backend') AS used
-"""
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """What was found of a restore whose worker was lost, and how it ended: "completed", "undone" or "void".
-
-    `loss`: what the new state lacked, so that it was undone. `changes`: how the new state, in use meanwhile, differs from
-    what was restored.
-    """
-
-    restore_id: UUID
-    outcome: str
-    detail: str
-    loss: str = ""
-    changes: str = ""
-
 
 @contextlib.contextmanager
-def _connections(url: str, journal: Journal) -> Iterator[tuple[Connection | None, Connection | None]]:
+def connections(url: str, journal: Journal) -> Iterator[tuple[Connection | None, Connection | None]]:
     """Yield two maintenance connections if the journal is about a database, else none."""
     if journal.database is None:
         yield None, None
@@ -95,7 +75,7 @@ def swap_in(journal: Journal, state_dir: Path, url: str, meter: Meter | None) ->
         raise
     # The new state is live and well; a journal that can't be written now is finished by `recover`.
     with contextlib.suppress(RestoreError):
-        _keep(journal, state_dir)
+        keep(journal, state_dir)
     return gap
 
 
@@ -117,7 +97,8 @@ def _flush(journal: Journal, url: str, meter: Meter | None) -> None:
         ) from error
 
 
-def _keep(journal: Journal, state_dir: Path) -> Journal:
+def keep(journal: Journal, state_dir: Path) -> Journal:
+    """Note that the wanted state is live, and that the other one is kept for an undo."""
     return journals.write(state_dir, journal, step=journals.KEPT, database_contents=None, folder_contents=None)
 
 
@@ -134,7 +115,7 @@ def _exchange_back(journal: Journal, state_dir: Path, url: str, reason: BaseExce
 def exchange(journal: Journal, url: str) -> float:
     """Bring the wanted state of a journal in the step "exchanging" about, whatever part of it is done already."""
     gap = 0.0
-    with _connections(url, journal) as (connection, helper):
+    with connections(url, journal) as (connection, helper):
         if journal.database is not None:
             assert connection is not None
             assert helper is not None
@@ -184,13 +165,13 @@ def undo(state_dir: Path, restore_id: UUID, target: Source, progress: Progress |
     except EngineError as error:
         journal = journals.write(state_dir, journal, wanted=before)
         exchange(journal, target.database_url)
-        _keep(journal, state_dir)
+        keep(journal, state_dir)
         raise RestoreError(f"{error} Nothing was swapped.") from error
-    _keep(journal, state_dir)
+    keep(journal, state_dir)
 
 
 def _check_nothing_came_since(journal: Journal, url: str) -> None:
-    with _connections(url, journal) as (connection, _):
+    with connections(url, journal) as (connection, _):
         if not is_live(connection, journal, journal.wanted):
             raise RestoreError(
                 "What is live is not what this restore left: a later one has taken its place. Undo that one first. "
@@ -348,31 +329,6 @@ def _committed(connection: Connection, transaction: str) -> bool:
     raise RestoreError("The server does not know yet how the restore's transaction ended; it will be asked again.")
 
 
-def recover(state_dir: Path, target: Source, alive: frozenset[UUID] = frozenset()) -> list[Recovered]:
-    """End every restore whose worker is lost (all but those in `alive`), by the journals, and return how.
-
-    What was staged only is dropped. A half-done swap is finished as it was wanted, or undone where the new state turns
-    out not to be whole. Journals that can't be used are left to `survey_journals`. Raise RestoreError for the first restore
-    that could not be ended, when all others are.
-    """
-    recovered: list[Recovered] = []
-    problem: EngineError | psycopg.Error | OSError | None = None
-    journals.remove_torn(state_dir, alive)
-    for journal in survey_journals(state_dir, target).journals:
-        if journal.restore_id in alive or journal.step == journals.KEPT:
-            continue
-        try:
-            recovered.append(_recover(journal, state_dir, target.database_url))
-        except Gone as error:
-            journals.write(state_dir, journal, step=journals.VOID)
-            recovered.append(Recovered(journal.restore_id, "void", str(error)))
-        except (EngineError, psycopg.Error, OSError) as error:
-            problem = problem or error
-    if problem is not None:
-        raise RestoreError(f"A restore whose worker was lost could not be ended: {one_line(problem)}") from problem
-    return recovered
-
-
 def survey_journals(state_dir: Path, target: Source) -> journals.Found:
     """Read all journals. Those that are about another target are problems, as those are that can't be read.
 
@@ -402,76 +358,3 @@ def _void(journal: Journal, state_dir: Path) -> str:
         "names no longer exists, so it could be neither finished nor undone. Make sure that database and documents belong "
         f"together, restore both if not, and then remove {journal.path(state_dir)}."
     )
-
-
-def _recover(journal: Journal, state_dir: Path, url: str) -> Recovered:
-    before = "The worker was lost before the swap; the live state was never touched."
-    finished = "The worker was lost during the swap, which was then finished."
-    back = "The worker was lost during the swap, which was then undone."
-    if journal.step == journals.STAGING:
-        clear_staging(journal, state_dir, url)
-        return Recovered(journal.restore_id, "undone", before)
-    if journal.transaction is not None:
-        wanted = settle(journal, state_dir, url)
-        return Recovered(journal.restore_id, *(("completed", finished) if wanted == "new" else ("undone", back)))
-    if journal.database is not None:
-        with maintenance(url, journal.restore_id) as connection:
-            end_sessions(connection, journal.restore_id)
-    losses, changes = _compare(journal, url) if journal.wanted == "new" else ([], [])
-    if losses:
-        journal = journals.write(state_dir, journal, wanted="old", abandoned=True)
-    exchange(journal, url)
-    with _connections(url, journal) as (connection, _):
-        if not is_live(connection, journal, journal.wanted):
-            raise RestoreError("A half-done swap could not be finished; see the operator's guide.")
-    if journal.abandoned:
-        clear_staging(journals.write(state_dir, journal, step=journals.STAGING), state_dir, url)
-        return Recovered(journal.restore_id, "undone", back, loss=", ".join(losses))
-    _keep(journal, state_dir)
-    outcome = "completed" if journal.wanted == "new" else "undone"
-    return Recovered(journal.restore_id, outcome, finished, changes=", ".join(changes))
-
-
-def _compare(journal: Journal, url: str) -> tuple[list[str], list[str]]:
-    """Compare the new state with what was recorded of it; return as phrases what it lacks, and how it was changed by those
-    who have used it since it is live. Raise EngineError if the server is away."""
-    losses, changes, is_used = _compare_databases(journal, url)
-    pair, contents = journal.folder, journal.folder_contents
-    if pair is not None and contents is not None:
-        repair_three_step_exchange(pair)
-        if is_folder(pair.live, pair.new_inode):
-            # Whoever writes documents uses the database, too; for documents alone there is no such sign.
-            found = changes if is_used or journal.database is None else losses
-            found += folder_losses(Path(pair.live), contents)
-        elif is_folder(pair.other, pair.new_inode):
-            losses += folder_losses(Path(pair.other), contents)
-        else:
-            losses.append("the folder of its documents is gone")
-    return losses, changes
-
-
-def _compare_databases(journal: Journal, url: str) -> tuple[list[str], list[str], bool]:
-    """Return what the new database lacks, how it was changed, and whether it is live and was used."""
-    pair, contents = journal.database, journal.database_contents
-    if pair is None or contents is None:
-        return [], [], False
-    with maintenance(url, journal.restore_id) as connection:
-        name = name_of(connection, pair.new_oid)
-        is_live_now = name == pair.live_name
-        is_used = is_live_now and _was_used(connection, pair.new_oid)
-    if name is None:
-        return ["its database is gone"], [], False
-    try:
-        with looking_at(with_database(url, name), journal.restore_id) as inside:
-            found = database_losses(inside, contents, rows=not is_used, unlogged=not is_live_now)
-    except (EngineError, psycopg.Error) as error:
-        if is_live_now:
-            raise
-        found = [f"its database can't be read: {one_line(error)}"]
-    return ([], found, True) if is_used else (found, [], False)
-
-
-def _was_used(connection: Connection, oid: int) -> bool:
-    """Return whether a database was used since the server's last crash, which resets these statistics."""
-    row = connection.execute(_WAS_USED, {"oid": oid}).fetchone()
-    return row is None or bool(row["used"])

@@ -13,9 +13,10 @@ from sqlalchemy import select
 
 from app import current
 from app.engine.errors import EngineError
-from app.engine.restore import swap
+from app.engine.restore import recovery, swap
 from app.engine.restore.places.journal import KEPT, Journal
-from app.engine.restore.swap import Recovered, survey_journals
+from app.engine.restore.recovery import Recovered
+from app.engine.restore.swap import survey_journals
 from app.extensions import db
 from app.models import BackupHistory, Restore, utcnow
 from app.runs import ledger, locks, queue, restore_steps
@@ -79,7 +80,7 @@ def settle(lost: frozenset[UUID] = frozenset(), reason: str = LOST) -> None:
     server is away; then nothing is said yet.
     """
     folder, target = restore_engine.state_dir(), restore_engine.target()
-    ended = {found.restore_id: found for found in swap.recover(folder, target)}
+    ended = {found.restore_id: found for found in recovery.recover(folder, target)}
     for found in ended.values():
         logger.error("cut restore ended", restore_id=str(found.restore_id), outcome=found.outcome, detail=found.detail)
     survey = survey_journals(folder, target)

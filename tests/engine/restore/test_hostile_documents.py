@@ -11,9 +11,10 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine.errors import EngineError
+from app.engine.restore.recovery import recover
 from app.engine.restore.request import RestoreRequest
 from app.engine.restore.restore import restore
-from app.engine.restore.swap import discard, recover, undo
+from app.engine.restore.swap import discard, undo
 from tests.support.cluster import cluster_facts
 from tests.support.hostile_documents import PLANTED, Hostile, all_hostile
 from tests.support.restoring import Live, pristine

@@ -12,8 +12,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from app.engine.restore.recovery import recover
 from app.engine.restore.restore import restore
-from app.engine.restore.swap import discard, recover
+from app.engine.restore.swap import discard
 from app.engine.storage.local import LocalStorage
 from app.engine.verify.verify import verify_archive
 from tests.support.archives import KEY

@@ -15,8 +15,8 @@ from app.demo.servers import EmbeddedPostgres
 from app.engine.restore import swap
 from app.engine.restore.places.contents import database_losses, flush_wal, looking_at, record_database
 from app.engine.restore.places.journal import Journal, read
+from app.engine.restore.recovery import Recovered, recover
 from app.engine.restore.restore import restore
-from app.engine.restore.swap import Recovered, recover
 from app.engine.source.names import as_dumped
 from tests.support.archives import KEY
 from tests.support.databases import SourceDatabase, admin_connection, psql

@@ -10,8 +10,9 @@ import pytest
 
 from app.demo.servers import EmbeddedPostgres
 from app.engine.errors import RestoreError
+from app.engine.restore.recovery import recover
 from app.engine.restore.restore import restore
-from app.engine.restore.swap import recover, undo
+from app.engine.restore.swap import undo
 from tests.support.archives import KEY
 from tests.support.databases import admin_connection
 from tests.support.restoring import Live, Pristine, pristine

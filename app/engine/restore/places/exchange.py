@@ -1,6 +1,6 @@
 """Swaps the live database and folder with the ones beside them, in either direction, and finishes that after a crash.
 
-The database goes first and in one transaction; the folder follows at once. After a crash between the two, `swap.recover`
+The database goes first and in one transaction; the folder follows at once. After a crash between the two, `recovery.recover`
 finishes, because the journal says what was wanted before anything was touched.
 """
 

@@ -15,8 +15,9 @@ import pytest
 from app.demo.servers import EmbeddedPostgres
 from app.engine.errors import RestoreError
 from app.engine.restore.places import journal as journals
+from app.engine.restore.recovery import recover
 from app.engine.restore.restore import restore
-from app.engine.restore.swap import discard, recover, survey_journals, undo
+from app.engine.restore.swap import discard, survey_journals, undo
 from tests.support.databases import admin_connection, create_database, drop_database
 from tests.support.restoring import Live, Pristine
 from tests.support.small_pair import change
