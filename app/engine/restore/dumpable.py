@@ -12,9 +12,8 @@ from ..errors import DumpError, RestoreError, SourceError, StalledError, Subject
 from ..progress import Meter
 from ..source.clients import find_client
 from ..source.documents import shown
-from ..source.postgres import connect, one_line, snapshot
+from ..source.postgres import Connection, connect, one_line, snapshot
 from ..source.preflight import Source
-from .loading.sql_loader import Connection
 from .places.staging_database import with_database
 
 NAMED = 5

@@ -19,10 +19,10 @@ from ..errors import DumpError, RestoreBlocked, RestoreError, Subject
 from ..progress import Meter
 from ..source.documents import shown
 from ..source.needs import present_objects, some, special_objects
-from ..source.postgres import connect, one_line
+from ..source.postgres import CANCEL_SECONDS, Connection, connect, one_line
 from .dumpable import check_readable
 from .loading.load_plan import planner_statistics
-from .loading.sql_loader import DISPENSABLE, OWNER_TO, TABLESPACE, Connection, EventLoader, execute, use_tablespace
+from .loading.sql_loader import DISPENSABLE, OWNER_TO, TABLESPACE, EventLoader, execute, use_tablespace
 from .places.database_settings import apply_settings, reset_public_schema, reset_settings
 from .request import Origin, RestoreRequest
 
@@ -100,7 +100,9 @@ def restore_in_place(
         try:
             with connection.transaction():
                 drop_owned = sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(row["role"]))
-                meter.during(partial(connection.execute, drop_owned), partial(connection.cancel_safe, timeout=5))
+                meter.during(
+                    partial(connection.execute, drop_owned), partial(connection.cancel_safe, timeout=CANCEL_SECONDS)
+                )
                 reset_public_schema(connection)
                 rows, warnings = _load(connection, reader, meter)
                 facts = reader.manifest.database.facts

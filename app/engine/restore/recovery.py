@@ -9,9 +9,8 @@ from uuid import UUID
 import psycopg
 
 from ..errors import EngineError, RestoreError
-from ..source.postgres import one_line
+from ..source.postgres import Connection, one_line
 from ..source.preflight import Source
-from .loading.sql_loader import Connection
 from .places import journal as journals
 from .places.contents import database_losses, folder_losses, looking_at
 from .places.exchange import Gone, is_folder, is_live, name_of, repair_three_step_exchange

@@ -14,13 +14,12 @@ import psycopg
 from ..errors import EngineError, RestoreBlocked, RestoreError
 from ..progress import Meter, Progress
 from ..source.names import readable
-from ..source.postgres import one_line
+from ..source.postgres import Connection, one_line
 from ..source.preflight import Source
 from ..source.server_disk import watch
 from ..system.memory import tune_malloc
 from .in_place import restore_in_place
 from .loading.check import begin_check
-from .loading.sql_loader import Connection
 from .places import journal as journals
 from .places.journal import Journal
 from .preview.findings import Findings

@@ -15,7 +15,7 @@ import psycopg
 from ..archive.reader import ArchiveReader
 from ..errors import RestoreError
 from ..source.documents import Document, shown
-from ..source.postgres import connect
+from ..source.postgres import CANCEL_SECONDS, Connection, connect
 from ..storage.local import sync_folder
 from ..system.threads import threads_of_machine
 from .dumpable import check_dumpable
@@ -24,7 +24,6 @@ from .loading.check import check_dump
 from .loading.load_foreign import DumpLoader, count_rows
 from .loading.load_ours import ArchiveLoader
 from .loading.sandbox_watch import SandboxWatch, budget_for
-from .loading.sql_loader import CANCEL_SECONDS, Connection
 from .loading.staged_code import check_nothing_hidden, staged_code
 from .places import sandbox, staging_database
 from .places.contents import FolderContents, flush_wal, looking_at, record_database

@@ -15,10 +15,9 @@ import psycopg
 
 from ..errors import EngineError, RestoreError, SourceError
 from ..progress import Meter, Progress
-from ..source.postgres import connect, one_line
+from ..source.postgres import CANCEL_SECONDS, Connection, connect, one_line
 from ..source.preflight import Source
 from ..storage.local import sync_folder
-from .loading.sql_loader import CANCEL_SECONDS, Connection
 from .places import journal as journals
 from .places import staging_database
 from .places.contents import flush_wal

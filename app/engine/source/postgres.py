@@ -16,6 +16,7 @@ from psycopg.rows import dict_row
 from ..errors import DumpError, SourceError, Subject
 
 Connection = psycopg.Connection[dict[str, Any]]
+CANCEL_SECONDS = 5
 
 CONNECT_SECONDS = 10
 LOCK_SECONDS = 60

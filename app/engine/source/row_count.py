@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, LiteralString
-
-import psycopg
+from typing import LiteralString
 
 from .names import quoted
-
-Connection = psycopg.Connection[dict[str, Any]]
+from .postgres import Connection
 
 # To plan any query of a table, the server evaluates functions of constants in its indexes' expressions and predicates and in
 # its extended statistics, with the rights of whoever asks (RelationGetIndexPredicate, get_relation_statistics).

@@ -9,8 +9,7 @@ from app.demo.servers import EmbeddedPostgres
 from app.engine.archive.reader import open_archive
 from app.engine.progress import Meter
 from app.engine.restore.loading import load_ours
-from app.engine.restore.loading.sql_loader import Connection
-from app.engine.source.postgres import connect
+from app.engine.source.postgres import Connection, connect
 from tests.support.archives import KEY, Archive
 from tests.support.databases import fresh_source
 

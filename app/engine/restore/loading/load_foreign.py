@@ -14,6 +14,7 @@ from ...dump.sql_scanner import Statement
 from ...errors import DumpError, RestoreError
 from ...progress import Meter
 from ...source.names import quoted
+from ...source.postgres import Connection
 from ...system.memory import memory_limited
 from .code_survey import CodeSurvey
 from .load_plan import planner_statistics
@@ -22,7 +23,6 @@ from .sql_loader import (
     DISPENSABLE,
     OWNER_TO,
     TABLESPACE,
-    Connection,
     EventLoader,
     execute,
     failed,

@@ -19,9 +19,10 @@ from ...dump.sql_scanner import StatementScanner
 from ...errors import RestoreError, SourceError
 from ...progress import Meter
 from ...source.names import as_dumped
+from ...source.postgres import CANCEL_SECONDS, Connection
 from .load_plan import Key, PostData, foreign_key, planner_statistics
 from .load_tables import Sessions, TableLoader, analyze_statement
-from .sql_loader import DISPENSABLE, OWNER_TO, TABLESPACE, Connection, execute, failed, is_command, use_tablespace
+from .sql_loader import DISPENSABLE, OWNER_TO, TABLESPACE, execute, failed, is_command, use_tablespace
 from .superuser import NEEDS_SUPERUSER, ROUTINE, create_routine_for
 
 SESSIONS_MORE = 1
@@ -187,7 +188,9 @@ class ArchiveLoader:
 
     def _run_all(self, connection: Connection, statements: Iterator[bytes]) -> None:
         for statement in statements:
-            self._meter.during(partial(self._run, connection, statement), partial(connection.cancel_safe, timeout=5))
+            self._meter.during(
+                partial(self._run, connection, statement), partial(connection.cancel_safe, timeout=CANCEL_SECONDS)
+            )
 
     def _run(self, connection: Connection, statement: bytes) -> None:
         if TABLESPACE.match(statement):

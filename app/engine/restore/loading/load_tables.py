@@ -17,9 +17,10 @@ from ...errors import RestoreError
 from ...progress import Meter
 from ...source.documents import shown
 from ...source.names import quoted
+from ...source.postgres import Connection
 from .load_plan import ForeignKey, Key, PostData, TableWork
 from .side_by_side import SideBySide, Task
-from .sql_loader import Connection, copy_in, execute, failed
+from .sql_loader import copy_in, execute, failed
 
 RUN_PIECES = 8
 """How many pieces of a shared-out table, of about 4 MiB each, one COPY takes: many enough to pay, few enough to share."""

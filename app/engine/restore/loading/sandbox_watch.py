@@ -16,7 +16,7 @@ from typing import LiteralString, Self
 import psycopg
 
 from ...errors import EngineError
-from .sql_loader import Connection
+from ...source.postgres import Connection
 
 LOOK_SECONDS = 0.5
 LOOK_SHARE = 10

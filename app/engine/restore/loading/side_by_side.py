@@ -13,7 +13,7 @@ from graphlib import TopologicalSorter
 
 import psycopg
 
-from .sql_loader import CANCEL_SECONDS, Connection
+from ...source.postgres import CANCEL_SECONDS, Connection
 
 WAIT_SECONDS = 0.05
 CANCEL_AGAIN_SECONDS = 0.5

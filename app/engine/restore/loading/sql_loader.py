@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
 
@@ -20,10 +20,8 @@ from ...errors import RestoreError
 from ...progress import Meter
 from ...source.documents import shown
 from ...source.names import unquoted
-from ...source.postgres import one_line
+from ...source.postgres import CANCEL_SECONDS, Connection, one_line
 from ...storage.interface import Buffer
-
-Connection = psycopg.Connection[dict[str, Any]]
 
 _HARMLESS_COMMAND = re.compile(rb"\\(?:un)?restrict [A-Za-z0-9]+\s*")
 OWNER_TO = rb'ALTER\b.*\bOWNER TO (?:"(?:[^"]|"")*"|[^\s";]+)\s*;\Z'
@@ -47,7 +45,6 @@ _SECRETS = re.compile(
 )
 _WORDS = re.compile(rb"\s+")
 EXCERPT_BYTES = 160
-CANCEL_SECONDS = 5
 
 
 def excerpt(statement: bytes) -> str:

@@ -16,9 +16,8 @@ from psycopg import sql
 from ...errors import RestoreError
 from ...source.documents import shown
 from ...source.names import as_dumped, readable
-from ...source.postgres import one_line
+from ...source.postgres import Connection, one_line
 from .code_survey import CODE_KEPT, CodeKey, CodeSurvey
-from .sql_loader import Connection
 
 NAMED = 5
 """How many pieces of code an error names."""

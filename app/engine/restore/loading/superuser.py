@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import LiteralString
 
-from .sql_loader import Connection
+from ...source.postgres import Connection
 
 NEEDS_SUPERUSER = re.compile(
     rb"CREATE (?:OR REPLACE )?(?:EXTENSION|EVENT TRIGGER|PUBLICATION|SUBSCRIPTION|SERVER|FOREIGN DATA WRAPPER|USER MAPPING"

@@ -20,10 +20,9 @@ from psycopg import sql
 from ...errors import RestoreError
 from ...source.documents import Skipped, walk
 from ...source.names import as_dumped
-from ...source.postgres import connect
+from ...source.postgres import Connection, connect
 from ...source.row_count import count_rows
 from ..loading.load_plan import Key
-from ..loading.sql_loader import Connection
 
 FLUSH_SECONDS = 60.0
 LISTED = 3

@@ -8,8 +8,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from ...source.postgres import one_line
-from ..loading.sql_loader import Connection
+from ...source.postgres import Connection, one_line
 
 _ROLES_WITH_SETTINGS: LiteralString = """
 SELECT pg_get_userbyid(s.setrole) AS role FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase

@@ -22,9 +22,8 @@ import psycopg
 from psycopg import sql
 
 from ...errors import RestoreError
-from ...source.postgres import one_line
+from ...source.postgres import Connection, one_line
 from ...storage.local import sync_folder
-from ..loading.sql_loader import Connection
 from .journal import DatabasePair, FolderPair, Journal
 
 EXCHANGE_ATTEMPTS = 3

@@ -13,8 +13,7 @@ import psycopg
 from psycopg import sql
 
 from ...errors import EngineError
-from ...source.postgres import connect
-from ..loading.sql_loader import Connection
+from ...source.postgres import Connection, connect
 from . import staging_database
 from .staging_database import Sandbox, with_database
 

@@ -14,8 +14,7 @@ import psycopg
 from psycopg import sql
 
 from ...errors import RestoreError
-from ...source.postgres import one_line
-from ..loading.sql_loader import Connection
+from ...source.postgres import Connection, one_line
 from . import staging_database
 from .staging_database import Sandbox
 

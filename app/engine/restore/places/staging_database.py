@@ -14,8 +14,7 @@ import psycopg
 from psycopg import conninfo, sql
 
 from ...errors import RestoreError, SourceError, Subject
-from ...source.postgres import connect, one_line
-from ..loading.sql_loader import Connection
+from ...source.postgres import Connection, connect, one_line
 
 MAINTENANCE_DATABASES = ("postgres", "template1")
 NAME_BYTES = 63

@@ -9,8 +9,8 @@ from typing import Any, LiteralString
 from ...errors import Subject
 from ...source.lock_table import RELATIONS_OF_A_TABLE, capacity, locks_to_replace
 from ...source.needs import Verdict, judge, label_providers, objects_in_the_way, relations, some
-from ...source.postgres import server_facts
-from ..loading.sql_loader import Connection, closed_tablespace, lacks_tablespace
+from ...source.postgres import Connection, server_facts
+from ..loading.sql_loader import closed_tablespace, lacks_tablespace
 from ..places.staging_database import Rights, rights, subscriptions
 
 _UNENDABLE: LiteralString = """

@@ -17,11 +17,10 @@ from ...errors import ArchiveError, EngineError, SourceError, Subject
 from ...progress import Meter, Progress
 from ...source import server_disk
 from ...source.documents import Document
-from ...source.postgres import connect, one_line
+from ...source.postgres import Connection, connect, one_line
 from ...source.server_disk import ServerDisk
 from ..foreign_archive import ForeignArchive, Limits, drain
 from ..loading.load_foreign import DumpSurvey
-from ..loading.sql_loader import Connection
 from ..request import Origin, RestoreRequest, open_origin
 from ..swap import MOST_KEPT, kept
 from . import documents_diff

@@ -19,7 +19,7 @@ from ...errors import ArchiveError
 from ...progress import Meter
 from ...source.documents import shown
 from ...source.names import as_dumped, quoted, readable
-from ..loading.sql_loader import Connection
+from ...source.postgres import Connection
 
 BATCH = 20_000
 BATCH_BYTES = 4 * 1024**2

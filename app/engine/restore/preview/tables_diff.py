@@ -15,8 +15,8 @@ from ...archive.reader import ArchiveReader
 from ...dump.dump_splitter import copied_columns
 from ...progress import Meter
 from ...source.names import as_dumped, readable
+from ...source.postgres import CANCEL_SECONDS, Connection
 from ...source.row_count import count_rows
-from ..loading.sql_loader import CANCEL_SECONDS, Connection
 from .rows_diff import ComparedTable, RowsDiff, compare_rows
 
 Key = tuple[str, str]

@@ -11,7 +11,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from app.engine.restore.loading.side_by_side import SideBySide, Task
-from app.engine.restore.loading.sql_loader import Connection
+from app.engine.source.postgres import Connection
 from tests.support.databases import SourceDatabase
 
 CALM_SECONDS = 0.8
