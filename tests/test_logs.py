@@ -115,13 +115,13 @@ def test_every_line_of_a_run_has_the_backups_id(
 ) -> None:
     row = backups.start(TESTER)
     written = lines("json")
-    settle = backup.restores.settle_before_reading
+    settle = backup.restore_recovery.settle_before_reading
 
     def talk() -> None:
         logging.getLogger("library").warning("from deep inside")
         settle()
 
-    monkeypatch.setattr(backup.restores, "settle_before_reading", talk)
+    monkeypatch.setattr(backup.restore_recovery, "settle_before_reading", talk)
     backup.run(str(row.id))
     ids = {line["event"]: line.get("backup_id") for line in written.parsed()}
     assert {"from deep inside", "backup begins", "backup completed"} <= set(ids)

@@ -14,6 +14,7 @@ from app.cli.follow import follow
 from app.models.backup_history import KINDS, LIVE, STATUSES
 from app.runs import queue
 from app.services.backups import backups
+from app.services.recovery.rescan import rescan as rescan_archives
 
 backup = AppGroup("backup", help="Make, list and check backups.")
 NO_WORKER = "No worker is running, so nothing happens yet. Start one with `flask worker`."
@@ -76,7 +77,7 @@ def verify(backup_id: UUID, restore: bool) -> None:
 @checked
 def rescan() -> None:
     """Rebuild the list of backups from the archives in the storage folder."""
-    report = backups.rescan(actor(), progress=lambda name: click.echo(f"Reading {name} …"))
+    report = rescan_archives(actor(), progress=lambda name: click.echo(f"Reading {name} …"))
     for finding in report.findings:
         click.echo(f"{finding.outcome:<9} {finding.filename}{'  ' + finding.detail if finding.detail else ''}")
     added, trouble = report.of("added"), report.of("corrupt", "missing")

@@ -28,7 +28,7 @@ from app.services.installation import settings as stored
 from app.services.installation.settings_watch import outdated_source
 from app.services.installation.source import source_of, source_problem
 from app.services.installation.storage import storage
-from app.services.restores import restores
+from app.services.recovery import backup_recovery, restore_recovery
 from app.services.schedules import slots
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ def run(backup_id: str) -> None:
         if alive is None:
             return
         try:
-            restores.settle_before_reading()
+            restore_recovery.settle_before_reading()
         except (EngineError, psycopg.Error, OSError) as error:
             settings = current.settings()
             ledger.backups.fail_queued(row_id, settings.redact(f"{UNSETTLED}{error}"))
@@ -70,7 +70,7 @@ def run(backup_id: str) -> None:
         finally:
             release(held)
     aftermath.of_backup(row_id)
-    backups.enqueue_waiting()
+    backup_recovery.enqueue_waiting()
 
 
 def _take_locks(row_id: UUID) -> list[Held]:

@@ -32,6 +32,7 @@ from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import backups
 from app.services.installation.source import source_problem
+from app.services.recovery import backup_recovery, restore_recovery
 from app.services.restores import restore_engine, restores
 
 logger = structlog.get_logger(__name__)
@@ -71,7 +72,7 @@ def run(restore_id: str) -> None:
                 _Run(restores.get(row_id), attempt, [alive, source]).run()
         finally:
             source.release()
-    backups.enqueue_waiting()
+    backup_recovery.enqueue_waiting()
 
 
 class _Run:
@@ -113,7 +114,7 @@ class _Run:
     def _restore(self) -> None:
         source_problem(self.settings)
         # A swap that was cut earlier is ended before anything is built on it.
-        restores.settle()
+        restore_recovery.settle()
         backup = backups.get(self.backup_id) if self.backup_id else None
         if backup is None:
             raise NotBegun("The backup to restore was deleted meanwhile. Nothing was changed.")
@@ -184,15 +185,15 @@ class _Run:
             "result": _figures(result, self.counted) | {"restore_seconds": seconds, "archive_bytes": archive_bytes},
             "warnings": [self.settings.redact(text) for text in result.warnings],
             "finished_at": result.finished_at,
-            "undo_until": restores.undo_until() if result.undo_possible else None,
+            "undo_until": restore_recovery.undo_until() if result.undo_possible else None,
         }
         closed = patiently(lambda: ledger.restores.complete(self.id, self.attempt, **values))
         if not closed:
             logger.error("the restore's row was closed while its swap was made")
-            restores.settle()
+            restore_recovery.settle()
         if not result.undo_possible:
-            restores.drop_kept(self.id)
-        restores.expire()
+            restore_recovery.drop_kept(self.id)
+        restore_recovery.expire()
         logger.info("restore completed", seconds=round(seconds, 1))
         _note("restore.completed", self.id)
 
@@ -209,7 +210,7 @@ class _Run:
         """The engine failed after the swap had begun: finish or undo it, then say which. Where the server is away, the row
         stays open, and the tick goes on trying."""
         try:
-            restores.settle(frozenset([self.id]), reason)
+            restore_recovery.settle(frozenset([self.id]), reason)
         except (EngineError, psycopg.Error, OSError) as error:
             logger.error("the swap could not be ended yet", reason=self.settings.redact(str(error)))
 

@@ -11,9 +11,9 @@ from app.extensions import db
 from app.jobs.log_ids import in_logs
 from app.runs import queue
 from app.services.audit import audit_chain
-from app.services.backups import archive_sweep, backups
+from app.services.backups import archive_sweep
 from app.services.notifications import notices, notifications
-from app.services.restores import restores
+from app.services.recovery import backup_recovery, restore_recovery
 from app.services.retention import cleanup, timeline
 from app.services.schedules import schedules, ticks
 
@@ -21,8 +21,8 @@ logger = structlog.get_logger(__name__)
 
 STEPS: Mapping[str, tuple[Callable[[], object], ...]] = {
     ticks.CHECK: (
-        lambda: backups.reconcile(),
-        lambda: restores.reconcile(),
+        lambda: backup_recovery.reconcile(),
+        lambda: restore_recovery.reconcile(),
         lambda: archive_sweep.sweep(),
         lambda: schedules.due(),
         lambda: cleanup.daily_if_missed(),

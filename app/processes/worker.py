@@ -25,10 +25,8 @@ from rq.serializers import JSONSerializer
 from app import logs
 from app.extensions import db
 from app.runs import queue, verification_steps
-from app.services.backups import backups
 from app.services.installation.settings_watch import EXIT_SETTINGS_CHANGED, Watch
-from app.services.recovery.reconcile import recover
-from app.services.restores import restores
+from app.services.recovery import backup_recovery, restore_recovery
 
 logger = structlog.get_logger(__name__)
 
@@ -111,9 +109,9 @@ class BackupWorker(Worker):
         with self.app.app_context(), logs.bound(job=job.id):
             try:
                 if job.func_name in (queue.BACKUP_JOB, queue.CHECK_JOB):
-                    recover(UUID(job.args[0]))
+                    backup_recovery.recover(UUID(job.args[0]))
                 elif job.func_name == queue.RESTORE_JOB:
-                    restores.recover(UUID(job.args[0]))
+                    restore_recovery.recover(UUID(job.args[0]))
                 elif job.func_name == queue.VERIFY_JOB:
                     verification_steps.abandon(UUID(job.args[0]))
             except Exception:
@@ -133,8 +131,8 @@ def serve(app: Flask, queue_names: Sequence[str], burst: bool = False) -> None:
     settings = app.config["SETTINGS"]
     with app.app_context():
         try:
-            backups.reconcile()
-            restores.reconcile(thorough=True)
+            backup_recovery.reconcile()
+            restore_recovery.reconcile(thorough=True)
         finally:
             db.session.remove()
             db.engine.dispose()

@@ -27,7 +27,7 @@ from app.runs import ledger, locks, queue
 from app.services.audit import audit
 from app.services.backups import backups, upload_check, uploads
 from app.services.backups.uploads import READ_BYTES
-from app.services.recovery import reconcile
+from app.services.recovery import backup_recovery
 from app.services.restores import restore_engine
 from tests.support.api_session import machine
 from tests.support.application import TESTER, unreachable_redis
@@ -280,23 +280,23 @@ def test_an_upload_is_kept_while_redis_is_away_and_checked_afterwards(
     assert answer.status_code == 202
     job_id = f"check-{answer.get_json()['id']}-1"
     assert not queue.knows(queue.CHECKS, job_id)
-    monkeypatch.setattr(reconcile, "IN_TRANSIT", timedelta(0))
-    backups.reconcile()
+    monkeypatch.setattr(backup_recovery, "IN_TRANSIT", timedelta(0))
+    backup_recovery.reconcile()
     assert queue.knows(queue.CHECKS, job_id)
 
 
 def test_the_tick_leaves_an_upload_that_waits_alone_and_enqueues_one_that_redis_forgot(
     app: APIFlask, client: FlaskClient, foreign: bytes, storage_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.services.recovery.reconcile.FOREIGN_PARTIAL_SECONDS", -1.0)
-    monkeypatch.setattr(reconcile, "IN_TRANSIT", timedelta(0))
+    monkeypatch.setattr("app.services.recovery.backup_recovery.FOREIGN_PARTIAL_SECONDS", -1.0)
+    monkeypatch.setattr(backup_recovery, "IN_TRANSIT", timedelta(0))
     answer = raw(client, foreign)
     row = backups.get(answer.get_json()["id"])
     row.created_at = row.enqueued_at = utcnow() - timedelta(days=1)
     db.session.commit()
     queue.connection().flushdb()
     (storage_dir / f".{restore_engine.uuid4()}.1.partial").write_bytes(b"left by a killed web process")
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert [partial.backup_id for partial in LocalStorage(storage_dir).partials()] == [row.id]
     assert queue.knows(queue.CHECKS, f"check-{row.id}-1")
     assert result_of(client, answer)["status"] == "completed"
@@ -337,7 +337,7 @@ def test_no_two_checks_run_at_once_and_none_holds_up_a_backup(app: APIFlask, cli
         assert client.get(answer.headers["Location"]).get_json()["status"] == "in_progress"
         backup = backups.start(TESTER)
         assert ledger.backups.wait_in_line(backup.id)
-        backups.enqueue_waiting()
+        backup_recovery.enqueue_waiting()
         assert queue.knows(queue.BACKUPS, f"backup-{backup.id}")
     assert result_of(client, answer)["status"] == "completed"
 
@@ -371,7 +371,7 @@ def test_an_upload_whose_worker_dies_is_settled_by_the_tick(
         assert (row.status, row.kind) == ("in_progress", "uploaded")
         row.heartbeat_at = row.created_at - timedelta(seconds=30)
         db.session.commit()
-        backups.reconcile()
+        backup_recovery.reconcile()
 
     die_once()
     if when != "after it has its name":

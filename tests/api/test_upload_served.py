@@ -13,6 +13,7 @@ import pytest
 
 from app.engine.storage.local import LocalStorage
 from app.services.backups import backups
+from app.services.recovery import backup_recovery
 from tests.support.application import wait_for
 from tests.support.foreign_archives import check_all
 from tests.support.web_server import Web
@@ -44,14 +45,14 @@ def test_a_dropped_connection_leaves_nothing_behind(web: Web, token: Token, stor
 def test_a_web_process_killed_during_an_upload_leaves_a_file_that_the_tick_removes(
     web: Web, token: Token, storage_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.services.recovery.reconcile.FOREIGN_PARTIAL_SECONDS", 0.5)
+    monkeypatch.setattr("app.services.recovery.backup_recovery.FOREIGN_PARTIAL_SECONDS", 0.5)
     connection = begin(web, token("backup"), 50_000_000, b"\x1f\x8b" + b"x" * 3_000_000)
     wait_for(lambda: LocalStorage(storage_dir).partials(), 10)
     time.sleep(1)
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert len(LocalStorage(storage_dir).partials()) == 1, "it is under way"
     web.kill()
-    wait_for(lambda: (backups.reconcile(), LocalStorage(storage_dir).partials())[1] == [], 20)
+    wait_for(lambda: (backup_recovery.reconcile(), LocalStorage(storage_dir).partials())[1] == [], 20)
     connection.close()
     assert backups.list_backups().total == 0
 

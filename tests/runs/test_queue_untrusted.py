@@ -20,7 +20,7 @@ from rq_scheduler import Scheduler  # type: ignore[import-untyped]
 from app.processes.scheduler import ENTRIES, TickScheduler, reconcile_entries
 from app.runs import queue
 from app.services.backups import backups
-from app.services.recovery import reconcile
+from app.services.recovery import backup_recovery
 from tests.support.application import TESTER, Processes, finished, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:rq_scheduler")
@@ -95,8 +95,8 @@ def test_a_backup_whose_job_an_older_version_left_is_made_all_the_same(
         assert queue.QueuedJob.fetch(f"backup-{row.id}", connection=queue.connection()).func_name
     processes.start("worker", "--queue", "backups")
     wait_for(lambda: not queue.knows(queue.BACKUPS, f"backup-{row.id}"))
-    monkeypatch.setattr(reconcile, "IN_TRANSIT", timedelta(0))
-    backups.reconcile()
+    monkeypatch.setattr(backup_recovery, "IN_TRANSIT", timedelta(0))
+    backup_recovery.reconcile()
     assert finished(row).status == "completed"
 
 

@@ -25,9 +25,7 @@ from app.extensions import db
 from app.jobs import aftermath, backup
 from app.models import utcnow
 from app.runs import ledger, queue
-from app.services.backups import backups
-from app.services.recovery import reconcile
-from app.services.restores import restores
+from app.services.recovery import backup_recovery, restore_recovery
 from app.services.schedules import schedules, slots
 from tests.support.scheduling import stand_in
 
@@ -52,8 +50,8 @@ class Clock:
 def main() -> None:
     warnings.filterwarnings("ignore")
     clock = Clock(Path(sys.argv[1]))
-    reconcile.SILENT = timedelta(seconds=1)
-    reconcile.IN_TRANSIT = timedelta(seconds=1)
+    backup_recovery.SILENT = timedelta(seconds=1)
+    backup_recovery.IN_TRANSIT = timedelta(seconds=1)
 
     def make(row_id: UUID, held: Sequence[Any], watch: object = None) -> None:
         for lock in held:
@@ -61,7 +59,7 @@ def main() -> None:
         stand_in(row_id, clock.now())
 
     backup.claim_and_make = make
-    vars(restores)["settle_before_reading"] = lambda: None  # no server is there to ask
+    vars(restore_recovery)["settle_before_reading"] = lambda: None  # no server is there to ask
     aftermath.of_backup = lambda row_id: slots.settle(clock.now())  # type: ignore[assignment]
     app = create_app()
     with app.app_context():
@@ -80,7 +78,7 @@ def main() -> None:
                     schedules.due(now)
                     ticked = now
                 if utcnow() - recovered > timedelta(seconds=1):
-                    backups.reconcile()
+                    backup_recovery.reconcile()
                     recovered = utcnow()
                 worker.work(burst=True, logging_level="ERROR", max_jobs=1)
             except (RedisError, ledger.Lost):

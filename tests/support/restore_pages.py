@@ -14,6 +14,7 @@ from app.extensions import db
 from app.models import BackupHistory, Restore, utcnow
 from app.services.backups import backups
 from app.services.installation.source import source_of
+from app.services.recovery import rescan
 from tests.support import hostile
 from tests.support.application import EMAIL, TESTER
 
@@ -25,7 +26,7 @@ def own_backup(app: APIFlask) -> BackupHistory:
     settings = app.config["SETTINGS"]
     source = source_of(settings)
     make_backup(BackupRequest(source, settings.storage_dir, settings.signing_key, backup_id := uuid4()))
-    backups.rescan(TESTER)
+    rescan.rescan(TESTER)
     return backups.get(backup_id)
 
 

@@ -16,6 +16,7 @@ from app.models import BackupHistory, utcnow
 from app.services.backups import backups
 from app.services.inputs import ScheduleInput
 from app.services.people import admins, invitations, tokens
+from app.services.recovery import rescan
 from app.services.schedules import schedules
 from tests.support.application import EMAIL, PASSWORD, TESTER
 from tests.support.restore_pages import foreign_archive, make_restore, own_backup
@@ -96,6 +97,6 @@ def _foreign(app: APIFlask) -> BackupHistory:
         archive = foreign_archive(Path(folder))
     (storage / f"{NAME}20250101_000000.tar.gz").write_bytes(archive)
     known = {row.id for row in db.session.query(BackupHistory)}
-    backups.rescan(TESTER)
+    rescan.rescan(TESTER)
     (found,) = (row for row in db.session.query(BackupHistory) if row.id not in known)
     return found

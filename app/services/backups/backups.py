@@ -22,8 +22,6 @@ from app.services.backups.progress import ProgressView, progress
 from app.services.installation.storage import storage
 from app.services.paging import LARGEST_PAGE, Page
 from app.services.people import reauthentication
-from app.services.recovery.reconcile import enqueue_waiting, reconcile
-from app.services.recovery.rescan import RescanReport, rescan
 from app.services.retention import retention_plan
 from app.services.schedules import slot_list, slots
 
@@ -32,17 +30,13 @@ __all__ = [
     "ArchiveFile",
     "BackupHistory",
     "ProgressView",
-    "RescanReport",
     "archive_file",
     "cancel",
     "delete",
-    "enqueue_waiting",
     "get",
     "list_backups",
     "progress",
-    "reconcile",
     "remove_partials",
-    "rescan",
     "rest",
     "start",
     "update",

@@ -23,7 +23,7 @@ from app.runs import ledger, locks, queue, restore_steps
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.installation import settings
-from app.services.recovery import reconcile as backup_reconcile
+from app.services.recovery import backup_recovery
 from app.services.restores import restore_engine
 
 logger = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ RECOVERY = Actor.system("recovery")
 def reconcile(thorough: bool = False) -> None:
     """Mend what can be mended; `thorough`: look at every journal, though none seems to need it. Raise redis.RedisError
     if Redis is down."""
-    lost = frozenset(row.id for row in ledger.restores.silent_since(backup_reconcile.SILENT) if _worker_is_gone(row.id))
+    lost = frozenset(row.id for row in ledger.restores.silent_since(backup_recovery.SILENT) if _worker_is_gone(row.id))
     if lost or _swap_was_cut() or _expired() or _surplus() or (thorough and _journals_there()):
         with locks.holding(locks.SOURCE) as lock:
             if lock is not None:
@@ -61,7 +61,7 @@ def recover(restore_id: UUID) -> None:
     with locks.holding(locks.SOURCE, patience=LOCK_PATIENCE_SECONDS) as lock:
         if lock is not None:
             _settle_or_log(frozenset([restore_id]))
-    backup_reconcile.enqueue_waiting()
+    backup_recovery.enqueue_waiting()
 
 
 def settle_before_reading() -> None:
@@ -164,7 +164,7 @@ def _close_safety_backup(row: Restore) -> None:
         return
     safety = db.session.get(BackupHistory, row.safety_backup_id, populate_existing=True)
     if safety is not None and safety.status == "in_progress":
-        backup_reconcile.close_lost_run(safety.id, safety.attempt)
+        backup_recovery.close_lost_run(safety.id, safety.attempt)
 
 
 def _follow(journal: Journal) -> None:
@@ -215,7 +215,7 @@ def _enqueue_forgotten() -> None:
     if row is None or row.status != "queued" or row.phase == ledger.WAITING:
         return
     job_id = ledger.restores.job_id(row.id)
-    recent = (row.enqueued_at or row.created_at) > utcnow() - backup_reconcile.IN_TRANSIT
+    recent = (row.enqueued_at or row.created_at) > utcnow() - backup_recovery.IN_TRANSIT
     if not recent and not queue.knows(queue.BACKUPS, job_id):
         queue.enqueue(queue.BACKUPS, queue.RESTORE_JOB, row.id, job_id, first=True)
         ledger.restores.mark_enqueued(row.id)

@@ -22,15 +22,7 @@ from app.services.backups.progress import ProgressView
 from app.services.backups.progress import of_restore as progress
 from app.services.installation.source import source_problem
 from app.services.people import reauthentication
-from app.services.recovery.restore_recovery import (
-    drop_kept,
-    expire,
-    reconcile,
-    recover,
-    settle,
-    settle_before_reading,
-    undo_until,
-)
+from app.services.recovery.restore_recovery import undo_until
 from app.services.restores import restore_engine
 from app.services.restores.restore_engine import database_name
 from app.services.restores.restore_preview import RestorePreview, busy, check_scope, preview, running_backup
@@ -44,21 +36,14 @@ __all__ = [
     "busy",
     "cancel",
     "database_name",
-    "drop_kept",
-    "expire",
     "get",
     "preview",
     "progress",
-    "reconcile",
-    "recover",
-    "settle",
-    "settle_before_reading",
     "start",
     "status",
     "trust",
     "undo",
     "undo_problem",
-    "undo_until",
 ]
 
 TRUST_WORDS = "I trust this archive"

@@ -18,7 +18,7 @@ from app.services.audit.actor import Actor
 from app.services.backups import archive_files, figures
 from app.services.installation.storage import storage
 from app.services.notifications import notices
-from app.services.recovery import reconcile
+from app.services.recovery import backup_recovery
 from app.services.retention import retention_plan
 from app.services.schedules import ticks
 
@@ -83,7 +83,7 @@ def cleanup(actor: Actor, now: datetime | None = None) -> CleanupReport | None:
         _delete_failed_rows(now, report)
         _delete_old_records(now)
         audit_chain.cut(now)
-        reconcile.remove_stray_partials()
+        backup_recovery.remove_stray_partials()
         _find_orphans(report)
         retention_plan.refresh(now)
         audit.record(actor, "retention.cleanup", "storage", None, _summary(report))

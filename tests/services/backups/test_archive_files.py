@@ -28,6 +28,7 @@ from app.services.checkup import folders
 from app.services.inputs import SettingsInput
 from app.services.installation import settings
 from app.services.monitoring import attention, health, metrics
+from app.services.recovery import rescan
 from app.services.retention import cleanup, retention_plan
 from app.services.retention import retention as explaining
 from tests.support.application import TESTER
@@ -96,7 +97,7 @@ def test_what_is_changed_behind_our_back_is_told_everywhere_and_deletes_nothing(
     assert "protects nothing" in explaining.explain(newer_id).text
     assert any(name in finding.text and finding.level == "problem" for finding in folders.look(app.config["SETTINGS"]))
     assert any(
-        name in finding.filename and finding.outcome in ("corrupt", "missing") for finding in backups.rescan(TESTER).findings
+        name in finding.filename and finding.outcome in ("corrupt", "missing") for finding in rescan.rescan(TESTER).findings
     )
 
     for _ in range(3):

@@ -18,6 +18,7 @@ from app.errors import Conflict
 from app.models import BackupHistory
 from app.runs import ledger, locks
 from app.services.backups import backups
+from app.services.recovery import backup_recovery
 from tests.support.application import TESTER, finished, make_sparse, wait_for
 from tests.support.databases import SourceDatabase
 
@@ -73,7 +74,7 @@ def test_a_second_backup_waits_for_the_first_and_then_runs(
         wait_for(lambda: backups.get(row.id).phase == ledger.WAITING)
         time.sleep(0.5)
         assert backups.get(row.id).status == "queued"
-    backups.enqueue_waiting()
+    backup_recovery.enqueue_waiting()
     assert finished(row).status == "completed"
 
 

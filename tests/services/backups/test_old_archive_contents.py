@@ -9,6 +9,7 @@ from apiflask import APIFlask
 
 from app.config import Settings
 from app.services.backups import backups, contents
+from app.services.recovery import rescan
 from tests.support.application import TESTER
 from tests.support.archives import KEY
 
@@ -18,7 +19,7 @@ ARCHIVE = Path(__file__).resolve().parents[2] / "data" / "format_1.tar.gz"
 def test_an_old_archive_is_found_and_its_contents_are_shown(app: APIFlask, settings: Settings, storage_dir: Path) -> None:
     object.__setattr__(settings, "signing_key_text", KEY.decode())
     shutil.copyfile(ARCHIVE, storage_dir / "motovaultpro_backup_20240501_030000.tar.gz")
-    assert [finding.outcome for finding in backups.rescan(TESTER).findings] == ["added"]
+    assert [finding.outcome for finding in rescan.rescan(TESTER).findings] == ["added"]
     [row] = backups.list_backups().items
     assert (row.status, row.origin, row.size_bytes) == ("completed", "own", ARCHIVE.stat().st_size)
     assert [(table.name, table.rows) for table in contents.look(row.id).tables] == [

@@ -16,7 +16,7 @@ from app.config import Settings
 from app.engine.storage.local import LocalStorage
 from app.runs import locks, queue
 from app.services.backups import backups, uploads
-from app.services.recovery import reconcile
+from app.services.recovery import backup_recovery
 from tests.support.application import TESTER, finished, wait_for
 from tests.support.foreign_archives import made_by_hand
 
@@ -69,7 +69,7 @@ def test_a_check_whose_worker_is_killed_while_redis_forgets_it_is_enqueued_again
             member.kill()
         worker.wait(10)
         queue.connection().flushdb()
-    monkeypatch.setattr(reconcile, "IN_TRANSIT", reconcile.timedelta(0))
-    monkeypatch.setattr(reconcile, "SILENT", reconcile.timedelta(0))
-    wait_for(lambda: (backups.reconcile(), queue.knows(queue.CHECKS, f"check-{upload_id}-2"))[1])
+    monkeypatch.setattr(backup_recovery, "IN_TRANSIT", backup_recovery.timedelta(0))
+    monkeypatch.setattr(backup_recovery, "SILENT", backup_recovery.timedelta(0))
+    wait_for(lambda: (backup_recovery.reconcile(), queue.knows(queue.CHECKS, f"check-{upload_id}-2"))[1])
     assert len(LocalStorage(storage_dir).partials()) == 1

@@ -18,7 +18,7 @@ from app.engine.verify.verify import verify_archive
 from app.models import BackupHistory
 from app.runs import queue
 from app.services.backups import backups
-from app.services.recovery import reconcile
+from app.services.recovery import backup_recovery
 from tests.support.application import TESTER, Processes, finished, make_sparse, wait_for
 from tests.support.databases import SourceDatabase
 
@@ -30,7 +30,7 @@ def settled(row: BackupHistory) -> BackupHistory:
     reached its row is enqueued again by the tick alone."""
 
     def closed() -> bool:
-        backups.reconcile()
+        backup_recovery.reconcile()
         return backups.get(row_id).status not in ("queued", "in_progress")
 
     row_id = row.id
@@ -66,8 +66,8 @@ def test_kill_9_at_random_moments_leaves_nothing_half_done(
     monkeypatch: pytest.MonkeyPatch,
     whole_worker: bool,
 ) -> None:
-    monkeypatch.setattr(reconcile, "SILENT", timedelta(seconds=3))
-    monkeypatch.setattr(reconcile, "IN_TRANSIT", timedelta(seconds=5))
+    monkeypatch.setattr(backup_recovery, "SILENT", timedelta(seconds=3))
+    monkeypatch.setattr(backup_recovery, "IN_TRANSIT", timedelta(seconds=5))
     monkeypatch.setattr(queue, "HEARTBEAT_GRACE", timedelta(seconds=20))
     make_sparse(documents_dir / "large", 1 << 29)
     with psycopg.connect(source_db.url) as connection:

@@ -17,6 +17,7 @@ from app.extensions import db
 from app.models import BackupHistory
 from app.services.audit import audit
 from app.services.backups import backups
+from app.services.recovery import rescan
 from tests.support.application import TESTER, finished
 from tests.support.foreign_archives import made_by_hand
 from tests.support.live_state import publish
@@ -35,12 +36,12 @@ def test_an_emptied_history_gets_every_archive_again_with_the_same_figures(
     assert all(row["warnings"] for row in before.values()), "the symlink out of the tree is reported"
     db.session.execute(delete(BackupHistory))
     db.session.commit()
-    report = backups.rescan(TESTER)
+    report = rescan.rescan(TESTER)
     assert [finding.outcome for finding in report.findings] == ["added", "added"]
     after = {row.id: row for row in backups.list_backups().items}
     assert {key: {name: getattr(row, name) for name in FIGURES} for key, row in after.items()} == before
     assert all(row.pinned and row.verified_at for row in after.values())
-    assert [finding.outcome for finding in backups.rescan(TESTER).findings] == ["known", "known"]
+    assert [finding.outcome for finding in rescan.rescan(TESTER).findings] == ["known", "known"]
 
 
 def test_what_is_damaged_is_reported_by_name_and_not_listed(app: APIFlask, settings: Settings, storage_dir: Path) -> None:
@@ -51,7 +52,7 @@ def test_what_is_damaged_is_reported_by_name_and_not_listed(app: APIFlask, setti
     cut.write_bytes(cut.read_bytes()[:-FOOTER_SIZE])
     stranger = storage_dir / "motovaultpro_backup_20200101_000000.tar.gz"
     stranger.write_bytes(b"no archive at all")
-    found = {finding.filename: finding for finding in backups.rescan(TESTER).findings}
+    found = {finding.filename: finding for finding in rescan.rescan(TESTER).findings}
     assert {name: finding.outcome for name, finding in found.items()} == {
         good.name: "added",
         bad.name: "corrupt",
@@ -68,7 +69,7 @@ def test_uploads_from_elsewhere_are_listed_again_as_such(app: APIFlask, settings
     foreign = storage_dir / "motovaultpro_backup_20200101_000000.tar.gz"
     foreign.write_bytes(made_by_hand())
     os.utime(foreign, (1_600_000_000, 1_600_000_000))
-    found = {finding.filename: finding for finding in backups.rescan(TESTER).findings}
+    found = {finding.filename: finding for finding in rescan.rescan(TESTER).findings}
     assert {finding.outcome for finding in found.values()} == {"added"}
     assert "BACKUP_SIGNING_KEY" in found[other_key.name].detail
     assert "untrusted" in found[foreign.name].detail
@@ -79,25 +80,25 @@ def test_uploads_from_elsewhere_are_listed_again_as_such(app: APIFlask, settings
     assert facts[foreign.name] == ("uploaded", "foreign", "completed", True)
     assert rows[foreign.name].summary["rows"] == 2
     assert rows[foreign.name].started_at == datetime.fromtimestamp(1_600_000_000, UTC)
-    assert {finding.outcome for finding in backups.rescan(TESTER).findings} == {"known"}
+    assert {finding.outcome for finding in rescan.rescan(TESTER).findings} == {"known"}
 
 
 def test_an_archive_becomes_ours_when_the_signing_key_is_back(app: APIFlask, settings: Settings) -> None:
     path = publish(settings, b"the old machine's key").path
-    backups.rescan(TESTER)
+    rescan.rescan(TESTER)
     object.__setattr__(settings, "signing_key_text", "the old machine's key")
-    assert [(f.outcome, "fits" in f.detail) for f in backups.rescan(TESTER).findings] == [("known", True)]
+    assert [(f.outcome, "fits" in f.detail) for f in rescan.rescan(TESTER).findings] == [("known", True)]
     assert [(row.filename, row.origin) for row in backups.list_backups().items] == [(path.name, "own")]
 
 
 def test_a_second_copy_and_a_missing_file_are_reported(app: APIFlask, settings: Settings, storage_dir: Path) -> None:
     path = publish(settings).path
-    backups.rescan(TESTER)
+    rescan.rescan(TESTER)
     copy = storage_dir / "motovaultpro_backup_20200101_000000.tar.gz"
     copy.write_bytes(path.read_bytes())
-    assert {f.filename: f.outcome for f in backups.rescan(TESTER).findings} == {path.name: "known", copy.name: "duplicate"}
+    assert {f.filename: f.outcome for f in rescan.rescan(TESTER).findings} == {path.name: "known", copy.name: "duplicate"}
     path.unlink()
-    missing = backups.rescan(TESTER).of("missing")
+    missing = rescan.rescan(TESTER).of("missing")
     assert [finding.filename for finding in missing] == [path.name]
     assert audit.list_entries(action="backup.rescan").total == 3
 
@@ -107,10 +108,10 @@ def test_a_row_that_was_given_up_is_completed_by_its_archive(app: APIFlask, sett
     row = BackupHistory(id=result.manifest.backup_id, kind="manual", status="failed", error="The worker was lost.")
     db.session.add(row)
     db.session.commit()
-    backups.rescan(TESTER)
+    rescan.rescan(TESTER)
     assert (backups.get(row.id).status, backups.get(row.id).error) == ("completed", None)
 
 
 def test_a_folder_that_is_not_there_yet_holds_nothing(app: APIFlask, storage_dir: Path) -> None:
     storage_dir.rmdir()
-    assert backups.rescan(TESTER).findings == []
+    assert rescan.rescan(TESTER).findings == []

@@ -10,6 +10,7 @@ from apiflask import APIFlask
 from app.engine.restore import swap
 from app.services.audit import audit
 from app.services.backups import backups
+from app.services.recovery import restore_recovery
 from app.services.restores import restores
 from tests.support.application import TESTER
 from tests.support.databases import SourceDatabase
@@ -68,7 +69,7 @@ def test_the_kept_state_is_dropped_when_its_time_is_over(
 
     db.session.commit()
     assert "no longer kept" in str(restores.undo_problem(restores.get(row.id)))
-    restores.reconcile()
+    restore_recovery.reconcile()
     row = restores.get(row.id)
     assert row.discarded_at is not None
     assert leftovers(source_db, documents_dir) == []
@@ -93,7 +94,7 @@ def test_the_oldest_kept_state_is_dropped_where_there_are_too_many(
     assert len(leftovers(source_db, documents_dir)) == 4
 
     monkeypatch.setattr(swap, "MOST_KEPT", 1)
-    restores.reconcile()
+    restore_recovery.reconcile()
 
     assert restores.get(first.id).discarded_at is not None
     assert restores.undo_problem(restores.get(first.id)) is not None

@@ -19,6 +19,7 @@ from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import backups
 from app.services.people import admins
+from app.services.recovery import backup_recovery
 from app.services.restores import restores
 from tests.support.application import EMAIL, PASSWORD, TESTER, Processes, finished, make_sparse, wait_for
 from tests.support.databases import SourceDatabase
@@ -132,7 +133,7 @@ def test_a_restore_is_refused_while_a_backup_runs_and_waits_if_one_slipped_in(
         wait_for(lambda: restores.get(row.id).phase == "waiting", 20)
         with pytest.raises(Conflict, match="is running"):
             restores.undo(TESTER)
-    backups.enqueue_waiting()
+    backup_recovery.enqueue_waiting()
     assert ended(row).status == "completed"
     make_sparse(documents_dir / "large", 4 << 30)
     running = backups.start(TESTER)

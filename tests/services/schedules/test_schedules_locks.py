@@ -23,7 +23,7 @@ from app.engine.storage.local import LocalStorage
 from app.runs import locks, queue
 from app.runs.schedule_locks import ScheduleLockLost, ScheduleLocks, name_of
 from app.services.backups import backups
-from app.services.recovery import reconcile
+from app.services.recovery import backup_recovery
 from app.services.schedules import schedules
 from tests.support.application import ROOT, Processes, finished, make_sparse, unreachable_redis, wait_for
 from tests.support.scheduling import MINUTE, all_slots, schedule
@@ -204,8 +204,8 @@ def test_a_stopped_holder_whose_backup_another_made_publishes_nothing(
     storage_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reconcile, "HUNG", timedelta(seconds=3))
-    monkeypatch.setattr(reconcile, "SILENT", timedelta(seconds=2))
+    monkeypatch.setattr(backup_recovery, "HUNG", timedelta(seconds=3))
+    monkeypatch.setattr(backup_recovery, "SILENT", timedelta(seconds=2))
     first = start_worker()  # type: ignore[operator]
     backup_id, schedule_id = under_way(documents_dir, 6 << 30)
     (horse,) = psutil.Process(first.pid).children()
@@ -214,7 +214,7 @@ def test_a_stopped_holder_whose_backup_another_made_publishes_nothing(
         process.suspend()
     (documents_dir / "large").unlink()
     wait_for(lambda: not queue.connection().exists(name_of(schedule_id)))
-    wait_for(lambda: backups.reconcile() or backups.get(backup_id).status == "failed")
+    wait_for(lambda: backup_recovery.reconcile() or backups.get(backup_id).status == "failed")
     schedules.due(BEGIN + MINUTE)
     schedules.due(BEGIN + 2 * MINUTE)
     assert (backups.get(backup_id).status, all_slots()[0].attempts) == ("queued", 2)
@@ -247,5 +247,5 @@ def test_a_backup_whose_schedule_is_locked_elsewhere_waits_for_it(
     with locks.holding(locks.WRITER) as free:
         assert free is not None
     queue.connection().delete(name_of(row.id))
-    backups.enqueue_waiting()
+    backup_recovery.enqueue_waiting()
     assert finished(backups.get(backup_id)).status == "completed"

@@ -17,8 +17,8 @@ from app.engine.archive.reader import read_manifest
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot, utcnow
 from app.processes.scheduler import TickScheduler
-from app.services.backups import backups
 from app.services.notifications import notices
+from app.services.recovery import rescan
 from app.services.schedules import schedules
 from tests.support.application import TESTER, Processes, wait_for
 from tests.support.scheduling import all_slots, get, schedule
@@ -74,7 +74,7 @@ def test_a_rescan_finds_the_slots_again(app: APIFlask, processes: Processes) -> 
     db.session.execute(delete(BackupSlot))
     db.session.execute(delete(BackupHistory))
     db.session.commit()
-    assert len(backups.rescan(TESTER).of("added")) == 1
+    assert len(rescan.rescan(TESTER).of("added")) == 1
     assert {(slot.schedule_id, slot.scheduled_for, slot.backup_id) for slot in all_slots()} == before
     notices.announce()
     assert get(all_slots()[0].backup_id).pinned  # type: ignore[arg-type]

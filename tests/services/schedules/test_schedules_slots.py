@@ -14,6 +14,7 @@ from app.models import BackupSlot
 from app.services.audit import audit
 from app.services.backups import backups
 from app.services.inputs import ScheduleInput
+from app.services.recovery import backup_recovery
 from app.services.schedules import schedules, slots
 from tests.support.application import TESTER, unreachable_redis
 from tests.support.scheduling import MINUTE, all_slots, four_schedules, get, kept, queued, schedule, stand_in, tick
@@ -185,7 +186,7 @@ def test_a_queue_that_is_down_loses_no_slot(app: APIFlask) -> None:
     app.extensions["redis"] = redis
     get(made).created_at = EVENING
     db.session.commit()
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert backups.queue.knows(backups.queue.BACKUPS, f"backup-{made}")
     assert queued() == [made]
 

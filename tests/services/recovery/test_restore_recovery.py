@@ -25,7 +25,7 @@ from app.models import Restore
 from app.runs import ledger, queue
 from app.services.backups import backups
 from app.services.monitoring import health
-from app.services.recovery import reconcile as backup_reconcile
+from app.services.recovery import backup_recovery, restore_recovery
 from app.services.recovery.restore_recovery import LOST, LOST_FINISHED
 from app.services.restores import restore_engine, restores
 from tests.support.application import ROOT, TESTER, Processes, wait_for
@@ -118,10 +118,10 @@ def test_a_worker_killed_in_the_swap_leaves_a_whole_state_and_the_row_follows_it
     change_everything(source_db, documents_dir)
     row = cut_swap(processes, backup.id, at)
     assert (row.status, row.phase) == ("in_progress", "swap" if at != "check_health" else "health")
-    restores.reconcile()
+    restore_recovery.reconcile()
     assert restores.get(row.id).status == "in_progress", "a heartbeat that young may be a database that restarted"
-    monkeypatch.setattr(backup_reconcile, "SILENT", timedelta(0))
-    restores.reconcile()
+    monkeypatch.setattr(backup_recovery, "SILENT", timedelta(0))
+    restore_recovery.reconcile()
     row = restores.get(row.id)
     assert row.status == "completed"
     assert LOST_FINISHED in row.warnings
@@ -147,8 +147,8 @@ def test_a_backup_never_reads_a_half_swapped_state(
     following = made_backup()
     assert live_state(source_db, documents_dir) == before
     assert following.summary["documents"] == backup.summary["documents"]
-    monkeypatch.setattr(backup_reconcile, "SILENT", timedelta(0))
-    restores.reconcile()
+    monkeypatch.setattr(backup_recovery, "SILENT", timedelta(0))
+    restore_recovery.reconcile()
     assert restores.get(row.id).status == "completed"
 
 
@@ -162,7 +162,7 @@ def test_a_finished_restore_that_the_history_forgot_is_found_by_its_journal(
     restores.undo(TESTER)
     db.session.execute(db.delete(Restore))
     db.session.commit()
-    restores.reconcile(thorough=True)
+    restore_recovery.reconcile(thorough=True)
     row = restores.get(row_id)
     assert (row.status, row.scope, row.requested_by) == ("completed", "all", "recovery")
     assert row.undone_at is not None
@@ -173,10 +173,10 @@ def test_a_finished_restore_that_the_history_forgot_is_found_by_its_journal(
 def test_a_queued_restore_that_redis_forgot_is_enqueued_again(app: APIFlask, monkeypatch: pytest.MonkeyPatch) -> None:
     row = ledger.restores.open("tests", scope="all")
     db.session.commit()
-    restores.reconcile()
+    restore_recovery.reconcile()
     assert not queue.knows(queue.BACKUPS, ledger.restores.job_id(row.id)), "it may be on its way"
-    monkeypatch.setattr(backup_reconcile, "IN_TRANSIT", timedelta(0))
-    restores.reconcile()
+    monkeypatch.setattr(backup_recovery, "IN_TRANSIT", timedelta(0))
+    restore_recovery.reconcile()
     assert queue.knows(queue.BACKUPS, ledger.restores.job_id(row.id))
 
 
@@ -185,7 +185,7 @@ def ended_with_ticks(row: Restore) -> Restore:
     row_id = row.id
 
     def closed() -> bool:
-        restores.reconcile()
+        restore_recovery.reconcile()
         return restores.get(row_id).status not in ("queued", "in_progress")
 
     wait_for(closed)
@@ -201,7 +201,7 @@ def test_kill_9_at_random_moments_leaves_one_whole_state_that_the_row_names(
     documents_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(backup_reconcile, "IN_TRANSIT", timedelta(seconds=2))
+    monkeypatch.setattr(backup_recovery, "IN_TRANSIT", timedelta(seconds=2))
     fill(source_db)
     backup = made_backup()
     before = live_state(source_db, documents_dir)
@@ -233,7 +233,7 @@ def test_a_restored_state_that_is_not_whole_after_a_crash_is_undone_and_never_ca
     with psycopg.connect(source_db.server.url(staged)) as connection:
         connection.execute("DELETE FROM vehicles WHERE id = 1")
 
-    restores.reconcile()
+    restore_recovery.reconcile()
 
     row = restores.get(row.id)
     assert row.status == "failed"
@@ -253,8 +253,8 @@ def test_a_journal_that_can_not_be_used_is_reported_and_stops_nothing(
     path.chmod(0o666)
     (folder / f"{uuid4()}.json").write_bytes(b"torn")
 
-    restores.reconcile(thorough=True)
-    restores.settle_before_reading()
+    restore_recovery.reconcile(thorough=True)
+    restore_recovery.settle_before_reading()
     made_backup()
 
     check = next(check for check in health.checks() if check.name == "restores")

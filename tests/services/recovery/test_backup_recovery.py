@@ -22,8 +22,8 @@ from app.config import Settings
 from app.models import BackupHistory, utcnow
 from app.runs import ledger, locks, queue
 from app.services.backups import backups
-from app.services.recovery import reconcile
-from app.services.recovery.reconcile import HUNG, LOST, SILENT
+from app.services.recovery import backup_recovery
+from app.services.recovery.backup_recovery import HUNG, LOST, SILENT
 from tests.support.application import TESTER, Processes, finished, make_sparse, wait_for
 from tests.support.live_state import publish
 
@@ -77,7 +77,7 @@ def test_a_worker_killed_with_its_horse_is_mended_by_the_tick(
     storage_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reconcile, "SILENT", timedelta(seconds=4))
+    monkeypatch.setattr(backup_recovery, "SILENT", timedelta(seconds=4))
     make_sparse(documents_dir / "large", 6 << 30)
     row = backups.start(TESTER)
     wait_for(lambda: backups.get(row.id).phase == "documents")
@@ -86,10 +86,10 @@ def test_a_worker_killed_with_its_horse_is_mended_by_the_tick(
     for process in family:
         process.kill()
     psutil.wait_procs(family, timeout=10)
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert backups.get(row.id).status == "in_progress", "a heartbeat that young may be a database that restarted"
-    wait_for(lambda: utcnow() - (backups.get(row.id).heartbeat_at or utcnow()) > reconcile.SILENT)
-    backups.reconcile()
+    wait_for(lambda: utcnow() - (backups.get(row.id).heartbeat_at or utcnow()) > backup_recovery.SILENT)
+    backup_recovery.reconcile()
     row = backups.get(row.id)
     assert (row.status, row.error) == ("failed", LOST)
     assert list(storage_dir.iterdir()) == []
@@ -102,7 +102,7 @@ def test_a_living_worker_is_left_alone(app: APIFlask, make_row: MakeRow, storage
     row = silent(make_row, SILENT * 2)
     partial = partial_of(storage_dir, row.id)
     with locks.holding(locks.run_name(row.id)):
-        backups.reconcile()
+        backup_recovery.reconcile()
     assert backups.get(row.id).status == "in_progress"
     assert partial.exists()
 
@@ -111,21 +111,21 @@ def test_a_worker_that_hangs_is_given_up(app: APIFlask, make_row: MakeRow, stora
     row = silent(make_row, HUNG * 2)
     partial = partial_of(storage_dir, row.id)
     with locks.holding(locks.run_name(row.id)):
-        backups.reconcile()
+        backup_recovery.reconcile()
     assert backups.get(row.id).status == "failed"
     assert not partial.exists()
 
 
 def test_a_lost_run_that_was_to_be_cancelled_is_cancelled(app: APIFlask, make_row: MakeRow) -> None:
     row = silent(make_row, SILENT * 2, cancel_requested_at=utcnow())
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert backups.get(row.id).status == "cancelled"
 
 
 def test_a_run_lost_after_publication_is_completed(app: APIFlask, settings: Settings, make_row: MakeRow) -> None:
     result = publish(settings)
     row = silent(make_row, SILENT * 2, id=result.manifest.backup_id, started_at=result.started_at)
-    backups.reconcile()
+    backup_recovery.reconcile()
     row = backups.get(row.id)
     assert (row.status, row.filename, row.sha256) == ("completed", result.filename, result.sha256)
     assert row.verified_at is not None
@@ -137,16 +137,16 @@ def test_a_damaged_archive_of_a_lost_run_never_completes_it(app: APIFlask, setti
     data[600] ^= 1
     result.path.write_bytes(data)
     row = silent(make_row, SILENT * 2, id=result.manifest.backup_id, started_at=result.started_at)
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert backups.get(row.id).status == "failed"
 
 
 def test_a_job_that_redis_forgot_is_enqueued_again(app: APIFlask, processes: Processes, make_row: MakeRow) -> None:
     row = make_row("queued", enqueued_at=utcnow() - timedelta(minutes=2))
     queue.connection().flushdb()
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert queue.knows(queue.BACKUPS, f"backup-{row.id}")
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert queue.connection().llen("rq:queue:backups") == 1
     processes.start("worker", "--queue", "backups")
     assert finished(row).status == "completed"
@@ -155,7 +155,7 @@ def test_a_job_that_redis_forgot_is_enqueued_again(app: APIFlask, processes: Pro
 def test_a_job_killed_before_it_reached_its_row_is_enqueued_again(
     app: APIFlask, processes: Processes, worker: Worker, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "IN_TRANSIT", timedelta(seconds=1))
+    monkeypatch.setattr(backup_recovery, "IN_TRANSIT", timedelta(seconds=1))
     with psycopg.connect(settings.metadata_dsn) as holder:
         row = backups.start(TESTER)
         row_id = row.id
@@ -168,10 +168,10 @@ def test_a_job_killed_before_it_reached_its_row_is_enqueued_again(
             process.kill()
         psutil.wait_procs(family, timeout=10)
     time.sleep(1.5)
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert waiting_jobs() == [], "a heartbeat that young may be that of a living worker"
     monkeypatch.setattr(queue, "HEARTBEAT_GRACE", timedelta(seconds=1))
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert waiting_jobs() == [f"backup-{row_id}"]
     processes.start("worker", "--queue", "backups")
     assert finished(row).status == "completed"
@@ -184,10 +184,10 @@ def test_a_job_taken_by_a_worker_that_died_before_it_said_so_is_enqueued_again(
     taken = Queue.dequeue_any([queue.named(queue.BACKUPS)], None, queue.connection(), queue.QueuedJob)
     assert taken is not None
     assert waiting_jobs() == []
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert waiting_jobs() == [], "it may be on its way to its row"
-    monkeypatch.setattr(reconcile, "IN_TRANSIT", timedelta(0))
-    backups.reconcile()
+    monkeypatch.setattr(backup_recovery, "IN_TRANSIT", timedelta(0))
+    backup_recovery.reconcile()
     assert waiting_jobs() == [f"backup-{row.id}"]
     processes.start("worker", "--queue", "backups")
     assert finished(row).status == "completed"
@@ -195,7 +195,7 @@ def test_a_job_taken_by_a_worker_that_died_before_it_said_so_is_enqueued_again(
 
 def test_a_verification_that_redis_forgot_is_enqueued_again(app: APIFlask, make_row: MakeRow) -> None:
     row = make_row(verify_requested_at=utcnow() - timedelta(minutes=2))
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert queue.knows(queue.BACKUPS, f"verify-{row.id}")
 
 
@@ -204,17 +204,17 @@ def test_the_partial_file_of_a_closed_backup_is_removed(
     app: APIFlask, make_row: MakeRow, storage_dir: Path, status: str
 ) -> None:
     partial = partial_of(storage_dir, make_row(status).id)
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert not partial.exists()
 
 
 def test_a_strangers_partial_file_goes_when_it_stopped_growing(app: APIFlask, storage_dir: Path) -> None:
     partial = partial_of(storage_dir, uuid.uuid4())
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert partial.exists()
     long_ago = time.time() - 3600
     os.utime(partial, (long_ago, long_ago))
-    backups.reconcile()
+    backup_recovery.reconcile()
     assert not partial.exists()
 
 
