@@ -1,4 +1,4 @@
-"""What follows a run, whatever became of it. None of it may change that."""
+"""What follows the end of a run. A failure here is logged, and never changes how the run ended."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import structlog
 
 from app.extensions import db
 from app.models import BackupHistory, utcnow
+from app.runs import retry
 from app.services.audit.actor import Actor
 from app.services.notifications import notices, notifications
+from app.services.recovery import restore_recovery
+from app.services.restores import restore_run
 from app.services.retention import cleanup, retention_plan
 from app.services.schedules import slots
 
@@ -18,7 +21,8 @@ logger = structlog.get_logger(__name__)
 
 
 def of_backup(backup_id: UUID) -> None:
-    """Close an ended backup's slots, classify, clean up after a scheduled success, and notify."""
+    """After a backup has ended: settle its slots, update the categories, clean up if it was a scheduled one that succeeded,
+    and notify."""
     guarded("slots", lambda: slots.settle(utcnow()))
     row = db.session.get(BackupHistory, backup_id, populate_existing=True)
     if row is not None and row.status == "completed":
@@ -26,17 +30,23 @@ def of_backup(backup_id: UUID) -> None:
             guarded("cleanup", lambda: cleanup.cleanup(Actor.system("cleanup after backup")))
         else:
             guarded("categories", retention_plan.refresh)
-    tell()
-
-
-def tell() -> None:
-    """Put the news into the outbox, and what is due there into the queue."""
     guarded("news", notices.announce)
     guarded("outbox", notifications.enqueue_due)
 
 
+def of_restore(restore_id: UUID, can_be_undone: bool) -> None:
+    """After a restore has completed: record it in the audit log, and drop the states that are not kept any longer.
+
+    The caller still holds the source's lock exclusively.
+    """
+    guarded("audit", lambda: retry.while_database_restarts(lambda: restore_run.note(restore_id, "restore.completed")))
+    if not can_be_undone:
+        guarded("state before the restore", lambda: restore_recovery.drop_kept(restore_id))
+    guarded("expired states", restore_recovery.expire)
+
+
 def guarded(what: str, do: Callable[[], object]) -> None:
-    """Run a step; log a failure, which the minute tick retries."""
+    """Do a step, and log its failure under its name. The minute tick tries it again."""
     try:
         do()
     except Exception:

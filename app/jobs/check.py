@@ -1,18 +1,16 @@
-"""Check one upload."""
+"""Check one uploaded archive."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 import structlog
-from rq import get_current_job
 
 from app import current, logs
 from app.jobs import aftermath
-from app.jobs.backup import UNEXPECTED
-from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
-from app.runs import ledger, locks, upload_steps
+from app.runs import ledger, locks, queue, upload_steps
+from app.runs.heartbeat import Heartbeat
 from app.services.backups import backups, upload_check
 from app.services.retention import retention_plan
 
@@ -21,10 +19,10 @@ logger = structlog.get_logger(__name__)
 
 @in_logs("backup_id")
 def run(upload_id: str) -> None:
-    """Check an upload that waits for it, and close its row. Does nothing while another check runs, which starts the next one
-    when it ends.
+    """Check an upload that waits for it, and close its row.
 
-    Raise what nobody expected, after the row is closed.
+    Do nothing while another check is in progress: it starts the next one when it ends. Raise unexpected errors after the row
+    is closed.
     """
     row_id = UUID(upload_id)
     with locks.holding(locks.run_name(row_id)) as alive:
@@ -32,8 +30,7 @@ def run(upload_id: str) -> None:
         if turn is None:
             return
         try:
-            job = get_current_job()
-            attempt = upload_steps.claim_check(row_id, (job.worker_name if job else None) or "worker")
+            attempt = upload_steps.claim_check(row_id, queue.current_worker())
             if attempt is not None:
                 with logs.bound(attempt=attempt):
                     _check(row_id, attempt)
@@ -44,13 +41,12 @@ def run(upload_id: str) -> None:
 
 
 def _check(row_id: UUID, attempt: int) -> None:
-    settings = current.settings()
     heartbeat = Heartbeat(
         lambda _phase, done, total: ledger.backups.progress(row_id, attempt, upload_steps.PHASE, done, total)
     )
     try:
         logger.info("check begins")
-        filename = upload_check.check(backups.get(row_id), attempt, heartbeat)
+        filename = upload_check.check(backups.get(row_id), attempt, heartbeat.beat)
         logger.info("upload taken in", filename=filename)
     except ledger.Cancelled:
         if ledger.backups.cancel_running(row_id, attempt):
@@ -62,5 +58,5 @@ def _check(row_id: UUID, attempt: int) -> None:
         logger.warning("upload refused", reason=str(error))
         upload_check.refuse(row_id, attempt, str(error))
     except Exception as error:
-        upload_check.refuse(row_id, attempt, settings.redact(f"{UNEXPECTED}{type(error).__name__}: {error}"))
+        upload_check.refuse(row_id, attempt, current.settings().redact(ledger.unexpected(error)))
         raise

@@ -17,11 +17,10 @@ from app.engine.verify.verify import verify_archive
 from app.errors import Conflict, DomainError, NotFound
 from app.extensions import db
 from app.jobs import aftermath
-from app.jobs.backup import UNEXPECTED
-from app.jobs.heartbeat import Heartbeat
 from app.jobs.log_ids import in_logs
 from app.models import utcnow
 from app.runs import ledger, locks, verification_steps
+from app.runs.heartbeat import Heartbeat
 from app.services.backups import archive_files, archive_sweep, backups
 from app.services.restores import restore_engine
 from app.services.retention import retention_plan
@@ -73,7 +72,7 @@ def run(backup_id: str) -> None:
         except Exception as error:
             # Must not be tried again for ever, ahead of all other verifications.
             db.session.rollback()
-            reason = current.settings().redact(f"{UNEXPECTED}{type(error).__name__}: {error}")
+            reason = current.settings().redact(ledger.unexpected(error))
             verification_steps.finish(row_id, verified_at, reason, **_seen(row_id))
             raise
         problem = found.damage or found.trouble
@@ -102,7 +101,7 @@ def _restore_test(row_id: UUID, read: _Found) -> _Found:
     key = current.settings().signing_key
     try:
         # An id of its own: two tests of the same archive must not share a scratch database.
-        report = verify_by_restoring(RestoreTest(archive.path, restore_engine.target(), key, uuid4()), heartbeat)
+        report = verify_by_restoring(RestoreTest(archive.path, restore_engine.target(), key, uuid4()), heartbeat.beat)
     except EngineError as error:
         # The server did not let us try: that says nothing about the archive.
         return replace(read, trouble=current.settings().redact(str(error)))
@@ -123,7 +122,7 @@ def _read_back(row_id: UUID, origin: str) -> _Found:
     # Of a damaged one too: it need not be read again until it changes.
     columns = {"file_mtime_ns": facts.mtime_ns if facts else None}
     heartbeat = Heartbeat(lambda _phase, done, total: verification_steps.progress(row_id, "verify", done, total))
-    report = verify_archive(archive.path, settings.signing_key, heartbeat)
+    report = verify_archive(archive.path, settings.signing_key, heartbeat.beat)
     # An archive from elsewhere has no manifest: it was checked when it came in, so being the same file is all.
     if not report.ok and not (origin == "foreign" and report.sha256 == archive.sha256):
         return _Found(damage="The archive is damaged: " + "; ".join(report.problems), columns=columns)

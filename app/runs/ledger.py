@@ -171,6 +171,11 @@ backups = RunLedger(BackupHistory, noun="backup", first_phase="preflight", cance
 restores = RunLedger(Restore, noun="restore", first_phase="prepare", cancellable=Restore.swap_at.is_(None))
 
 
+def unexpected(error: Exception) -> str:
+    """Return the reason for a failure that nobody foresaw. It is not redacted yet."""
+    return f"Something unexpected went wrong. The worker's log has the details: {type(error).__name__}: {error}"
+
+
 def this_process(worker: str) -> dict[str, str]:
     """Return the columns that say which process has a run."""
     return {"host": socket.gethostname(), "worker": f"{worker} (pid {os.getpid()})"}

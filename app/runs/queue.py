@@ -15,7 +15,7 @@ from typing import Any, cast
 from flask import current_app
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Queue, Worker
+from rq import Queue, Worker, get_current_job
 from rq.exceptions import DeserializationError, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
@@ -166,6 +166,12 @@ def workers() -> list[WorkerSummary]:
         if worker.last_heartbeat is None or _is_recent(worker.last_heartbeat):
             alive.append(WorkerSummary(worker.name, tuple(worker.queue_names())))
     return alive
+
+
+def current_worker() -> str:
+    """Return the name of the worker whose job we are, or "worker" outside of one."""
+    job = get_current_job()
+    return (job.worker_name if job else None) or "worker"
 
 
 def length(queue_name: str) -> int:

@@ -22,9 +22,10 @@ from rq.timeouts import TimerDeathPenalty
 
 from app import create_app
 from app.extensions import db
-from app.jobs import aftermath, backup
+from app.jobs import aftermath
 from app.models import utcnow
 from app.runs import ledger, queue
+from app.services.backups import backup_run
 from app.services.recovery import backup_recovery, restore_recovery
 from app.services.schedules import schedules, slots
 from tests.support.scheduling import stand_in
@@ -58,7 +59,7 @@ def main() -> None:
             lock.ensure()
         stand_in(row_id, clock.now())
 
-    backup.claim_and_make = make
+    vars(backup_run)["claim_and_make"] = make
     vars(restore_recovery)["settle_before_reading"] = lambda: None  # no server is there to ask
     aftermath.of_backup = lambda row_id: slots.settle(clock.now())  # type: ignore[assignment]
     app = create_app()

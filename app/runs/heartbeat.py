@@ -1,4 +1,4 @@
-"""Writes how far a run is into its row, about once a second, from the engine's progress callback."""
+"""Writes the progress of a run into its row, about once a second, from the engine's progress callback."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ logger = structlog.get_logger(__name__)
 
 WRITE_EVERY_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 5.0
-# A metadata database that restarts must not cost a six-hour backup; one that stays away must not hide it for ever.
+# A metadata database that restarts must not cost a six-hour backup; one that stays away must not go unnoticed for ever.
 SILENT_AT_MOST_SECONDS = 150.0
 
 Write = Callable[[str, int, int | None], None]
 
 
 class Heartbeat:
-    """A progress callback around `write`, which is called at each new phase and once a second between."""
+    """Calls `write` at each new phase, and about once a second in between. `last` is what the engine reported last."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
@@ -28,8 +28,11 @@ class Heartbeat:
         self._last_success = time.monotonic()
         self.last: tuple[str, int, int | None] = ("", 0, None)
 
-    def __call__(self, phase: str, bytes_done: int, bytes_total: int | None) -> None:
-        """Record the engine's progress if a heartbeat is due. Raise what `write` raises."""
+    def beat(self, phase: str, bytes_done: int, bytes_total: int | None) -> None:
+        """Take the engine's progress, and write it if it is time. Raise what `write` raises.
+
+        A metadata database that can't be reached is an error only after SILENT_AT_MOST_SECONDS.
+        """
         self.last = (phase, bytes_done, bytes_total)
         now = time.monotonic()
         if phase == self._phase and now < self._due:
