@@ -17,9 +17,8 @@ from ...progress import Meter
 from ...source.names import as_dumped, readable
 from ...source.postgres import CANCEL_SECONDS, Connection
 from ...source.row_count import count_rows
+from ..loading.load_plan import Key
 from .rows_diff import ComparedTable, RowsDiff, compare_rows
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
