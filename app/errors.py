@@ -58,7 +58,7 @@ class UnknownType(DomainError):
     """The content sent is of a type that is not accepted here."""
 
 
-class NoRoom(DomainError):
+class NotEnoughSpace(DomainError):
     """There is not enough free disk space."""
 
 

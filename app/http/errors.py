@@ -22,7 +22,7 @@ from app.errors import (
     Forbidden,
     InvalidInput,
     InvalidRequest,
-    NoRoom,
+    NotEnoughSpace,
     NotFound,
     Throttled,
     TooLarge,
@@ -47,7 +47,7 @@ STATUSES: dict[type[DomainError], int] = {
     InvalidInput: 422,
     Throttled: 429,
     Unavailable: 503,
-    NoRoom: 507,
+    NotEnoughSpace: 507,
 }
 SENTENCES = {
     400: "The request could not be understood.",

@@ -20,7 +20,7 @@ from app.engine.archive.reader import read_manifest
 from app.engine.backup.backup import BackupRequest, make_backup
 from app.engine.proof.check_archive import ArchiveCheck, check_archive
 from app.engine.storage.local import LocalStorage
-from app.errors import InvalidInput, NoRoom
+from app.errors import InvalidInput, NotEnoughSpace
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.runs import ledger, locks, queue
@@ -243,7 +243,7 @@ def test_uploads_that_are_received_at_once_do_not_count_on_the_same_room(
 
     class Slow(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            with pytest.raises(NoRoom, match="are reserved"):
+            with pytest.raises(NotEnoughSpace, match="are reserved"):
                 uploads.receive(TESTER, io.BytesIO(), "application/gzip", length)
             return super().read(size)
 

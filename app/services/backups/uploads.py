@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from app import current, turns
 from app.engine.backup.backup import DISK_RESERVE
 from app.engine.storage.partial_file import PartialFile
-from app.errors import Conflict, InvalidInput, NoRoom, Throttled, TooLarge
+from app.errors import Conflict, InvalidInput, NotEnoughSpace, Throttled, TooLarge
 from app.extensions import db
 from app.models import BackupHistory
 from app.runs import locks, transfer_locks, upload_steps
@@ -49,8 +49,8 @@ def receive(
     """Write a request's body (the archive itself, or a multipart form with one file) to the disk, and return its row: in
     progress, until a worker has checked it. `length` is the body's size in bytes, if known.
 
-    Whatever goes wrong, nothing is left behind. Raise UnknownType, InvalidInput, TooLarge, NoRoom, Throttled, or Conflict
-    with the `id` of the same archive.
+    Whatever goes wrong, nothing is left behind. Raise UnknownType, InvalidInput, TooLarge, NotEnoughSpace, Throttled, or
+    Conflict with the `id` of the same archive.
     """
     parts = parts_of(stream, content_type, length, READ_BYTES)
     upload_id = uuid4()
@@ -107,7 +107,7 @@ def _receive(actor: Actor, upload_id: UUID, parts: Iterator[bytes], length: int 
 
 def _admit(upload_id: UUID, length: int | None) -> _Written:
     """Open the partial file and reserve the disk space that its upload needs. One at a time, so that no two uploads are
-    promised the same space. Raise TooLarge, NoRoom or Throttled."""
+    promised the same space. Raise TooLarge, NotEnoughSpace or Throttled."""
     if length is not None:
         # A form is slightly longer than its file.
         _check_limit(length - FORM_BYTES)
@@ -146,7 +146,7 @@ class _Written:
             self._look_again = length
 
     def add(self, part: bytes) -> None:
-        """Write a part. Raise TooLarge or NoRoom."""
+        """Write a part. Raise TooLarge or NotEnoughSpace."""
         self.size += len(part)
         _check_limit(self.size)
         if self.size > self._look_again:
@@ -192,7 +192,7 @@ def _check_limit(size_bytes: int) -> None:
 def _check_room(more_bytes: int) -> None:
     free, reserve = storage().free_space(), DISK_RESERVE
     if free < more_bytes + reserve:
-        raise NoRoom(
+        raise NotEnoughSpace(
             f"The disk of BACKUP_STORAGE_DIR has {free // 1_000_000} MB left, of which {reserve // 1_000_000} MB are "
             "reserved: too little for this archive. Free some space, then send it again."
         )
@@ -200,5 +200,5 @@ def _check_room(more_bytes: int) -> None:
 
 def _full(error: OSError) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return NoRoom("The disk of BACKUP_STORAGE_DIR is full. Free some space, then send the archive again.")
+        return NotEnoughSpace("The disk of BACKUP_STORAGE_DIR is full. Free some space, then send the archive again.")
     return error
