@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings | None = None) -> APIFlask:
-    """Given settings (default: the environment's), return the application. Raise ConfigError. Connects to nothing."""
+    """Create the application from settings (default: the environment's). Raise ConfigError. Connect to nothing."""
     # Not at the top: `app.engine` must be importable where there is no Flask.
     from app.factory import build  # noqa: PLC0415 - see above
 

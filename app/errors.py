@@ -8,7 +8,7 @@ from typing import Any
 class DomainError(Exception):
     """A refusal that the caller can understand. `detail`, which is also str(), says what happened and what to do.
 
-    `extra` holds facts for programs, such as the `id` of what stands in the way.
+    `extra` has facts for programs, such as the `id` of the conflicting run.
     """
 
     def __init__(self, detail: str, **extra: Any) -> None:
@@ -26,7 +26,7 @@ class NotFound(DomainError):
 
 
 class Conflict(DomainError):
-    """The current state does not allow it. `extra` may hold the `id` of what stands in the way."""
+    """The current state does not allow it. `extra` may have the `id` of the conflicting run."""
 
 
 class Unauthenticated(DomainError):

@@ -87,7 +87,7 @@ class Stack:
         gunicorn += ["--workers", "2", "--threads", "8", "--no-control-socket"]
         self.children = [
             Child("web", gunicorn, [(signal.SIGTERM, 10), (signal.SIGQUIT, 5)]),
-            # A second signal tells the worker not to wait for the running job.
+            # A second signal makes the worker exit without waiting for the running job.
             Child("worker", [*flask, "worker"], [(signal.SIGTERM, 10), (signal.SIGTERM, 10)]),
             # It only ticks, so without Redis it has nothing to clean up.
             Child("scheduler", [*flask, "scheduler"], [(signal.SIGTERM, 10)], death_signal=signal.SIGKILL),

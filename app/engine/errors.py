@@ -21,7 +21,7 @@ class Subject(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that stands in the way, and what it is about."""
+    """A problem, and its subject."""
 
     subject: Subject
     detail: str

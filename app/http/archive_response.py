@@ -19,7 +19,7 @@ def send_archive(actor: Actor, backup_id: UUID) -> Response:
     SHA-256. Until it is sent, or the client is gone, no cleanup deletes it. Raise NotFound or Conflict."""
     lock = transfer_locks.acquire(locks.archive_name(backup_id), shared=True)
     if lock is None:
-        raise Conflict("This archive is being deleted just now.", id=str(backup_id))
+        raise Conflict("This archive is being deleted.", id=str(backup_id))
     try:
         # Looked up under the lock: from now on no cleanup and no deletion takes it away.
         archive = backups.archive_file(backup_id)

@@ -66,7 +66,7 @@ def run(backup_id: str) -> None:
         except OperationalError:
             raise  # our own database is away: the tick asks again when it is back
         except DomainError as error:
-            # The storage can't be looked at just now, which says nothing of the archive.
+            # The storage can't be accessed at the moment, which says nothing about the archive.
             verification_steps.finish(row_id, verified_at, current.settings().redact(error.detail))
             return
         except Exception as error:

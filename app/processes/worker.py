@@ -183,13 +183,13 @@ def supervise(queue_names: Sequence[str]) -> int:
         if any(child.poll() is not None for child in children):
             break
         time.sleep(0.2)
-    told = stopping
-    if not told:
+    asked = stopping
+    if not asked:
         logger.error("a worker process ended unexpectedly; stopping the others")
         stop(signal.SIGTERM, None)
     for child in children:
         child.wait()
-    return 0 if told else 1
+    return 0 if asked else 1
 
 
 PARENT = "BACKUP_WORKER_PARENT"

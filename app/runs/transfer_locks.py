@@ -93,7 +93,7 @@ def acquire(name: str, shared: bool = False) -> TransferLock | None:
 
 @contextmanager
 def holding(name: str) -> Iterator[None]:
-    """Hold a lock for the block, which runs even if the lock was taken: it only tells others that somebody is at work."""
+    """Hold a lock for the block, which runs even if the lock was taken: it only shows others that somebody is at work."""
     lock = acquire(name)
     try:
         yield

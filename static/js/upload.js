@@ -64,9 +64,9 @@
   function fail(html, text) {
     busy(false);
     delete form.dataset.sent;
-    const told = html && new DOMParser().parseFromString(html, "text/html").getElementById("upload-error");
-    if (told && told.childElementCount) {
-      errors.replaceChildren(...[...told.childNodes].map((node) => document.adoptNode(node)));
+    const refusal = html && new DOMParser().parseFromString(html, "text/html").getElementById("upload-error");
+    if (refusal && refusal.childElementCount) {
+      errors.replaceChildren(...[...refusal.childNodes].map((node) => document.adoptNode(node)));
     } else {
       const notice = document.createElement("div");
       notice.className = "alert alert-danger notice";

@@ -90,12 +90,12 @@ class BackupOut(Output):
 
     @classmethod
     def of(cls, row: BackupHistory) -> BackupOut:
-        """Show a row, and look at its archive for damage."""
+        """Convert a row to JSON, and check its archive for damage."""
         return cls.with_damage(row, archive_files.damage(row))
 
     @classmethod
     def with_damage(cls, row: BackupHistory, damaged: str | None) -> BackupOut:
-        """Show a row whose archive has been looked at."""
+        """Convert a row to JSON whose archive has been checked."""
         view: ProgressView = progress(row)
         names = [name for name in cls.model_fields if name not in ("progress", "phase", "damaged")]
         values = {name: getattr(row, name) for name in names}

@@ -283,7 +283,8 @@ def _is_as_written(values: dict[str, Any], data: bytes) -> bool:
 def parse(data: bytes, key: bytes | None = None) -> Manifest:
     """Parse manifest.json's bytes; with a key, `signed` says whether the signature matches.
 
-    Raise ArchiveError if it is no manifest of format 1, or not exactly as this program writes it, or unsigned and too long.
+    Raise ArchiveError if it is not a manifest of format 1, or not exactly as this program writes it, or unsigned and too
+    long.
     """
     signed = _is_signed(data, key)
     if not signed and len(data) > LONGEST_UNSIGNED:

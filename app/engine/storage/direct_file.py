@@ -53,7 +53,7 @@ class DirectFile:
 
     @contextlib.contextmanager
     def _through_the_cache(self) -> Iterator[None]:
-        """Let bytes that are no whole blocks be read and written for a while."""
+        """Allow reads and writes of partial blocks for the duration of the block."""
         was_direct = self.is_direct
         self._go_direct(False)
         try:

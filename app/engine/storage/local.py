@@ -207,7 +207,7 @@ def _make_name_durable(final: Path) -> None:
     try:
         sync_folder(final.parent)
     except OSError as error:
-        # A name that a power cut may take away is no backup's.
+        # A name that a power cut may remove is not a backup's.
         final.unlink(missing_ok=True)
         raise PublishError(
             f"The disk of {final.parent} failed ({error.strerror}) while {final.name} was published; check that disk, then "

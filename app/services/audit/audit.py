@@ -13,7 +13,7 @@ from app.models import AuditEntry, utcnow
 from app.services.audit.actor import Actor
 from app.services.paging import Page
 
-PIECES_TOLD = timedelta(hours=1)
+PIECES_RECORDED_EVERY = timedelta(hours=1)
 
 
 def record(
@@ -36,15 +36,15 @@ def record(
 
 def record_download(actor: Actor, action: str, subject_id: UUID, detail: dict[str, Any], resumed: bool = False) -> None:
     """Record a download at once. A `resumed` download, or one fetched in pieces, is recorded only once in a while."""
-    told = (
-        AuditEntry.at > utcnow() - PIECES_TOLD,
+    same = (
+        AuditEntry.at > utcnow() - PIECES_RECORDED_EVERY,
         AuditEntry.action == action,
         AuditEntry.subject_type == "backup",
         AuditEntry.subject_id == str(subject_id),
         AuditEntry.actor_kind == actor.kind,
         AuditEntry.actor_id == actor.id,
     )
-    if resumed and db.session.scalar(select(AuditEntry.id).where(*told).limit(1)) is not None:
+    if resumed and db.session.scalar(select(AuditEntry.id).where(*same).limit(1)) is not None:
         return
     record(actor, action, "backup", subject_id, detail)
     db.session.commit()

@@ -267,7 +267,7 @@ def archive_file(backup_id: UUID, damaged: bool = False) -> ArchiveFile:
         facts = archive_files.look_at(row.filename)
     except OSError as error:
         raise Unavailable(
-            f"{row.filename} can't be looked at ({error.strerror}). Check BACKUP_STORAGE_DIR.", id=str(row.id)
+            f"{row.filename} can't be accessed ({error.strerror}). Check BACKUP_STORAGE_DIR.", id=str(row.id)
         ) from error
     problem = archive_files.problem(row.filename, row.size_bytes, facts)
     if facts is None and problem:

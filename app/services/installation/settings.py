@@ -122,9 +122,9 @@ def update(actor: Actor, given: SettingsInput) -> SettingsView:
     for name, value in changes.items():
         setattr(found, name, value)
     if changes:
-        told = {name: value for name, value in changes.items() if not name.endswith("_sealed")}
+        visible = {name: value for name, value in changes.items() if not name.endswith("_sealed")}
         hidden = [name.removesuffix("_sealed") for name in changes if name.endswith("_sealed")]
-        audit.record(actor, "settings.changed", "settings", None, told | ({"secrets": hidden} if hidden else {}))
+        audit.record(actor, "settings.changed", "settings", None, visible | ({"secrets": hidden} if hidden else {}))
         found.updated_at = utcnow()
     db.session.commit()
     return view()

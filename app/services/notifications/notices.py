@@ -66,7 +66,7 @@ def announce(now: datetime | None = None) -> None:
     for restore in db.session.scalars(_news(select(Restore), Restore)).all():
         _restore_ended(restore, now)
     for late in schedules.overdue(now):
-        if not late.told:
+        if not late.announced:
             put(_overdue(late))
     db.session.commit()
 

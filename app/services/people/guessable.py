@@ -1,7 +1,7 @@
 """Detect secrets that an attacker would try first: common passwords, keyboard sequences, repetitions.
 
-A few rules rather than a list of millions: guesses are counted (app.services.people.throttle), so only the first hundreds
-matter.
+A few rules rather than a list of millions: guesses are counted (app.services.people.throttle), so only the first
+hundreds count.
 """
 
 from __future__ import annotations

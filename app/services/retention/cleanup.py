@@ -30,7 +30,7 @@ GRACE = timedelta(minutes=10)
 FAILED_KEPT = timedelta(days=30)
 SLOTS_KEPT = timedelta(days=400)
 NOTIFICATIONS_KEPT = timedelta(days=90)
-NAMES_TOLD = 200
+NAMES_RECORDED = 200
 
 
 @dataclass
@@ -161,8 +161,8 @@ def _delete_old_records(now: datetime) -> None:
     closed = BackupSlot.status.in_(("completed", "failed", "cancelled"))
     gone = (closed, BackupSlot.backup_id.is_(None), BackupSlot.scheduled_for < now - SLOTS_KEPT)
     db.session.execute(delete(BackupSlot).where(*gone))
-    told = Notification.status.in_(("sent", "failed"))
-    db.session.execute(delete(Notification).where(told, Notification.created_at < now - NOTIFICATIONS_KEPT))
+    sent = Notification.status.in_(("sent", "failed"))
+    db.session.execute(delete(Notification).where(sent, Notification.created_at < now - NOTIFICATIONS_KEPT))
     db.session.commit()
 
 
@@ -176,8 +176,8 @@ def _find_orphans(report: CleanupReport) -> None:
 
 
 def _summary(report: CleanupReport) -> dict[str, object]:
-    told = asdict(report)
+    values = asdict(report)
     for name in ("deleted", "in_use", "orphans"):
-        told[f"{name}_count"] = len(told[name])
-        told[name] = told[name][:NAMES_TOLD]
-    return told
+        values[f"{name}_count"] = len(values[name])
+        values[name] = values[name][:NAMES_RECORDED]
+    return values

@@ -45,7 +45,7 @@ class Overdue:
     schedule: BackupSchedule
     since: datetime
     slot_id: UUID | None
-    told: bool
+    announced: bool
 
 
 def list_schedules(page: int = 1, page_size: int = 50) -> Page[BackupSchedule]:
@@ -229,5 +229,5 @@ def _enqueue(backup_id: UUID) -> None:
 
 
 def _recorded(row: BackupSchedule) -> dict[str, object]:
-    told = {name: getattr(row, name) for name in ("name", *RULE_COLUMNS, *QUOTA_COLUMNS)}
-    return {name: value for name, value in told.items() if value is not None}
+    values = {name: getattr(row, name) for name in ("name", *RULE_COLUMNS, *QUOTA_COLUMNS)}
+    return {name: value for name, value in values.items() if value is not None}

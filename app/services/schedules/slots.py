@@ -152,7 +152,7 @@ def _fill(now: datetime) -> UUID | None:
     backup_id = _queued() or _reopened(waiting) or _new(waiting)
     for slot in waiting:
         if slot.backup_id not in (None, backup_id):
-            _is_no_news(slot.backup_id, now)
+            _skip_notification(slot.backup_id, now)
         slot.status, slot.backup_id, slot.next_attempt_at = "running", backup_id, None
         slot.attempts += 1
     return backup_id
@@ -180,7 +180,7 @@ def _new(waiting: Iterable[BackupSlot]) -> UUID:
     return row.id
 
 
-def _is_no_news(backup_id: UUID | None, now: datetime) -> None:
+def _skip_notification(backup_id: UUID | None, now: datetime) -> None:
     """Mark a failed backup whose slots another one fills now as notified, so that it is not announced."""
-    told = update(BackupHistory).where(BackupHistory.id == backup_id, BackupHistory.notified_at.is_(None))
-    db.session.execute(told.values(notified_at=now))
+    notified = update(BackupHistory).where(BackupHistory.id == backup_id, BackupHistory.notified_at.is_(None))
+    db.session.execute(notified.values(notified_at=now))

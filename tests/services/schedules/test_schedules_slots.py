@@ -207,7 +207,7 @@ def test_overdue_is_a_schedule_whose_backup_is_not_there_an_hour_later(app: APIF
     row = schedule("daily", EVENING)
     assert schedules.overdue(SUNDAY_THE_FIRST + 30 * MINUTE) == []
     (late,) = schedules.overdue(SUNDAY_THE_FIRST + 61 * MINUTE)
-    assert (late.schedule.id, late.since, late.told) == (row.id, SUNDAY_THE_FIRST, False)
+    assert (late.schedule.id, late.since, late.announced) == (row.id, SUNDAY_THE_FIRST, False)
     (made,) = tick(SUNDAY_THE_FIRST + 62 * MINUTE, None)
     (late,) = schedules.overdue(SUNDAY_THE_FIRST + 63 * MINUTE)
     assert late.since == SUNDAY_THE_FIRST
