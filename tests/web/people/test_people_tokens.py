@@ -65,7 +65,7 @@ def test_the_list_says_what_it_may_and_where_it_was_last_used(app: APIFlask, adm
     assert "never" in admin.get("/tokens/").text
     assert may_look(app, secret)
     text = admin.get("/tokens/").text
-    for words in ("make, download, upload", "replace the live database", "just now", "from 127.0.0.1", EMAIL):
+    for words in ("create, download, upload", "replace the live database", "just now", "from 127.0.0.1", EMAIL):
         assert words in text
 
 

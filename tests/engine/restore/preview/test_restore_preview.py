@@ -106,7 +106,7 @@ def test_what_is_no_archive_is_said_in_words(live: Live, tmp_path: Path) -> None
     assert "cut short" in blocker
     path.write_text("hello, this is no archive at all")
     (blocker,) = preview(live.request(path, signing_key=KEY), exact=True).blockers
-    assert "no gzip file" in blocker
+    assert "not a gzip file" in blocker
 
 
 def test_a_folder_that_is_a_mount_point_is_a_blocker(small: Pristine, live: Live) -> None:
