@@ -50,6 +50,7 @@ def test_an_import_up_the_layers_breaks_a_contract(tmp_path: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     planted = {
         "services/paging.py": "app.jobs.notify",
+        "services/history/figures.py": "app.services.backups.backups",
         "web/icons.py": "app.api.settings",
         "engine/system/threads.py": "app.engine.storage.local",
         "engine/restore/loading/load_plan.py": "app.engine.restore.places.journal",

@@ -11,7 +11,8 @@ from app.errors import Conflict, NotFound
 from app.runs import locks, transfer_locks
 from app.services.audit import audit
 from app.services.audit.actor import Actor
-from app.services.backups import archive_files, backups
+from app.services.backups import backups
+from app.services.history import archive_files
 
 
 def send_archive(actor: Actor, backup_id: UUID) -> Response:

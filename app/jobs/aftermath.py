@@ -11,10 +11,11 @@ from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.runs import retry
 from app.services.audit.actor import Actor
+from app.services.history import retention_plan
 from app.services.notifications import notices, notifications
 from app.services.recovery import restore_recovery
 from app.services.restores import restore_run
-from app.services.retention import cleanup, retention_plan
+from app.services.retention import cleanup
 from app.services.schedules import slots
 
 logger = structlog.get_logger(__name__)

@@ -12,7 +12,7 @@ from app.jobs.log_ids import in_logs
 from app.runs import ledger, locks, queue, upload_steps
 from app.runs.heartbeat import Heartbeat
 from app.services.backups import backups, upload_check
-from app.services.retention import retention_plan
+from app.services.history import retention_plan
 
 logger = structlog.get_logger(__name__)
 

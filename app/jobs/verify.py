@@ -21,9 +21,9 @@ from app.jobs.log_ids import in_logs
 from app.models import utcnow
 from app.runs import ledger, locks, verification_steps
 from app.runs.heartbeat import Heartbeat
-from app.services.backups import archive_files, archive_sweep, backups
-from app.services.restores import restore_engine
-from app.services.retention import retention_plan
+from app.services.backups import archive_sweep, backups
+from app.services.history import archive_files, retention_plan
+from app.services.installation import restore_engine
 
 logger = structlog.get_logger(__name__)
 

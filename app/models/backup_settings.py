@@ -13,6 +13,8 @@ from app.models.base import Base, utcnow
 
 TRUE, FALSE = text("true"), text("false")
 RESERVE_BYTES = 256 * 1024 * 1024
+# Columns of the settings, and of each schedule that has quotas of its own.
+QUOTA_COLUMNS = ("keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
 
 
 class BackupSettings(Base):

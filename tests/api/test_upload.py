@@ -27,8 +27,8 @@ from app.runs import ledger, locks, queue
 from app.services.audit import audit
 from app.services.backups import backups, upload_check, uploads
 from app.services.backups.uploads import READ_BYTES
+from app.services.installation import restore_engine
 from app.services.recovery import backup_recovery
-from app.services.restores import restore_engine
 from tests.support.api_session import machine
 from tests.support.application import TESTER, unreachable_redis
 from tests.support.foreign_archives import check_all, made_by_hand, tarball

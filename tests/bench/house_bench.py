@@ -81,8 +81,8 @@ def measure(what: str, url: str, files: Path) -> float:
     from app.config import read_settings
     from app.extensions import db
     from app.services.audit.actor import Actor
+    from app.services.history import retention_plan
     from app.services.people import tokens
-    from app.services.retention import retention_plan
 
     files.mkdir(parents=True, exist_ok=True)
     environment = {

@@ -10,6 +10,7 @@ import pytest
 from app.extensions import db
 from app.models import AuditEntry, BackupHistory, Restore, Tick, utcnow
 from app.runs import queue
+from app.services import settings_row
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import backups
@@ -37,7 +38,7 @@ def set_up(make_row: Make) -> BackupHistory:
     """Do every step of the setup, and return the backup."""
     row = make_row(verified_at=utcnow(), restore_tested_at=utcnow(), size_bytes=12_345_678)
     make_schedule(name="Nightly", frequency="daily")
-    settings.row().channels_sealed = "sealed"
+    settings_row.row().channels_sealed = "sealed"
     audit.record(TESTER, "recovery_sheet.downloaded", "settings")
     db.session.commit()
     return row

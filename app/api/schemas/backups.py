@@ -10,8 +10,8 @@ from pydantic import Field
 
 from app.api.schemas.common import Output, PageOut, Paging, ProgressOut, Status
 from app.models import BackupHistory
-from app.services.backups import archive_files
 from app.services.backups.backups import NOTE_LENGTH, ProgressView, progress
+from app.services.history import archive_files
 from app.services.inputs import Input, Proof
 
 Kind = Literal["manual", "scheduled", "safety", "uploaded"]

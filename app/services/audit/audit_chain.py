@@ -19,9 +19,9 @@ from sqlalchemy import delete, func, select
 from app.extensions import db
 from app.models import AuditEntry, utcnow
 from app.runs import locks
+from app.services import settings_row
 from app.services.audit import audit
 from app.services.audit.actor import Actor
-from app.services.installation import settings
 
 logger = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ def seal() -> int:
     """Add the entries that were written since the last sealing to the chain, in the order of their ids. Return their
     number."""
     sealed = 0
-    settings.row()  # Creates the settings row, with a commit, before the lock is taken.
+    settings_row.row()  # Creates the settings row, with a commit, before the lock is taken.
     while True:
         locks.in_transaction(locks.AUDIT)
         head = _head()
@@ -110,7 +110,7 @@ def _verified(start: Head, expected: Head | None) -> Verification:
 
 def cut(now: datetime | None = None) -> int:
     """Delete the entries older than the `audit_years` setting, from the old end only. Return their number."""
-    before = (now or utcnow()).timestamp() - settings.row().audit_years * DAYS_A_YEAR * 24 * 3600
+    before = (now or utcnow()).timestamp() - settings_row.row().audit_years * DAYS_A_YEAR * 24 * 3600
     locks.in_transaction(locks.AUDIT)
     kept = select(func.min(AuditEntry.position)).where(AuditEntry.at >= datetime.fromtimestamp(before, UTC))
     first_kept = db.session.scalar(kept)
@@ -120,7 +120,7 @@ def cut(now: datetime | None = None) -> int:
         db.session.rollback()
         return 0
     anchor = Head(last.position or 0, last.chain_hash or "")
-    found = settings.row()
+    found = settings_row.row()
     found.audit_cut_position, found.audit_cut_hash = anchor.position, anchor.chain_hash
     gone = len(
         db.session.scalars(delete(AuditEntry).where(AuditEntry.position <= anchor.position).returning(AuditEntry.id)).all()
@@ -154,5 +154,5 @@ def _head() -> Head:
 
 
 def _anchor() -> Head:
-    found = settings.row()
+    found = settings_row.row()
     return Head(found.audit_cut_position or 0, found.audit_cut_hash or FIRST)

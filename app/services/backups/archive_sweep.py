@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select, update
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.runs import locks, queue, verification_steps
-from app.services.backups import archive_files
+from app.services.history import archive_files
 from app.services.notifications import notices
 
 logger = structlog.get_logger(__name__)

@@ -16,9 +16,9 @@ from app.models import BackupHistory
 from app.runs import ledger, locks, queue, retry
 from app.runs.heartbeat import Heartbeat
 from app.runs.schedule_locks import ScheduleLockLost, ScheduleLocks
+from app.services import settings_row
 from app.services.backups import backups
-from app.services.backups.figures import figures
-from app.services.installation import settings as stored
+from app.services.history.figures import figures
 from app.services.installation.settings_watch import outdated_source
 from app.services.installation.source import source_of, source_problem
 from app.services.installation.storage import storage
@@ -106,7 +106,7 @@ def _make_claimed(row: BackupHistory, attempt: int, held: Sequence[Held], watch:
 
 def _make(settings: Settings, row: BackupHistory, attempt: int, held: Sequence[Held], watch: Watch | None) -> None:
     scheduled = [lock for lock in held if isinstance(lock, ScheduleLocks)]
-    limits = stored.row()
+    limits = settings_row.row()
 
     def write(phase: str, bytes_done: int, bytes_total: int | None) -> None:
         for lock in scheduled:

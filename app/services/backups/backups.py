@@ -17,12 +17,12 @@ from app.models.backup_history import KINDS, LIVE, STATUSES
 from app.runs import ledger, locks, queue, verification_steps
 from app.services.audit import audit
 from app.services.audit.actor import Actor
-from app.services.backups import archive_files, figures, upload_check
+from app.services.backups import upload_check
 from app.services.backups.progress import ProgressView, progress
+from app.services.history import archive_files, figures, retention_plan
 from app.services.installation.storage import storage
 from app.services.paging import LARGEST_PAGE, Page
 from app.services.people import reauthentication
-from app.services.retention import retention_plan
 from app.services.schedules import slot_list, slots
 
 __all__ = [

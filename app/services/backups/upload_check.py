@@ -21,7 +21,7 @@ from app.models import BackupHistory, utcnow
 from app.runs import ledger, locks, queue, upload_steps
 from app.services.audit import audit
 from app.services.audit.actor import Actor
-from app.services.backups.figures import of_upload
+from app.services.history.figures import of_upload
 from app.services.installation.storage import storage
 
 # A worker may be lost during a check for another reason, so the check is retried once.

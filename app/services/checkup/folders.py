@@ -20,12 +20,12 @@ from app.engine.source.preflight import check_documents, check_nesting, check_st
 from app.engine.system.folders import all_below, open_root
 from app.extensions import db
 from app.models import BackupHistory
-from app.services.backups import archive_files
 from app.services.checkup.findings import Finding, fine, problem, warning
+from app.services.history import archive_files
+from app.services.installation import restore_engine
 from app.services.installation.source import source_of
 from app.services.installation.storage import storage_of
 from app.services.monitoring.health import next_backup_bytes
-from app.services.restores import restore_engine
 
 DOCUMENTS, STORAGE = "BACKUP_DOCUMENTS_DIR", "BACKUP_STORAGE_DIR"
 LOOK_SECONDS = 3.0

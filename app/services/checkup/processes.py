@@ -16,13 +16,13 @@ from app.config import Settings
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
 from app.runs import queue
+from app.services import delivery, settings_row
 from app.services.audit import audit_chain
 from app.services.checkup.findings import Finding, fine, problem, warning
 from app.services.checkup.metadata import clock
 from app.services.installation import settings as stored
 from app.services.installation import settings_watch
 from app.services.monitoring import attention, health
-from app.services.notifications import delivery
 from app.services.people import tokens
 
 AREA = "REDIS_URL"
@@ -205,7 +205,7 @@ def _practice() -> Iterator[Finding]:
 def look_at_mail(settings: Settings) -> Iterator[Finding]:
     """Yield whether a mail could be sent, and whether anybody would get one."""
     try:
-        row = stored.row()
+        row = settings_row.row()
         heard = bool(row.recipients and settings.smtp_url) or bool(stored.channels()) or bool(row.heartbeat_sealed)
         recipients = list(row.recipients)
     except SQLAlchemyError:

@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy.dialects.postgresql import insert
-
 from app import current
 from app.errors import InvalidInput
 from app.extensions import db
 from app.models import BackupSettings, utcnow
+from app.services import settings_row
 from app.services.audit import audit
 from app.services.audit.actor import Actor
+from app.services.delivery import channel_problem
 from app.services.inputs import ChannelInput, SettingsInput
 from app.services.installation import sealing
-from app.services.notifications.delivery import channel_problem
 
 PLAIN = (
     "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "notify_success", "notify_failure", "notify_warnings",
@@ -77,19 +76,9 @@ class SettingsView:
     mail_configured: bool
 
 
-def row() -> BackupSettings:
-    """Read the only settings row afresh, creating it on first use."""
-    found = db.session.get(BackupSettings, 1, populate_existing=True)
-    if found is None:
-        db.session.execute(insert(BackupSettings).values(id=1).on_conflict_do_nothing())
-        db.session.commit()
-        found = db.session.get_one(BackupSettings, 1)
-    return found
-
-
 def view() -> SettingsView:
     """Return the settings with secrets masked."""
-    found = row()
+    found = settings_row.row()
     plain: dict[str, Any] = {name: getattr(found, name) for name in PLAIN} | {"undo_hours": undo_hours()}
     return SettingsView(
         **plain,
@@ -102,7 +91,7 @@ def view() -> SettingsView:
 
 def update(actor: Actor, given: SettingsInput) -> SettingsView:
     """Save changed settings and return all of them, masked. Raise InvalidInput."""
-    found = row()
+    found = settings_row.row()
     names = given.model_fields_set
     problems: dict[str, str] = {}
     changes: dict[str, Any] = {}
@@ -132,19 +121,19 @@ def update(actor: Actor, given: SettingsInput) -> SettingsView:
 
 def channels() -> list[Channel]:
     """Return the Apprise channels with their URLs; none if SECRET_KEY has changed since they were encrypted."""
-    text = sealing.unseal(row().channels_sealed)
+    text = sealing.unseal(settings_row.row().channels_sealed)
     return [Channel(**entry) for entry in json.loads(text)] if text else []
 
 
 def heartbeat_url(outcome: str) -> str | None:
     """Return the URL to ping on "success" or "failure", or None."""
-    found = row()
+    found = settings_row.row()
     return sealing.unseal(found.heartbeat_sealed if outcome == "success" else found.heartbeat_failure_sealed)
 
 
 def undo_hours() -> int:
     """Return the number of hours for which a restore can be undone."""
-    return row().undo_hours or current.settings().undo_hours
+    return settings_row.row().undo_hours or current.settings().undo_hours
 
 
 def masked(url: str) -> str:

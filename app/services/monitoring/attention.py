@@ -11,7 +11,7 @@ from sqlalchemy import DateTime, cast, func, select
 from app import current
 from app.extensions import db
 from app.models import ApiToken, AuditEntry, BackupHistory, BackupSchedule, Restore, utcnow
-from app.services.installation import settings
+from app.services import settings_row
 from app.services.installation.storage import storage
 from app.services.monitoring import health
 from app.services.people import tokens
@@ -193,7 +193,7 @@ def _proof() -> Proof | None:
 
 
 def _somebody_is_notified() -> bool:
-    row, environment = settings.row(), current.settings()
+    row, environment = settings_row.row(), current.settings()
     return bool(row.channels_sealed or (row.recipients and environment.smtp_url))
 
 

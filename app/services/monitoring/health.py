@@ -18,12 +18,11 @@ from app.extensions import db
 from app.models import BackupHistory, Tick, utcnow
 from app.models.backup_settings import RESERVE_BYTES
 from app.runs import queue
-from app.services.backups import archive_files
-from app.services.installation import settings as stored
-from app.services.installation import settings_watch
+from app.services import settings_row
+from app.services.history import archive_files
+from app.services.installation import restore_engine, settings_watch
 from app.services.installation.storage import storage
 from app.services.notifications import notifications
-from app.services.restores import restore_engine
 from app.services.schedules import schedules, ticks
 
 SCHEDULER_SILENT = timedelta(minutes=3)
@@ -220,7 +219,7 @@ def next_backup_bytes() -> int:
     try:
         done = select(BackupHistory.size_bytes).where(BackupHistory.status == "completed", BackupHistory.kind != "uploaded")
         last = db.session.scalar(done.order_by(BackupHistory.created_at.desc()).limit(1))
-        return int((last or 0) * GROWTH) + stored.row().disk_reserve_bytes
+        return int((last or 0) * GROWTH) + settings_row.row().disk_reserve_bytes
     except SQLAlchemyError:
         db.session.rollback()
         return RESERVE_BYTES

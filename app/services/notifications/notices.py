@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from app import current
 from app.extensions import db
 from app.models import BackupHistory, BackupSlot, Notification, Restore, utcnow
+from app.services import settings_row
 from app.services.installation import settings
 from app.services.schedules import schedules, slots
 
@@ -90,7 +91,7 @@ def damaged(problems: list[str], now: datetime) -> None:
 
 def put(notice: Notice) -> None:
     """Add an outbox row per recipient to the session's transaction, skipping recipients that already have one."""
-    found = settings.row()
+    found = settings_row.row()
     wanted = any(getattr(found, switch) for switch in SWITCHES[notice.event])
     targets: list[tuple[str, str]] = []
     if wanted and current.settings().smtp_url:

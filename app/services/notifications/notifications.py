@@ -17,11 +17,12 @@ from app.errors import InvalidInput
 from app.extensions import db
 from app.models import Notification, utcnow
 from app.runs import queue
+from app.services import delivery, settings_row
 from app.services.audit import audit
 from app.services.audit.actor import Actor
+from app.services.delivery import Undelivered
 from app.services.installation import settings
-from app.services.notifications import delivery, notices
-from app.services.notifications.delivery import Undelivered
+from app.services.notifications import notices
 from app.services.paging import Page
 
 logger = structlog.get_logger(__name__)
@@ -96,7 +97,7 @@ def send(notification_id: UUID, now: datetime | None = None) -> bool:
 def send_test(actor: Actor) -> list[TestResult]:
     """Send a test message to every recipient and channel at once, and return the results. Raise InvalidInput if there
     are none."""
-    found = settings.row()
+    found = settings_row.row()
     targets = [("email", address, address) for address in found.recipients]
     targets += [("channel", channel.id, channel.name) for channel in settings.channels()]
     if not targets:

@@ -17,9 +17,9 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.extensions import db
 from app.models import Admin, AdminInvitation, utcnow
 from app.runs import locks
+from app.services import delivery
 from app.services.audit import audit
 from app.services.audit.actor import Actor
-from app.services.notifications import delivery
 from app.services.people import admins, passwords, reauthentication
 
 LASTS = timedelta(days=3)

@@ -22,9 +22,9 @@ from app.models import BackupHistory, utcnow
 from app.models.backup_history import LIVE
 from app.runs import ledger, locks, queue, verification_steps
 from app.services.backups import upload_check
-from app.services.backups.figures import figures
+from app.services.history import retention_plan
+from app.services.history.figures import figures
 from app.services.installation.storage import storage
-from app.services.retention import retention_plan
 
 logger = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from app.extensions import db
 from app.models import utcnow
 from app.services.audit import audit
 from app.services.audit.actor import Actor
-from app.services.restores import restore_engine
+from app.services.installation import restore_engine
 
 FILENAME = "recovery-sheet.txt"
 # As compose.yaml has them.

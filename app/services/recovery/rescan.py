@@ -22,10 +22,10 @@ from app.models import BackupHistory, BackupSchedule, utcnow
 from app.models.backup_history import KINDS, LIVE
 from app.services.audit import audit
 from app.services.audit.actor import Actor
-from app.services.backups import archive_files, archive_sweep
-from app.services.backups.figures import figures, of_upload
+from app.services.backups import archive_sweep
+from app.services.history import archive_files, retention_plan
+from app.services.history.figures import figures, of_upload
 from app.services.installation.storage import storage
-from app.services.retention import retention_plan
 from app.services.schedules import slots
 
 Outcome = Literal["added", "known", "corrupt", "duplicate", "missing"]

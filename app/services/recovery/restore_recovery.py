@@ -22,9 +22,8 @@ from app.models import BackupHistory, Restore, utcnow
 from app.runs import ledger, locks, queue, restore_steps
 from app.services.audit import audit
 from app.services.audit.actor import Actor
-from app.services.installation import settings
+from app.services.installation import restore_engine, settings
 from app.services.recovery import backup_recovery
-from app.services.restores import restore_engine
 
 logger = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ from app.models import BackupHistory, Restore
 from app.models.restores import SCOPES
 from app.runs import ledger
 from app.services.backups import backups
-from app.services.restores import restore_engine
+from app.services.installation import restore_engine
 
 # How long an exact preview may count rows and compare documents within a request; after that, the quick one is the answer.
 EXACT_SECONDS = 20.0

@@ -24,9 +24,10 @@ from app.runs.heartbeat import Heartbeat
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import backups
+from app.services.installation import restore_engine
 from app.services.installation.source import source_problem
 from app.services.recovery import restore_recovery
-from app.services.restores import restore_engine, restore_result, restores, safety_backup
+from app.services.restores import restore_result, restores, safety_backup
 
 logger = structlog.get_logger(__name__)
 

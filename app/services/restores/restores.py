@@ -20,11 +20,11 @@ from app.services.audit.actor import Actor
 from app.services.backups import backups
 from app.services.backups.progress import ProgressView
 from app.services.backups.progress import of_restore as progress
+from app.services.installation import restore_engine
+from app.services.installation.restore_engine import database_name
 from app.services.installation.source import source_problem
 from app.services.people import reauthentication
 from app.services.recovery.restore_recovery import undo_until
-from app.services.restores import restore_engine
-from app.services.restores.restore_engine import database_name
 from app.services.restores.restore_preview import RestorePreview, busy, check_scope, preview, running_backup
 
 __all__ = [

@@ -15,11 +15,10 @@ from app.models import BackupHistory, BackupSlot, Notification, utcnow
 from app.runs import locks
 from app.services.audit import audit, audit_chain
 from app.services.audit.actor import Actor
-from app.services.backups import archive_files, figures
+from app.services.history import archive_files, figures, retention_plan
 from app.services.installation.storage import storage
 from app.services.notifications import notices
 from app.services.recovery import backup_recovery
-from app.services.retention import retention_plan
 from app.services.schedules import ticks
 
 logger = structlog.get_logger(__name__)

@@ -18,11 +18,12 @@ from app.engine.planning.schedule_times import ScheduleError
 from app.errors import InvalidInput
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
-from app.services.backups import archive_files, backups
+from app.models.backup_settings import QUOTA_COLUMNS
+from app.services.backups import backups
+from app.services.history import archive_files, retention_plan
+from app.services.history.retention_plan import Policy, StorageAway, refresh
 from app.services.inputs import PlanInput
-from app.services.retention import retention_plan
-from app.services.retention.retention_plan import Policy, StorageAway, refresh
-from app.services.schedules.schedule_rules import QUOTA_COLUMNS, rule_of
+from app.services.schedules.schedule_rules import rule_of
 
 __all__ = ["Explanation", "PlanView", "Reckoning", "StorageAway", "explain", "explain_some", "plan", "reckon", "refresh"]
 

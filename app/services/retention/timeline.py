@@ -20,10 +20,11 @@ from app.engine.planning.forecast import Forecast, Outlook
 from app.engine.planning.retention import CATEGORIES, Decision
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
+from app.models.backup_settings import QUOTA_COLUMNS
 from app.runs import queue
-from app.services.installation import settings
+from app.services import settings_row
 from app.services.retention import retention
-from app.services.schedules.schedule_rules import QUOTA_COLUMNS, RULE_COLUMNS
+from app.services.schedules.schedule_rules import RULE_COLUMNS
 
 # Ages up to each of these are drawn at the same length, so that recent backups get more space.
 STRETCHES = (timedelta(days=1), timedelta(days=7), timedelta(days=31), timedelta(days=366))
@@ -199,5 +200,5 @@ def _fingerprint() -> str:
     names = ("id", "enabled", "deleted_at", *RULE_COLUMNS, *QUOTA_COLUMNS)
     schedules = select(*(getattr(schedule, name) for name in names)).order_by(schedule.id)
     seen: list[object] = [tuple(found) for chosen in (backups, schedules) for found in db.session.execute(chosen)]
-    seen += [getattr(settings.row(), name) for name in QUOTA_COLUMNS]
+    seen += [getattr(settings_row.row(), name) for name in QUOTA_COLUMNS]
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:32]

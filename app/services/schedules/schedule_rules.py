@@ -11,7 +11,6 @@ from app.models import BackupSchedule
 from app.services.inputs import ScheduleInput
 
 RULE_COLUMNS = ("frequency", "minute", "hour", "day_of_week", "day_of_month", "cron_expression", "timezone")
-QUOTA_COLUMNS = ("keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
 # The columns that each frequency uses; the others stay empty.
 USED = {
     "hourly": ("minute",),

@@ -12,15 +12,16 @@ from app.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, BackupSlot, utcnow
 from app.models.backup_history import LIVE
+from app.models.backup_settings import QUOTA_COLUMNS
 from app.runs import ledger, locks, queue
 from app.services.audit import audit
 from app.services.audit.actor import Actor
+from app.services.history import retention_plan
 from app.services.inputs import ScheduleInput
 from app.services.paging import Page
 from app.services.people import reauthentication
-from app.services.retention import retention_plan
 from app.services.schedules import slots
-from app.services.schedules.schedule_rules import QUOTA_COLUMNS, RULE_COLUMNS, columns, rule_of
+from app.services.schedules.schedule_rules import RULE_COLUMNS, columns, rule_of
 
 RUNS_SHOWN = 5
 # A slot without a backup is overdue this long after its time, which leaves room for retries.

@@ -9,8 +9,8 @@ from flask_login import login_required
 from app.errors import Conflict, InvalidInput, Throttled, Unavailable
 from app.http.archive_response import send_archive
 from app.http.errors import status_of
-from app.services.backups import backups, deletion
-from app.services.retention import retention
+from app.services.backups import backups
+from app.services.retention import deletion, retention
 from app.services.schedules import schedules, slot_list
 from app.web.actor import current_actor
 from app.web.backups import backup_filters

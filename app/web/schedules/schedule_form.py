@@ -9,7 +9,8 @@ from wtforms import BooleanField, PasswordField, SelectField, StringField
 from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # newer than the stubs
 from wtforms.widgets import NumberInput
 
-from app.services.schedules.schedule_rules import DEFAULTS, QUOTA_COLUMNS, USED
+from app.models.backup_settings import QUOTA_COLUMNS
+from app.services.schedules.schedule_rules import DEFAULTS, USED
 from app.web.forms import TYPED_BY_HAND
 
 FREQUENCIES = {

@@ -11,11 +11,11 @@ from flask_login import login_required
 from app.errors import Conflict, InvalidInput, Throttled, Unavailable
 from app.http.errors import status_of
 from app.models import BackupSchedule
+from app.models.backup_settings import QUOTA_COLUMNS
 from app.services.inputs import PlanInput, ScheduleInput, checked
 from app.services.installation import settings
 from app.services.retention import retention
 from app.services.schedules import schedules, slot_list
-from app.services.schedules.schedule_rules import QUOTA_COLUMNS
 from app.web.actor import current_actor
 from app.web.forms import ActionForm, refuse, show_errors
 from app.web.schedules.schedule_form import ZONES, ScheduleForm

@@ -8,12 +8,12 @@ from flask_login import login_required
 
 from app.errors import InvalidInput, Throttled
 from app.http.errors import status_of
+from app.models.backup_settings import QUOTA_COLUMNS
 from app.services.inputs import PlanInput, SettingsInput, checked
 from app.services.installation import settings
 from app.services.notifications import notifications
 from app.services.people import reauthentication
 from app.services.retention import retention
-from app.services.schedules.schedule_rules import QUOTA_COLUMNS
 from app.web.actor import current_actor
 from app.web.forms import refuse, show_errors
 from app.web.settings.settings_forms import LimitsForm, NotificationsForm, QuotasForm, SaveQuotasForm

@@ -7,8 +7,8 @@ from wtforms import BooleanField, FieldList, Form, FormField, HiddenField, Passw
 from wtforms.widgets import NumberInput
 
 from app.errors import InvalidInput
+from app.models.backup_settings import QUOTA_COLUMNS
 from app.services.installation.settings import SettingsView
-from app.services.schedules.schedule_rules import QUOTA_COLUMNS
 from app.web.forms import TYPED_BY_HAND, show_errors
 from app.web.schedules.schedule_form import filled, quota_field
 

@@ -25,11 +25,12 @@ from app.models import BackupHistory, Notification, utcnow
 from app.runs import locks, verification_steps
 from app.services.backups import archive_sweep, backups
 from app.services.checkup import folders
+from app.services.history import retention_plan
 from app.services.inputs import SettingsInput
 from app.services.installation import settings
 from app.services.monitoring import attention, health, metrics
 from app.services.recovery import rescan
-from app.services.retention import cleanup, retention_plan
+from app.services.retention import cleanup
 from app.services.retention import retention as explaining
 from tests.support.application import TESTER
 

@@ -20,7 +20,7 @@ from app.jobs import backup as backup_job
 from app.jobs import verify as verify_job
 from app.runs import verification_steps
 from app.services.backups import archive_sweep, backups
-from app.services.restores import restore_engine
+from app.services.installation import restore_engine
 from tests.support.application import TESTER
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.services.notifications import delivery
+from app.services import delivery
 
 REFUSED = [
     "syslog://",

@@ -14,11 +14,13 @@ from app.errors import InvalidInput
 from app.extensions import db
 from app.jobs import aftermath
 from app.models import BackupHistory, Notification, Restore, utcnow
+from app.services import settings_row
 from app.services.backups import backups
+from app.services.history import retention_plan
 from app.services.inputs import ChannelInput, SettingsInput, checked
 from app.services.installation import settings
 from app.services.notifications import notices, notifications
-from app.services.retention import cleanup, retention_plan
+from app.services.retention import cleanup
 from tests.support.application import TESTER, Processes, finished, wait_for
 from tests.support.databases import SourceDatabase
 from tests.support.mail import MailServer, web_server
@@ -245,7 +247,7 @@ def test_channels_and_pings_arrive_and_their_urls_are_sealed(app: APIFlask, make
         assert sorted(path for path, _ in asked) == [
             "/fail/very-secret-token", "/ping/very-secret-token", "/very-secret-token",
         ]  # fmt: skip
-    stored = settings.row()
+    stored = settings_row.row()
     assert "very-secret" not in f"{stored.channels_sealed}{stored.heartbeat_sealed}{stored.heartbeat_failure_sealed}"
     assert "very-secret" not in repr(settings.view()) + repr(settings.channels())
     assert all("very-secret" not in f"{entry.text}{entry.error}{entry.target}" for entry in outbox())

@@ -24,10 +24,11 @@ from app.extensions import db
 from app.models import Restore
 from app.runs import ledger, queue
 from app.services.backups import backups
+from app.services.installation import restore_engine
 from app.services.monitoring import health
 from app.services.recovery import backup_recovery, restore_recovery
 from app.services.recovery.restore_recovery import LOST, LOST_FINISHED
-from app.services.restores import restore_engine, restores
+from app.services.restores import restores
 from tests.support.application import ROOT, TESTER, Processes, wait_for
 from tests.support.databases import SourceDatabase
 from tests.support.live_state import change_everything, ended, leftovers, live_state, made_backup, restored

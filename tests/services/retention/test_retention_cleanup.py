@@ -17,9 +17,10 @@ from app.extensions import db
 from app.models import AuditEntry, BackupHistory, BackupSlot, Restore, utcnow
 from app.runs import locks, verification_steps
 from app.services.backups import backups
+from app.services.history import retention_plan
 from app.services.inputs import PlanInput, ScheduleInput, SettingsInput
 from app.services.installation import settings
-from app.services.retention import cleanup, retention, retention_plan
+from app.services.retention import cleanup, retention
 from app.services.retention.cleanup import CleanupReport
 from app.services.schedules import schedules, ticks
 from tests.support.application import TESTER

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from app.models import BackupHistory
+from app.services import settings_row
 from app.services.inputs import SettingsInput
 from app.services.installation import settings
 from tests.support.application import PASSWORD, TESTER
@@ -101,7 +102,7 @@ def test_limits_are_saved_and_those_left_alone_stay_exact(admin: Browser) -> Non
     admin.submit(page, "/settings/limits", stall_minutes="20", password=PASSWORD)
     view = settings.view()
     assert (view.stall_minutes, view.disk_reserve_bytes) == (20, 268_435_456)
-    assert settings.row().undo_hours is None
+    assert settings_row.row().undo_hours is None
     admin.submit("/settings/limits", "/settings/limits", disk_reserve_bytes="1500", undo_hours="48", password=PASSWORD)
     assert (settings.view().disk_reserve_bytes, settings.undo_hours()) == (1_500_000_000, 48)
 

@@ -13,10 +13,10 @@ from app.engine.planning import retention
 from app.engine.planning.retention import Candidate, Plan, Quotas
 from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, BackupSlot, utcnow
+from app.models.backup_settings import QUOTA_COLUMNS
 from app.runs import ledger, locks
-from app.services.backups import archive_files
-from app.services.installation import settings
-from app.services.schedules.schedule_rules import QUOTA_COLUMNS
+from app.services import settings_row
+from app.services.history import archive_files
 
 Row = BackupHistory
 
@@ -61,7 +61,7 @@ def policy(
 
     A schedule, deleted or not, forms a set of its own if it has any quota; its other quotas are the global ones.
     """
-    row = settings.row()
+    row = settings_row.row()
     tried = global_quotas or {}
     common = {name: tried[name] if tried.get(name) is not None else getattr(row, name) for name in QUOTA_COLUMNS}
     quotas = {retention.DEFAULT_SET: _quotas(common)}
