@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,68 @@ def test_an_import_up_the_layers_breaks_a_contract(tmp_path: Path) -> None:
     for name, module in planted.items():
         importer = "app." + name.removesuffix(".py").replace("/", ".")
         assert f"{importer} -> {module} (l." in done.stdout, done.stdout
+
+
+# Who may look at files without asking the storage: the checkup looks at the folders and files that the settings name.
+LOOKS_AT_FOLDERS = {"services/checkup/folders.py", "services/checkup/environment.py"}
+# Who may name the folder: its setting, the storage that is made of it, and the sheet that prints all settings.
+NAMES_THE_FOLDER = {"config.py", "services/installation/storage.py", "services/recovery/recovery_sheet.py"}
+# The journals of restores lie beside the archives, and the engine's backup is given the folder.
+HANDS_ON_THE_FOLDER = {"services/backups/backup_run.py", "services/restores/restore_engine.py"}
+FILE_CALLS = {"open", "stat", "lstat", "unlink", "iterdir", "scandir", "listdir", "disk_usage", "read_bytes"}
+READS_ARCHIVES = ("engine/archive/", "engine/verify/", "engine/proof/", "engine/restore/foreign_archive.py")
+
+
+def past_the_storage(path: Path, name: str) -> Iterator[str]:
+    """Yield what a file, by its path below app/, does to archives that only a storage may do."""
+    in_engine = name.startswith("engine/")
+    for node in ast.walk(ast.parse(path.read_text())):
+        text = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Call | ast.ImportFrom) else ""
+        if isinstance(node, ast.Attribute) and node.attr == "storage_dir" and not in_engine:
+            if name not in NAMES_THE_FOLDER:
+                yield text
+        elif isinstance(node, ast.Attribute) and node.attr == "folder" and "storage" in ast.unparse(node.value):
+            if not in_engine and name not in HANDS_ON_THE_FOLDER:
+                yield text
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").endswith("engine.storage.local"):
+            if name != "services/installation/storage.py":
+                yield text
+        elif isinstance(node, ast.Call):
+            owner, _, called = ast.unparse(node.func).rpartition(".")
+            if owner.rstrip("()") in ("storage", "ledger.backups", "ledger.restores"):
+                continue
+            asked = {"open"} if name.startswith(READS_ARCHIVES) else set() if in_engine else FILE_CALLS
+            if called in asked and name not in LOOKS_AT_FOLDERS:
+                yield text
+
+
+def test_archives_are_touched_by_the_storage_alone() -> None:
+    found = []
+    for path in source_files():
+        name = path.relative_to(ROOT / "app").as_posix()
+        if not name.startswith(("container/", "engine/storage/")):
+            found += [f"{name}: {text}" for text in past_the_storage(path, name)]
+    assert not found
+
+
+def test_the_rule_would_notice_an_archive_that_is_opened_or_deleted_by_its_path(tmp_path: Path) -> None:
+    planted = {
+        "from app.engine.storage.local import LocalStorage": "services/backups/bad.py",
+        "current.settings().storage_dir": "jobs/bad.py",
+        "storage().folder": "services/backups/bad.py",
+        "open(archive.path, 'rb')": "web/bad.py",
+        "archive.path.open('rb')": "engine/verify/bad.py",
+        "os.open(path, os.O_RDONLY)": "engine/archive/bad.py",
+        "archive.path.unlink(missing_ok=True)": "jobs/bad.py",
+        "path.stat()": "services/recovery/bad.py",
+        "shutil.disk_usage(folder)": "services/monitoring/bad.py",
+    }
+    module = tmp_path / "bad.py"
+    for code, name in planted.items():
+        module.write_text(code)
+        assert list(past_the_storage(module, name)) == [code]
+    module.write_text("storage().open(name)\nstorage().stat(name)\nledger.backups.open(name)\n")
+    assert list(past_the_storage(module, "jobs/good.py")) == []
 
 
 def test_the_engine_loads_without_flask_sqlalchemy_or_redis() -> None:

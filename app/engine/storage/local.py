@@ -10,31 +10,20 @@ import shutil
 import stat
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 from ..errors import PublishError
 from .interface import Features, FileInfo
-from .partial_file import PartialFile
+from .partial_file import Partial, PartialFile
 
 _PARTIAL = re.compile(r"\.(?P<id>[0-9a-f-]{36})\.(?P<attempt>\d+)\.partial")
 _ARCHIVE = re.compile(r"(?P<app>.+)_backup_\d{8}_\d{6}\.tar\.gz")
 _NAME_ATTEMPTS = 3600
 _CANNOT_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
-
-
-@dataclass(frozen=True)
-class Partial:
-    """A file that is being written, or was when its worker ended."""
-
-    path: Path
-    backup_id: UUID
-    attempt: int
 
 
 class LocalBlob:
@@ -189,14 +178,6 @@ class LocalStorage:
 def archive_name(app_name: str, moment: datetime) -> str:
     """Return the file name of an archive begun at an aware time."""
     return f"{app_name}_backup_{moment.astimezone(UTC):%Y%m%d_%H%M%S}.tar.gz"
-
-
-def idle_seconds(partial: Partial) -> float:
-    """Return for how long nothing was written to an unfinished file; 0 if it is gone."""
-    try:
-        return time.time() - partial.path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _info(name: str, found: os.stat_result) -> FileInfo:

@@ -1,13 +1,32 @@
-"""A new file that is written in order, for an archive that is received from elsewhere."""
+"""Archives that are not complete: what is found of them, and a file into which one is received from elsewhere."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 _FALLOC_FL_KEEP_SIZE = 1
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Partial:
+    """A file that is being written, or was when its worker ended."""
+
+    path: Path
+    backup_id: UUID
+    attempt: int
+
+    def idle_seconds(self) -> float:
+        """Return for how long nothing was written to it; 0 if it is gone. Raise OSError if that can't be determined."""
+        try:
+            return time.time() - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
 
 class PartialFile:

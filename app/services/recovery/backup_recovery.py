@@ -14,7 +14,7 @@ from app import current
 from app.config import Settings
 from app.engine.archive.reader import open_stored
 from app.engine.errors import ArchiveError
-from app.engine.storage.local import Partial, idle_seconds
+from app.engine.storage.partial_file import Partial
 from app.engine.system.processes import kill_orphans
 from app.engine.verify.verify import verify_archive
 from app.extensions import db
@@ -187,4 +187,4 @@ def _lock_is_free(backup_id: UUID) -> bool:
 
 def _is_abandoned(partial: Partial) -> bool:
     """Return whether nobody writes a partial file that has no row: an upload holds its lock."""
-    return idle_seconds(partial) > FOREIGN_PARTIAL_SECONDS and _lock_is_free(partial.backup_id)
+    return partial.idle_seconds() > FOREIGN_PARTIAL_SECONDS and _lock_is_free(partial.backup_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from app import current
 from app.engine.errors import EngineError
 from app.engine.restore import restore as restoring
 from app.engine.restore.restore import RestoreResult
+from app.engine.storage.interface import parts_of
 from app.extensions import db
 from app.models import Restore
 from app.runs import ledger, locks, restore_steps, retry
@@ -26,6 +27,7 @@ from app.services.audit.actor import Actor
 from app.services.backups import backups
 from app.services.installation import restore_engine
 from app.services.installation.source import source_problem
+from app.services.installation.storage import storage
 from app.services.recovery import restore_recovery
 from app.services.restores import restore_result, restores, safety_backup
 
@@ -69,7 +71,7 @@ class RestoreRun:
             if reading is None:
                 raise NotBegun(f"{archive.filename} is being deleted just now. Nothing was changed.")
             if backup.trusted_at is not None:
-                self._check_trusted(archive.path, archive.sha256)
+                self._check_trusted(archive)
             counted = None
             if self.with_safety:
                 counted = safety_backup.make(self.id, self.attempt, self.held, JOB.name, archive.filename)
@@ -132,15 +134,15 @@ class RestoreRun:
             logger.error("the restore's row was closed while its swap was made")
             restore_recovery.settle()
 
-    def _check_trusted(self, path: Path, sha256: str) -> None:
-        digest, done, total = hashlib.sha256(), 0, path.stat().st_size
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(READ_BYTES):
-                digest.update(chunk)
-                done += len(chunk)
-                self.heartbeat.beat("check", done, total)
-        if digest.hexdigest() != sha256:
-            raise NotBegun(f"{path.name} is not the file that an admin trusted: its SHA-256 differs. Nothing was changed.")
+    def _check_trusted(self, archive: backups.ArchiveFile) -> None:
+        name, digest, done = archive.filename, hashlib.sha256(), 0
+        with closing(storage().open(name)) as blob:
+            for part in parts_of(blob, READ_BYTES):
+                digest.update(part)
+                done += len(part)
+                self.heartbeat.beat("check", done, blob.size)
+        if digest.hexdigest() != archive.sha256:
+            raise NotBegun(f"{name} is not the file that an admin trusted: its SHA-256 differs. Nothing was changed.")
 
 
 def note(restore_id: UUID, action: str) -> None:
