@@ -15,12 +15,12 @@ import pytest
 import redis
 
 from app.demo.servers import EmbeddedPostgres, EmbeddedValkey
-from tests.support.application import app, environment, make_row, processes, settings, token, worker
+from tests.support.application import app, environment, make_row, migrated, processes, settings, token, worker
 from tests.support.databases import SourceDatabase, fresh_database, fresh_source
 from tests.support.documents import write_documents
 from tests.support.processes import SESSION_VARIABLE, left_over
 
-__all__ = ["app", "environment", "make_row", "processes", "settings", "token", "worker"]
+__all__ = ["app", "environment", "make_row", "migrated", "processes", "settings", "token", "worker"]
 
 _redis_databases = itertools.count()
 
@@ -74,9 +74,9 @@ def source_db_each(pg: EmbeddedPostgres) -> Iterator[SourceDatabase]:
 
 
 @pytest.fixture
-def metadata_url(pg18: EmbeddedPostgres) -> Iterator[str]:
-    """The URL of an empty database for this app's own tables."""
-    with fresh_database(pg18) as url:
+def metadata_url(pg18: EmbeddedPostgres, migrated: str) -> Iterator[str]:
+    """The URL of a database with this app's own tables, which are empty."""
+    with fresh_database(pg18, migrated) as url:
         yield url
 
 

@@ -25,7 +25,7 @@ from app.services.backups import backups
 from app.services.installation import settings as installation
 from app.services.people import admins, tokens
 from app.services.schedules import schedules
-from tests.support.databases import psql
+from tests.support.databases import fresh_database, psql
 
 DUMP = Path(__file__).parent / "data" / "metadata_0004.sql"
 TABLES = {
@@ -37,9 +37,16 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture
-def old_app(settings: Settings, metadata_url: str, pg18: EmbeddedPostgres) -> Iterator[APIFlask]:
-    """The app, inside its context, on a database of migration 0004."""
-    psql(pg18.bin_dir, metadata_url, DUMP.read_bytes())
+def metadata_url(pg18: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a database of migration 0004."""
+    with fresh_database(pg18) as url:
+        psql(pg18.bin_dir, url, DUMP.read_bytes())
+        yield url
+
+
+@pytest.fixture
+def old_app(settings: Settings) -> Iterator[APIFlask]:
+    """The app, inside its context, on that database."""
     app = create_app(settings)
     with app.app_context():
         yield app

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
-from flask_migrate import upgrade
 
 from app import create_app
 from app.config import ConfigError, Settings, read_settings
@@ -36,7 +35,6 @@ def app(settings: Settings) -> Iterator[APIFlask]:
     """The app with small limits and migrated tables, inside its context."""
     made = build(settings, FACTOR)
     with made.app_context():
-        upgrade()
         yield made
         db.session.remove()
         db.engine.dispose()

@@ -25,17 +25,43 @@ from redis.retry import Retry
 
 from app import create_app
 from app.config import Settings, read_settings
+from app.demo.servers import EmbeddedPostgres
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.services.audit.actor import Actor
 from app.services.backups import backups
 from app.services.people import tokens
-from tests.support.databases import SourceDatabase
+from tests.support.databases import SourceDatabase, create_database
 
 ROOT = Path(__file__).resolve().parents[2]
 EMAIL = "admin@example.com"
 PASSWORD = "a long enough password"
 TESTER = Actor("system", None, "tests")
+
+
+@pytest.fixture(scope="session")
+def migrated(pg18: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database that all migrations have run on. Tests work on copies: that is faster than to migrate each."""
+    name = create_database(pg18)
+    folder = str(tmp_path_factory.mktemp("migrated"))
+    app = create_app(
+        read_settings(
+            {
+                "DATABASE_URL": pg18.url(name),
+                "REDIS_URL": "redis://127.0.0.1:1/0",
+                "SECRET_KEY": "a secret key for the tests",
+                "BACKUP_SOURCE_URL": pg18.url("postgres"),
+                "BACKUP_DOCUMENTS_DIR": folder,
+                "BACKUP_STORAGE_DIR": folder,
+                "PG_BIN_DIR": str(pg18.bin_dir),
+            }
+        )
+    )
+    with app.app_context():
+        upgrade()
+        # A database that somebody is connected to can't be copied.
+        db.engine.dispose()
+    return name
 
 
 @pytest.fixture
@@ -81,7 +107,6 @@ def app(settings: Settings) -> Iterator[APIFlask]:
     app = create_app(settings)
     app.test_client_class = Client
     with app.app_context():
-        upgrade()
         yield app
         db.session.remove()
         db.engine.dispose()
@@ -109,14 +134,27 @@ def make_row(app: APIFlask, storage_dir: Path) -> Callable[..., BackupHistory]:
         number += 1
         started = utcnow() - timedelta(hours=number)
         values: dict[str, Any] = {"kind": "manual", "created_at": started, "requested_by": EMAIL}
+        if status != "queued":
+            values["started_at"] = started
         if status == "failed":
-            values["error"] = "pg_dump lost its connection."
+            values["error"] = "pg_dump lost its connection. Check BACKUP_SOURCE_URL."
         if status == "completed":
             name = f"motovaultpro_backup_20260101_{number:06}.tar.gz"
             (storage_dir / name).write_bytes(b"the archive's bytes")
             os.truncate(storage_dir / name, columns.get("size_bytes") or 19)
-            values |= {"started_at": started, "finished_at": started, "filename": name}
-            values |= {"size_bytes": 19, "sha256": "ab" * 32}
+            values |= {
+                "finished_at": started + timedelta(seconds=75),
+                "filename": name,
+                "size_bytes": 19,
+                "sha256": "ab" * 32,
+                "summary": {
+                    "tables": 14,
+                    "rows": 48210,
+                    "documents": 312,
+                    "documents_bytes": 98_000_000,
+                    "server_version": "18.4",
+                },
+            }
         row = BackupHistory(status=status, **(values | columns))
         db.session.add(row)
         db.session.commit()

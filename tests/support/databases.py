@@ -42,10 +42,12 @@ def admin_connection(server: EmbeddedPostgres, database: str = "postgres") -> It
         yield connection
 
 
-def create_database(server: EmbeddedPostgres, name: str | None = None, owner: str | None = None) -> str:
-    """Create an empty database on a server and return its name (random by default)."""
+def create_database(
+    server: EmbeddedPostgres, name: str | None = None, owner: str | None = None, template: str = "template0"
+) -> str:
+    """Create a copy of the template, by default an empty database, and return its name (random by default)."""
     name = name or f"db_{secrets.token_hex(6)}"
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
     if owner is not None:
         statement += sql.SQL(" OWNER {}").format(sql.Identifier(owner))
     with admin_connection(server) as connection:
@@ -60,9 +62,9 @@ def drop_database(server: EmbeddedPostgres, name: str) -> None:
 
 
 @contextmanager
-def fresh_database(server: EmbeddedPostgres) -> Iterator[str]:
-    """Yield the superuser's URL of an empty database that is dropped afterwards."""
-    name = create_database(server)
+def fresh_database(server: EmbeddedPostgres, template: str = "template0") -> Iterator[str]:
+    """Yield the superuser's URL of a copy of the template, by default an empty database; it is dropped afterwards."""
+    name = create_database(server, template=template)
     try:
         yield server.url(name)
     finally:
