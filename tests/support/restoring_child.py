@@ -9,9 +9,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from tests.support.archives import KEY
+
+if TYPE_CHECKING:
+    from tests.support.restoring import Live
+
 
 ROOT = Path(__file__).resolve().parents[2]
 JOURNAL_WRITES = 8
@@ -112,35 +119,44 @@ def main() -> None:
         print(f"failed: {error}", flush=True)
 
 
+@dataclass(frozen=True)
+class Order:
+    """What such a process does: "restore", "undo", "discard", "backup" or "verify", with a live pair and an archive.
+
+    It stops at `point`, one or, to wait at, several with commas. `at` is "die" or "wait": what it does there.
+    """
+
+    action: str
+    live: Live
+    archive: Path
+    restore_id: UUID
+    point: str = ""
+    at: str = "die"
+
+    def as_json(self) -> str:
+        """Return it as one line of JSON."""
+        live = self.live
+        places = {"url": live.url, "documents": str(live.documents), "state_dir": str(live.state_dir)}
+        run = {"action": self.action, "archive": str(self.archive), "restore_id": str(self.restore_id), "point": self.point}
+        return json.dumps(places | run | {"key": KEY.decode()})
+
+
 @contextmanager
-def child(
-    action: str, url: str, documents: Path, state_dir: Path, restore_id: UUID, archive: Path, key: bytes, point: str, at: str
-) -> Iterator[subprocess.Popen[str]]:
-    """Start such a process, and end it with the block. `at` is "die" or "wait", `point` one or, to wait at, several with
-    commas."""
-    order = {
-        "action": action,
-        "url": url,
-        "documents": str(documents),
-        "state_dir": str(state_dir),
-        "restore_id": str(restore_id),
-        "archive": str(archive),
-        "key": key.decode(),
-        "point": point,
-    }
+def child(order: Order) -> Iterator[subprocess.Popen[str]]:
+    """Start such a process, and end it with the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.restoring_child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         bufsize=1,
-        env=os.environ | {"RESTORE_AT_POINT": at},
+        env=os.environ | {"RESTORE_AT_POINT": order.at},
         cwd=ROOT,
     )
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.write(order.as_json() + "\n")
         process.stdin.flush()
         yield process
     finally:
@@ -148,6 +164,16 @@ def child(
         process.wait()
         process.stdin.close()
         process.stdout.close()
+
+
+def killed_at(point: str, action: str, live: Live, archive: Path, restore_id: UUID | None = None) -> UUID:
+    """Have such a process be killed at a point, and return the restore's id."""
+    restore_id = restore_id or uuid4()
+    with child(Order(action, live, archive, restore_id, point)) as process:
+        output, _ = process.communicate(timeout=60)
+        assert output.splitlines()[-1] == f"reached {point}"
+        assert process.returncode == -signal.SIGKILL
+    return restore_id
 
 
 if __name__ == "__main__":

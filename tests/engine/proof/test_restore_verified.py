@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from tests.support.archives import KEY, backup
 from tests.support.databases import admin_connection, drop_database
 from tests.support.hostile import archive_with_dump, dump_of
 from tests.support.restoring import Live, Pristine, pristine
-from tests.support.restoring_child import child
+from tests.support.restoring_child import killed_at
 
 SCRIPT = b"CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 500); CREATE TABLE u (id int);"
 
@@ -79,19 +80,8 @@ def test_progress_that_raises_leaves_nothing(small: Pristine, live: Live) -> Non
 
 
 def test_what_a_killed_one_has_left_is_dropped_by_the_next(small: Pristine, live: Live) -> None:
-    with child(
-        "verify",
-        live.admin_url,
-        live.documents,
-        live.state_dir,
-        uuid4(),
-        small.archive,
-        KEY,
-        "load_tables.copy_in 1 after",
-        "die",
-    ) as process:
-        output, _ = process.communicate(timeout=60)
-        assert output.splitlines()[-1].startswith("reached")
+    as_superuser = replace(live, url=live.admin_url)
+    killed_at("load_tables.copy_in 1 after", "verify", as_superuser, small.archive)
     assert [name.split()[0] for name in live.remains()] == ["database", "role"]
 
     assert verify_by_restoring(RestoreTest(small.archive, live.source(live.admin_url), KEY, uuid4())).ok

@@ -20,7 +20,7 @@ from app.engine.verify.verify import verify_archive
 from tests.support.archives import KEY
 from tests.support.powercut import Machine, needs_loop_devices
 from tests.support.restoring import Live, Pristine, State, pristine
-from tests.support.restoring_child import POINTS, child
+from tests.support.restoring_child import POINTS, Order, child
 from tests.support.small_pair import SMALL_SCHEMA, change, check_whole
 
 pytestmark = [needs_loop_devices(), pytest.mark.timeout(900)]
@@ -62,18 +62,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 def pictures(scene: Scene, action: str, restore_id: UUID, points: list[str]) -> dict[str, Path]:
     """Have a process restore, undo or discard; return what a power cut at each of these points would leave."""
     live, found = scene.live, {}
-    order = (
-        action,
-        live.url,
-        live.documents,
-        live.state_dir,
-        restore_id,
-        scene.small.archive,
-        KEY,
-        ",".join(points),
-        "wait",
-    )
-    with child(*order) as process:
+    order = Order(action, live, scene.small.archive, restore_id, ",".join(points), "wait")
+    with child(order) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for line in process.stdout:
@@ -198,7 +188,7 @@ def at_random_times(scene: Scene, restore_id: UUID, chance: random.Random) -> li
     milliseconds after one step, before or after the next."""
     live, archive, taken = scene.live, scene.small.archive, []
     points = ",".join(["staging_database.apply_settings 1 after", *SWAP_POINTS])
-    with child("restore", live.url, live.documents, live.state_dir, restore_id, archive, KEY, points, "wait") as process:
+    with child(Order("restore", live, archive, restore_id, points, "wait")) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         line = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -18,11 +18,10 @@ from app.engine.restore.places.journal import Journal, read
 from app.engine.restore.recovery import Recovered, recover
 from app.engine.restore.restore import restore
 from app.engine.source.names import as_dumped
-from tests.support.archives import KEY
 from tests.support.databases import SourceDatabase, admin_connection, psql
 from tests.support.hard_schema import HARD_SCHEMA
 from tests.support.restoring import Live, Pristine
-from tests.support.restoring_child import child
+from tests.support.restoring_child import killed_at
 from tests.support.small_pair import change
 
 LOSSES = [
@@ -124,20 +123,11 @@ def test_the_id_of_a_transaction_in_place_is_never_given_to_another_after_a_cras
         assert swap.settle(journal, tmp_path / "state", server.url()) == "old"
 
 
-def killed_in_the_swap(small: Pristine, live: Live, point: str) -> UUID:
-    """Have a process restore and be killed at a point; return the restore."""
-    restore_id = uuid4()
-    with child("restore", live.url, live.documents, live.state_dir, restore_id, small.archive, KEY, point, "die") as process:
-        output, _ = process.communicate(timeout=60)
-        assert output.splitlines()[-1] == f"reached {point}"
-    return restore_id
-
-
 @pytest.mark.parametrize("lost", ["row", "index", "document", "database"])
 def test_a_staged_state_that_is_not_whole_is_not_made_live(small: Pristine, live: Live, lost: str) -> None:
     change(live)
     old = live.state()
-    restore_id = killed_in_the_swap(small, live, "journal.write 7 after")
+    restore_id = killed_at("journal.write 7 after", "restore", live, small.archive)
     short = restore_id.hex[:12]
     staged = live.server.url(f"{live.name}_restore_{short}")
     if lost == "row":
@@ -162,7 +152,7 @@ def test_a_staged_state_that_is_not_whole_is_not_made_live(small: Pristine, live
 def test_a_new_state_that_has_been_in_use_is_never_taken_away(small: Pristine, live: Live) -> None:
     new = live.state()
     change(live)
-    restore_id = killed_in_the_swap(small, live, "swap.exchange_databases 1 after")
+    restore_id = killed_at("swap.exchange_databases 1 after", "restore", live, small.archive)
     psql(live.server.bin_dir, live.url, "CREATE TABLE by_the_app (id integer); DELETE FROM vehicles WHERE id = 1")
 
     (recovered,) = recover(live.state_dir, live.source())

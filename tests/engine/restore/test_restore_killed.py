@@ -14,10 +14,9 @@ from app.demo.servers import EmbeddedPostgres
 from app.engine.restore.recovery import recover
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import undo
-from tests.support.archives import KEY
 from tests.support.databases import admin_connection
 from tests.support.restoring import Live, Pristine, change_everything, pristine
-from tests.support.restoring_child import POINTS, child
+from tests.support.restoring_child import POINTS, Order, child, killed_at
 from tests.support.small_pair import change, check_whole
 
 QUICK = {
@@ -35,12 +34,9 @@ every_point = [pytest.param(point, marks=() if point in QUICK else pytest.mark.h
 def test_killed_at_a_named_point_of_a_restore(small: Pristine, live: Live, point: str) -> None:
     new = live.state()
     change(live)
-    old, restore_id = live.state(), uuid4()
+    old = live.state()
 
-    with child("restore", live.url, live.documents, live.state_dir, restore_id, small.archive, KEY, point, "die") as process:
-        output, _ = process.communicate(timeout=60)
-        assert output.splitlines()[-1] == f"reached {point}"
-        assert process.returncode == -9
+    restore_id = killed_at(point, "restore", live, small.archive)
 
     outcome = check_whole(live, old, new, restore_id)
     swap_wanted = point == "journal.write 7 after" or point.startswith(("exchange.", "swap.", "journal.write 8"))
@@ -74,11 +70,7 @@ def test_killed_while_undoing(small: Pristine, live: Live, point: str) -> None:
     request = live.request(small.archive)
     restore(request)
 
-    with child(
-        "undo", live.url, live.documents, live.state_dir, request.restore_id, small.archive, KEY, point, "die"
-    ) as process:
-        output, _ = process.communicate(timeout=60)
-        assert output.splitlines()[-1] == f"reached {point}"
+    killed_at(point, "undo", live, small.archive, request.restore_id)
 
     recovered = recover(live.state_dir, live.source())
     assert live.state() == (new if point == "journal.write 1 before" else old)
@@ -92,15 +84,11 @@ def test_killed_while_undoing(small: Pristine, live: Live, point: str) -> None:
 def test_killed_while_restoring_in_place(small: Pristine, live: Live, point: str) -> None:
     new = live.state()
     change(live)
-    old, restore_id = live.state(), uuid4()
+    old = live.state()
     with admin_connection(live.server) as connection:
         connection.execute(f"ALTER ROLE {live.owner} NOCREATEDB")
     try:
-        with child(
-            "restore", live.url, live.documents, live.state_dir, restore_id, small.archive, KEY, point, "die"
-        ) as process:
-            output, _ = process.communicate(timeout=60)
-            assert output.splitlines()[-1] == f"reached {point}"
+        restore_id = killed_at(point, "restore", live, small.archive)
     finally:
         with admin_connection(live.server) as connection:
             connection.execute(f"ALTER ROLE {live.owner} CREATEDB")
@@ -130,9 +118,7 @@ def test_killed_at_ten_random_moments(hard: Pristine, tmp_path: Path, seed: int)
         for _ in range(10):
             moment = chance.uniform(0, took * 1.2)
             restore_id = uuid4()
-            with child(
-                "restore", live.url, live.documents, live.state_dir, restore_id, hard.archive, KEY, "", "die"
-            ) as process:
+            with child(Order("restore", live, hard.archive, restore_id)) as process:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "begun\n"
                 time.sleep(moment)

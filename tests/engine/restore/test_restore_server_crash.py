@@ -13,10 +13,9 @@ from app.engine.errors import RestoreError
 from app.engine.restore.recovery import recover
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import undo
-from tests.support.archives import KEY
 from tests.support.databases import admin_connection
 from tests.support.restoring import Live, Pristine, pristine
-from tests.support.restoring_child import POINTS, child
+from tests.support.restoring_child import POINTS, Order, child
 from tests.support.small_pair import SMALL_SCHEMA, change, check_whole
 
 QUICK = {"staging_database.create 1 after", "exchange._rename 2 after", "swap.exchange_databases 1 after"}
@@ -51,9 +50,7 @@ def test_the_server_is_killed_at_a_named_point(server: EmbeddedPostgres, small: 
     change(live)
     old, restore_id = live.state(), uuid4()
 
-    with child(
-        "restore", live.url, live.documents, live.state_dir, restore_id, small.archive, KEY, point, "wait"
-    ) as process:
+    with child(Order("restore", live, small.archive, restore_id, point, "wait")) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         lines = [process.stdout.readline().strip() for _ in range(2)]
@@ -100,9 +97,7 @@ def test_the_server_is_killed_around_the_commit_in_place(
     old, restore_id = live.state(), uuid4()
     small_owner(server, live, "NOCREATEDB")
 
-    with child(
-        "restore", live.url, live.documents, live.state_dir, restore_id, small.archive, KEY, point, "wait"
-    ) as process:
+    with child(Order("restore", live, small.archive, restore_id, point, "wait")) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         assert [process.stdout.readline().strip() for _ in range(2)][-1] == f"reached {point}"
