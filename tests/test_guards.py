@@ -75,7 +75,7 @@ LOOKS_AT_FOLDERS = {"services/checkup/folders.py", "services/checkup/environment
 # Who may name the folder: its setting, the storage that is made of it, and the sheet that prints all settings.
 NAMES_THE_FOLDER = {"config.py", "services/installation/storage.py", "services/recovery/recovery_sheet.py"}
 # The journals of restores lie beside the archives, and the engine's backup is given the folder.
-HANDS_ON_THE_FOLDER = {"services/backups/backup_run.py", "services/restores/restore_engine.py"}
+HANDS_ON_THE_FOLDER = {"services/backups/backup_run.py", "services/installation/restore_engine.py"}
 FILE_CALLS = {"open", "stat", "lstat", "unlink", "iterdir", "scandir", "listdir", "disk_usage", "read_bytes"}
 READS_ARCHIVES = ("engine/archive/", "engine/verify/", "engine/proof/", "engine/restore/foreign_archive.py")
 
