@@ -26,7 +26,7 @@ def may_look(app: APIFlask, secret: str) -> bool:
 
 
 def test_there_are_none_at_first(admin: Browser) -> None:
-    assert "No token yet" in admin.get("/tokens/").text
+    assert "No tokens yet" in admin.get("/tokens/").text
 
 
 def test_a_new_token_works_and_is_shown_only_once(app: APIFlask, admin: Browser) -> None:
