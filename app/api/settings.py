@@ -7,7 +7,7 @@ from apiflask import APIBlueprint
 from app.api.schemas.settings import SettingsIn, SettingsOut, TestOut, TestsOut
 from app.http.auth import actor, protect, requires
 from app.services.installation import settings
-from app.services.notifications import notifications
+from app.services.notifications import outbox
 from app.services.people import reauthentication
 from app.services.retention import retention
 
@@ -44,4 +44,4 @@ def put_settings(json_data: SettingsIn) -> SettingsOut:
 @bp.doc(responses=[422])
 def test_notifications() -> TestsOut:
     """Send a test message to every recipient and channel, and report each result."""
-    return TestsOut(items=[TestOut.model_validate(result) for result in notifications.send_test(actor())])
+    return TestsOut(items=[TestOut.model_validate(result) for result in outbox.send_test(actor())])

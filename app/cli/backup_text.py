@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.cli.formats import moment, size
 from app.models import BackupHistory
 from app.services.backups.backups import progress
-from app.services.history.archive_files import damage
+from app.services.history.archive_damage import damage
 
 
 def line(row: BackupHistory) -> str:

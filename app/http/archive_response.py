@@ -12,7 +12,7 @@ from app.runs import locks, transfer_locks
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import backups
-from app.services.history import archive_files
+from app.services.history import archive_damage
 
 
 def send_archive(actor: Actor, backup_id: UUID) -> Response:
@@ -37,7 +37,7 @@ def send_archive(actor: Actor, backup_id: UUID) -> Response:
             audit.record_download(actor, "backup.downloaded", backup_id, detail, resumed=response.status_code == 206)
     except FileNotFoundError as error:
         lock.release()
-        raise NotFound(archive_files.gone(archive.filename)) from error
+        raise NotFound(archive_damage.gone(archive.filename)) from error
     except BaseException:
         lock.release()
         raise

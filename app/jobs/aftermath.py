@@ -12,11 +12,11 @@ from app.models import BackupHistory, utcnow
 from app.runs import retry
 from app.services.audit.actor import Actor
 from app.services.history import retention_plan
-from app.services.notifications import notices, notifications
+from app.services.notifications import notices, outbox
 from app.services.recovery import restore_recovery
 from app.services.restores import restore_run
 from app.services.retention import cleanup
-from app.services.schedules import slots
+from app.services.schedules import due_slots
 
 logger = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 def of_backup(backup_id: UUID) -> None:
     """After a backup has ended: settle its slots, update the categories, clean up if it was a scheduled one that succeeded,
     and notify."""
-    guarded("slots", lambda: slots.settle(utcnow()))
+    guarded("slots", lambda: due_slots.settle(utcnow()))
     row = db.session.get(BackupHistory, backup_id, populate_existing=True)
     if row is not None and row.status == "completed":
         if row.kind == "scheduled":
@@ -32,7 +32,7 @@ def of_backup(backup_id: UUID) -> None:
         else:
             guarded("categories", retention_plan.refresh)
     guarded("news", notices.announce)
-    guarded("outbox", notifications.enqueue_due)
+    guarded("outbox", outbox.enqueue_due)
 
 
 def of_restore(restore_id: UUID, can_be_undone: bool) -> None:

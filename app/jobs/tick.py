@@ -12,26 +12,26 @@ from app.jobs.log_ids import in_logs
 from app.runs import queue
 from app.services.audit import audit_chain
 from app.services.backups import archive_sweep
-from app.services.notifications import notices, notifications
+from app.services.notifications import notices, outbox
 from app.services.recovery import backup_recovery, restore_recovery
 from app.services.retention import cleanup, timeline
-from app.services.schedules import schedules, ticks
+from app.services.schedules import last_ticks, schedules
 
 logger = structlog.get_logger(__name__)
 
 STEPS: Mapping[str, tuple[Callable[[], object], ...]] = {
-    ticks.CHECK: (
+    last_ticks.CHECK: (
         lambda: backup_recovery.reconcile(),
         lambda: restore_recovery.reconcile(),
         lambda: archive_sweep.sweep(),
         lambda: schedules.due(),
         lambda: cleanup.daily_if_missed(),
         lambda: notices.announce(),
-        lambda: notifications.enqueue_due(),
+        lambda: outbox.enqueue_due(),
         lambda: timeline.timeline(),
         lambda: audit_chain.seal(),
     ),
-    ticks.CLEANUP: (lambda: cleanup.daily(),),
+    last_ticks.CLEANUP: (lambda: cleanup.daily(),),
 }
 
 
@@ -46,8 +46,8 @@ def run(name: str) -> None:
     Raise TickFailed with the failures, after all steps.
     """
     queue.drop_repeats(queue.TICKS, queue.tick_id(name))
-    if name == ticks.CHECK:
-        ticks.ran(name)
+    if name == last_ticks.CHECK:
+        last_ticks.ran(name)
     failures = []
     for step in STEPS[name]:
         try:

@@ -22,7 +22,7 @@ from app.models import utcnow
 from app.runs import ledger, locks, verification_steps
 from app.runs.heartbeat import Heartbeat
 from app.services.backups import archive_sweep, backups
-from app.services.history import archive_files, retention_plan
+from app.services.history import archive_damage, retention_plan
 from app.services.installation import restore_engine
 
 logger = structlog.get_logger(__name__)
@@ -89,7 +89,7 @@ def run(backup_id: str) -> None:
 def _seen(row_id: UUID) -> dict[str, Any]:
     """Return the column that keeps an archive from being read again before it changes."""
     with suppress(OSError):
-        facts = archive_files.look_at(backups.get(row_id).filename or "")
+        facts = archive_damage.look_at(backups.get(row_id).filename or "")
         return {"file_mtime_ns": facts.mtime_ns} if facts else {}
     return {}
 
@@ -118,7 +118,7 @@ def _read_back(row_id: UUID, origin: str) -> _Found:
         archive = backups.archive_file(row_id, damaged=True)
     except Conflict as error:
         return _Found(damage=error.detail)
-    facts = archive_files.look_at(archive.filename)
+    facts = archive_damage.look_at(archive.filename)
     # Of a damaged one too: it need not be read again until it changes.
     columns = {"file_mtime_ns": facts.mtime_ns if facts else None}
     heartbeat = Heartbeat(lambda _phase, done, total: verification_steps.progress(row_id, "verify", done, total))

@@ -21,7 +21,7 @@ from rq_scheduler import Scheduler
 from app.config import Settings
 from app.runs import queue
 from app.services.installation.settings_watch import EXIT_SETTINGS_CHANGED, Watch
-from app.services.schedules import ticks
+from app.services.schedules import last_ticks
 
 logger = structlog.get_logger(__name__)
 
@@ -43,8 +43,8 @@ class Entry:
 
 
 ENTRIES = (
-    Entry(ticks.CHECK, "* * * * *", queue.TICK_JOB),
-    Entry(ticks.CLEANUP, "0 4 * * *", queue.TICK_JOB),
+    Entry(last_ticks.CHECK, "* * * * *", queue.TICK_JOB),
+    Entry(last_ticks.CLEANUP, "0 4 * * *", queue.TICK_JOB),
 )
 
 
@@ -83,7 +83,7 @@ class TickScheduler(Scheduler):  # type: ignore[misc]
         """Reconcile the entries, then enqueue those that are due and, the first time, the check."""
         reconcile_entries(self)
         if not self._ticked:
-            self.enqueue_job(queue.QueuedJob.fetch(queue.tick_id(ticks.CHECK), connection=self.connection))
+            self.enqueue_job(queue.QueuedJob.fetch(queue.tick_id(last_ticks.CHECK), connection=self.connection))
             self._ticked = True
         due: Iterable[Job] = super().enqueue_jobs()
         return due

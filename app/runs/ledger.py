@@ -2,7 +2,8 @@
 
 Each step is one conditional UPDATE in a transaction of its own, and its row count decides: a worker that lost its row
 learns of it there. `status` and `attempt` of a run are written here only, and by the steps that one kind of run has
-besides: `upload_steps` and `restore_steps`. (`verification_steps` leave the status alone.)
+besides: `upload_steps` and `restore_steps`. (`verification_steps` leave the status alone.) Recovery adds completed rows for
+archives and restores that it finds on the disk and the table doesn't know.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from flask import Flask
 
-from app.services.history.archive_files import damage
+from app.services.history.archive_damage import damage
 
 DECIMAL_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 

@@ -16,7 +16,7 @@ from app.models import Notification, utcnow
 from app.services.inputs import ScheduleInput
 from app.services.monitoring import health
 from app.services.people import admins
-from app.services.schedules import schedules, ticks
+from app.services.schedules import last_ticks, schedules
 from tests.support.application import EMAIL, PASSWORD, TESTER, Processes, unreachable_redis
 from tests.support.databases import SourceDatabase
 
@@ -35,7 +35,7 @@ def test_health_is_always_200_and_names_what_is_missing(app: APIFlask) -> None:
 
 
 def test_a_tick_is_seen(app: APIFlask) -> None:
-    ticks.ran(ticks.CHECK)
+    last_ticks.ran(last_ticks.CHECK)
     checks = app.test_client().get("/healthz").get_json()["checks"]
     assert {check["name"]: check["ok"] for check in checks}["scheduler"]
 

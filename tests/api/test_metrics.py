@@ -15,7 +15,7 @@ from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, BackupSlot, utcnow
 from app.runs import queue
 from app.services.inputs import ScheduleInput
-from app.services.schedules import schedules, ticks
+from app.services.schedules import last_ticks, schedules
 from tests.support.application import TESTER, unreachable_redis, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +94,7 @@ def test_queues_workers_and_ticks_are_seen(app: APIFlask, token: Token, worker: 
     queue.enqueue(queue.BACKUPS, "app.jobs.none", "x", "waits")
     queue.forget(queue.BACKUPS, "waits")
     wait_for(lambda: figures(app, token)["backup_workers", "backups"] == 1)
-    ticks.ran(ticks.CHECK)
+    last_ticks.ran(last_ticks.CHECK)
     found = figures(app, token)
     assert found["backup_workers", "ticks"] == 1
     assert found["backup_queue_jobs", "backups"] == 0
@@ -133,7 +133,7 @@ def test_the_guide_lists_every_figure_and_no_other(
     make_row("failed", finished_at=utcnow())
     db.session.add(BackupSlot(schedule_id=schedule.id, scheduled_for=utcnow(), status="completed", backup_id=row.id))
     db.session.commit()
-    ticks.ran(ticks.CHECK)
+    last_ticks.ran(last_ticks.CHECK)
     there = {name for name, _ in figures(app, token) if name.startswith("backup_")}
     guide = (ROOT / "docs" / "operators-guide.md").read_text()
     table = guide.partition("### Metrics")[2].partition("\n### ")[0]

@@ -21,7 +21,7 @@ from app.models import BackupHistory
 from app.services.checkup import environment as settings_checkup
 from app.services.checkup import folders, metadata, processes, run, source
 from app.services.checkup.findings import OK, PROBLEM, WARNING, Finding
-from app.services.schedules import ticks
+from app.services.schedules import last_ticks
 from tests.support.application import Processes
 from tests.support.databases import SourceDatabase
 
@@ -40,7 +40,7 @@ def test_a_sound_installation_has_no_problem_but_a_key_that_was_changed(
 ) -> None:
     processes.start("scheduler")
     processes.run("backup", "create", "--wait")
-    ticks.ran(ticks.CHECK)
+    last_ticks.ran(last_ticks.CHECK)
     done = processes.run("doctor", "--json", SECRET_KEY=GOOD_KEY)
     report = json.loads(done.stdout)
     unsound = [each for each in report["findings"] if each["level"] == PROBLEM and WITHOUT_FLUSH not in each["text"]]

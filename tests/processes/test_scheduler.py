@@ -14,7 +14,7 @@ from app.extensions import db
 from app.models import Tick
 from app.processes.scheduler import ENTRIES, Entry, TickScheduler, reconcile_entries
 from app.runs import queue
-from app.services.schedules import ticks
+from app.services.schedules import last_ticks
 from tests.support.application import Processes, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:rq_scheduler")
@@ -49,7 +49,7 @@ def test_an_entry_that_is_right_keeps_its_overdue_time(app: APIFlask) -> None:
 
 def test_an_entry_that_is_wrong_or_half_lost_is_put_right(app: APIFlask) -> None:
     scheduler, redis = scheduler_of(app), app.extensions["redis"]
-    reconcile_entries(scheduler, [Entry(ticks.CHECK, "0 0 1 1 *", queue.TICK_JOB)])
+    reconcile_entries(scheduler, [Entry(last_ticks.CHECK, "0 0 1 1 *", queue.TICK_JOB)])
     reconcile_entries(scheduler)
     assert scheduled(scheduler)["tick-check"] - datetime.now(UTC) < timedelta(minutes=1, seconds=5)
     redis.delete("rq:job:tick-check")
@@ -80,7 +80,7 @@ def test_a_tick_runs_through_scheduler_and_worker_and_survives_a_flushed_redis(a
 
     def last() -> datetime | None:
         db.session.rollback()
-        return db.session.scalar(db.select(Tick.last_ran_at).where(Tick.name == ticks.CHECK))
+        return db.session.scalar(db.select(Tick.last_ran_at).where(Tick.name == last_ticks.CHECK))
 
     overdue()
     wait_for(last)
@@ -92,14 +92,14 @@ def test_a_tick_runs_through_scheduler_and_worker_and_survives_a_flushed_redis(a
 
 def test_ticks_that_piled_up_count_as_one(app: APIFlask) -> None:
     redis: Redis = app.extensions["redis"]
-    queue.enqueue(queue.TICKS, queue.TICK_JOB, ticks.CHECK, queue.tick_id(ticks.CHECK))
+    queue.enqueue(queue.TICKS, queue.TICK_JOB, last_ticks.CHECK, queue.tick_id(last_ticks.CHECK))
     for _ in range(600):
         redis.rpush("rq:queue:ticks", "tick-check")
     from app.jobs import tick
 
-    tick.run(ticks.CHECK)
+    tick.run(last_ticks.CHECK)
     assert redis.llen("rq:queue:ticks") == 0
-    assert db.session.get(Tick, ticks.CHECK) is not None
+    assert db.session.get(Tick, last_ticks.CHECK) is not None
 
 
 def test_the_first_tick_does_not_wait_for_the_full_minute(app: APIFlask) -> None:

@@ -27,7 +27,7 @@ from app.models import utcnow
 from app.runs import ledger, queue
 from app.services.backups import backup_run
 from app.services.recovery import backup_recovery, restore_recovery
-from app.services.schedules import schedules, slots
+from app.services.schedules import due_slots, schedules
 from tests.support.scheduling import stand_in
 
 IDLE_SECONDS = 0.02
@@ -61,7 +61,7 @@ def main() -> None:
 
     vars(backup_run)["claim_and_make"] = make
     vars(restore_recovery)["settle_before_reading"] = lambda: None  # no server is there to ask
-    aftermath.of_backup = lambda row_id: slots.settle(clock.now())  # type: ignore[assignment]
+    aftermath.of_backup = lambda row_id: due_slots.settle(clock.now())  # type: ignore[assignment]
     app = create_app()
     with app.app_context():
         worker = SimpleWorker(

@@ -17,7 +17,7 @@ from app.services.audit.actor import Actor
 from app.services.backups import backups
 from app.services.inputs import ScheduleInput
 from app.services.retention import cleanup
-from app.services.schedules import schedules, slots
+from app.services.schedules import due_slots, schedules
 from tests.support.application import TESTER
 
 MINUTE = timedelta(minutes=1)
@@ -89,7 +89,7 @@ def tick(now: datetime, status: str | None = "completed") -> list[UUID]:
     if status is not None:
         for backup_id in made:
             stand_in(backup_id, now, status)
-        slots.settle(now)
+        due_slots.settle(now)
     return made
 
 

@@ -16,7 +16,7 @@ from app.services.audit.actor import Actor
 from app.services.backups import backups
 from app.services.inputs import SettingsInput
 from app.services.installation import settings
-from app.services.schedules import ticks
+from app.services.schedules import last_ticks
 from tests.support.application import TESTER
 from tests.support.browser import Browser, Page
 from tests.support.scheduling import make_schedule
@@ -29,7 +29,7 @@ def healthy(admin: Browser, monkeypatch: pytest.MonkeyPatch) -> Browser:
     """The admin where worker and scheduler run."""
     worker = queue.WorkerSummary("a worker", tuple(queue.QUEUES))
     monkeypatch.setattr(queue, "workers", lambda: [worker])
-    db.session.add(Tick(name=ticks.CHECK, last_ran_at=utcnow()))
+    db.session.add(Tick(name=last_ticks.CHECK, last_ran_at=utcnow()))
     db.session.commit()
     return admin
 

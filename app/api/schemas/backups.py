@@ -11,7 +11,7 @@ from pydantic import Field
 from app.api.schemas.common import Output, PageOut, Paging, ProgressOut, Status
 from app.models import BackupHistory
 from app.services.backups.backups import NOTE_LENGTH, ProgressView, progress
-from app.services.history import archive_files
+from app.services.history import archive_damage
 from app.services.inputs import Input, Proof
 
 Kind = Literal["manual", "scheduled", "safety", "uploaded"]
@@ -91,7 +91,7 @@ class BackupOut(Output):
     @classmethod
     def of(cls, row: BackupHistory) -> BackupOut:
         """Convert a row to JSON, and check its archive for damage."""
-        return cls.with_damage(row, archive_files.damage(row))
+        return cls.with_damage(row, archive_damage.damage(row))
 
     @classmethod
     def with_damage(cls, row: BackupHistory, damaged: str | None) -> BackupOut:

@@ -28,10 +28,10 @@ from .loading.staged_code import check_nothing_hidden, staged_code
 from .places import sandbox, staging_database
 from .places.contents import FolderContents, flush_wal, looking_at, record_database
 from .places.database_settings import apply_settings
+from .places.derived_names import places
 from .places.exchange import inode, live_oid
 from .places.journal import DatabasePair, FolderPair
 from .places.load_role import LoadRole, load_role
-from .places.places import places
 from .places.staging_database import Sandbox, maintenance
 from .places.staging_database import with_database as url_of
 from .places.staging_folder import DocumentsStager, StagingFolder, Trust

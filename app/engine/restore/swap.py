@@ -21,6 +21,7 @@ from ..storage.local import sync_folder
 from .places import journal as journals
 from .places import staging_database
 from .places.contents import flush_wal
+from .places.derived_names import foreign
 from .places.exchange import (
     Gone,
     exchange_databases,
@@ -33,7 +34,6 @@ from .places.exchange import (
     repair_three_step_exchange,
 )
 from .places.journal import Journal
-from .places.places import foreign
 from .places.remove_tree import remove_tree
 from .places.staging_database import maintenance, with_database
 

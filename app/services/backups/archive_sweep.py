@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select, update
 from app.extensions import db
 from app.models import BackupHistory, utcnow
 from app.runs import locks, queue, verification_steps
-from app.services.history import archive_files
+from app.services.history import archive_damage
 from app.services.notifications import notices
 
 logger = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ def sweep(now: datetime | None = None) -> None:
     now = now or utcnow()
     chosen = (Row.id, Row.filename, Row.size_bytes, Row.damaged, Row.file_mtime_ns, Row.heartbeat_at)
     rows = db.session.execute(select(*chosen).where(Row.status == "completed").order_by(Row.created_at.desc())).all()
-    files = archive_files.look()
+    files = archive_damage.look()
     if not any(row.filename in files for row in rows):
         return
     marked: dict[UUID, str] = {}
@@ -42,14 +42,14 @@ def sweep(now: datetime | None = None) -> None:
     whole, changed = [], []
     for row in rows:
         facts = files.get(row.filename)
-        found = archive_files.problem(row.filename, row.size_bytes, facts)
+        found = archive_damage.problem(row.filename, row.size_bytes, facts)
         if found is not None or facts is None:
             if found and found != row.damaged:
                 marked[row.id] = found
         elif row.damaged is None and row.file_mtime_ns is None:
             seen[row.id] = facts.mtime_ns
         elif (
-            row.damaged == archive_files.problem(row.filename, row.size_bytes, None) and row.file_mtime_ns == facts.mtime_ns
+            row.damaged == archive_damage.problem(row.filename, row.size_bytes, None) and row.file_mtime_ns == facts.mtime_ns
         ):
             # Gone and back, unchanged: an unmounted disk.
             whole.append(row.id)
@@ -82,7 +82,7 @@ def _mark(found: Mapping[UUID, str], now: datetime) -> None:
         before = db.session.execute(select(Row.filename, Row.damaged).where(Row.id == row_id)).first()
         if before is None or before.filename is None:
             continue
-        if locks.archive_name(row_id) in held and archive_files.look_at(before.filename) is None:
+        if locks.archive_name(row_id) in held and archive_damage.look_at(before.filename) is None:
             continue
         statement = update(Row).where(Row.id == row_id, Row.status == "completed", Row.damaged.is_distinct_from(text))
         values: dict[str, Any] = {"damaged": text}

@@ -22,7 +22,7 @@ from app.services.history.figures import figures
 from app.services.installation.settings_watch import outdated_source
 from app.services.installation.source import source_of, source_problem
 from app.services.installation.storage import storage
-from app.services.schedules import slots
+from app.services.schedules import due_slots
 
 Watch = Callable[[int, int | None], None]
 Held = locks.Lock | ScheduleLocks
@@ -49,7 +49,7 @@ def turn(row_id: UUID) -> Iterator[Sequence[Held]]:
 
 def _take_locks(row_id: UUID) -> list[Held]:
     scheduled = ScheduleLocks(queue.connection(), backup_id=row_id)
-    if not scheduled.take(schedule.id for schedule in slots.schedules_of(row_id)):
+    if not scheduled.take(schedule.id for schedule in due_slots.schedules_of(row_id)):
         return []
     others = _take_common_locks(row_id)
     if not others:
@@ -157,7 +157,7 @@ def _labels(row: BackupHistory) -> dict[str, str]:
         "schedule_id": str(row.schedule_id) if row.schedule_id else None,
         "scheduled_for": row.scheduled_for.isoformat() if row.scheduled_for else None,
     }
-    filled = slots.of_backup(row.id)
+    filled = due_slots.of_backup(row.id)
     if filled:
         labels["slots"] = " ".join(f"{slot.schedule_id}@{slot.scheduled_for.isoformat()}" for slot in filled)
     return {name: value for name, value in labels.items() if value}

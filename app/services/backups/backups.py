@@ -19,11 +19,11 @@ from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import upload_check
 from app.services.backups.progress import ProgressView, progress
-from app.services.history import archive_files, figures, retention_plan
+from app.services.history import archive_damage, figures, retention_plan
 from app.services.installation.storage import storage
 from app.services.paging import LARGEST_PAGE, Page
 from app.services.people import reauthentication
-from app.services.schedules import slot_list, slots
+from app.services.schedules import due_slots, slot_list
 
 __all__ = [
     "UNCHANGED",
@@ -198,7 +198,7 @@ def delete(actor: Actor, backup_id: UUID, password: str | None = None) -> None:
     if row.status in LIVE:
         raise Conflict("This backup has not finished. Cancel it first.", id=str(row.id))
     # Its slots count as filled, although it is deleted.
-    slots.settle(utcnow())
+    due_slots.settle(utcnow())
     row = get(backup_id)
     restore = ledger.restores.live()
     if restore is not None and restore.backup_id == backup_id:
@@ -264,12 +264,12 @@ def archive_file(backup_id: UUID, damaged: bool = False) -> ArchiveFile:
     if row.status != "completed" or not row.filename or row.size_bytes is None or row.sha256 is None:
         raise Conflict(f"This backup is {row.status}: there is no archive to download.", id=str(row.id))
     try:
-        facts = archive_files.look_at(row.filename)
+        facts = archive_damage.look_at(row.filename)
     except OSError as error:
         raise Unavailable(
             f"{row.filename} can't be accessed ({error.strerror}). Check BACKUP_STORAGE_DIR.", id=str(row.id)
         ) from error
-    problem = archive_files.problem(row.filename, row.size_bytes, facts)
+    problem = archive_damage.problem(row.filename, row.size_bytes, facts)
     if facts is None and problem:
         raise NotFound(problem)
     if problem or (row.damaged and not damaged):

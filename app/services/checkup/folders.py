@@ -21,7 +21,7 @@ from app.engine.system.folders import all_below, open_root
 from app.extensions import db
 from app.models import BackupHistory
 from app.services.checkup.findings import Finding, fine, problem, warning
-from app.services.history import archive_files
+from app.services.history import archive_damage
 from app.services.installation import restore_engine
 from app.services.installation.source import source_of
 from app.services.installation.storage import storage_of
@@ -170,7 +170,7 @@ def _archives() -> Iterator[Finding]:
     """Compare every archive with the history."""
     try:
         rows = db.session.scalars(select(BackupHistory).where(BackupHistory.status == "completed")).all()
-        found = [text for text in map(archive_files.damage, rows) if text]
+        found = [text for text in map(archive_damage.damage, rows) if text]
     except SQLAlchemyError:
         db.session.rollback()
         return

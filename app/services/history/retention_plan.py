@@ -16,7 +16,7 @@ from app.models import BackupHistory, BackupSchedule, BackupSlot, utcnow
 from app.models.backup_settings import QUOTA_COLUMNS
 from app.runs import ledger, locks
 from app.services import settings_row
-from app.services.history import archive_files
+from app.services.history import archive_damage
 
 Row = BackupHistory
 
@@ -86,7 +86,7 @@ def stock(rules: Policy) -> Stock:
     sets = _sets(rules) if several else {}
     columns = (Row.id, Row.started_at, Row.size_bytes, Row.kind, Row.pinned, Row.verified_at, Row.schedule_id, Row.filename)
     rows = db.session.execute(select(*columns, Row.damaged).where(Row.status == "completed")).all()
-    files = archive_files.look()
+    files = archive_damage.look()
     candidates, missing, damaged = [], [], []
     default = frozenset({retention.DEFAULT_SET})
     for row_id, started_at, size_bytes, kind, pinned, verified_at, schedule_id, filename, known_damage in rows:

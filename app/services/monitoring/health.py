@@ -19,11 +19,11 @@ from app.models import BackupHistory, Tick, utcnow
 from app.models.backup_settings import RESERVE_BYTES
 from app.runs import queue
 from app.services import settings_row
-from app.services.history import archive_files
+from app.services.history import archive_damage
 from app.services.installation import restore_engine, settings_watch
 from app.services.installation.storage import storage
-from app.services.notifications import notifications
-from app.services.schedules import schedules, ticks
+from app.services.notifications import outbox
+from app.services.schedules import last_ticks, schedules
 
 SCHEDULER_SILENT = timedelta(minutes=3)
 # All processes start at once, and some take longer than the first page.
@@ -134,7 +134,7 @@ def _settings() -> tuple[bool, str]:
 
 
 def _scheduler() -> tuple[bool, str]:
-    last = db.session.scalar(select(Tick.last_ran_at).where(Tick.name == ticks.CHECK))
+    last = db.session.scalar(select(Tick.last_ran_at).where(Tick.name == last_ticks.CHECK))
     if last is not None and utcnow() - last <= SCHEDULER_SILENT:
         return True, "The scheduler ticks."
     if _just_begun():
@@ -163,10 +163,10 @@ def _archives() -> tuple[bool, str]:
     """Check the newest archives directly; the minute tick has checked the others."""
     completed = select(BackupHistory).where(BackupHistory.status == "completed")
     newest = db.session.scalars(completed.order_by(BackupHistory.created_at.desc()).limit(LOOKED_AT)).all()
-    if newest and all(row.filename and archive_files.look_at(row.filename) is None for row in newest):
+    if newest and all(row.filename and archive_damage.look_at(row.filename) is None for row in newest):
         return False, "None of the newest archives is in the storage folder. Check that BACKUP_STORAGE_DIR is mounted."
     marked = select(BackupHistory.id).where(BackupHistory.status == "completed", BackupHistory.damaged.is_not(None))
-    damaged = set(db.session.scalars(marked)) | {row.id for row in newest if archive_files.damage(row)}
+    damaged = set(db.session.scalars(marked)) | {row.id for row in newest if archive_damage.damage(row)}
     if damaged:
         words = "1 archive is" if len(damaged) == 1 else f"{len(damaged)} archives are"
         return False, f"{words} damaged or missing and protect nothing. Their backups' pages have the details."
@@ -182,7 +182,7 @@ def _schedules() -> tuple[bool, str]:
 
 
 def _notifications() -> tuple[bool, str]:
-    reason = notifications.trouble()
+    reason = outbox.trouble()
     if reason is None:
         return True, "No message waits for its server."
     return False, f"Messages can't be delivered: {reason}"

@@ -15,7 +15,7 @@ from app.extensions import db
 from app.models import BackupHistory, BackupSlot, Notification, Restore, utcnow
 from app.services import settings_row
 from app.services.installation import settings
-from app.services.schedules import schedules, slots
+from app.services.schedules import due_slots, schedules
 
 ENDED = ("completed", "failed", "cancelled")
 # Runs that ended longer ago are not announced: the history of a restored database, for example.
@@ -131,12 +131,12 @@ def _backup_ended(backup: BackupHistory, now: datetime) -> None:
     old = backup.finished_at is None or now - backup.finished_at > NEWS
     if old or backup.status == "cancelled" or backup.kind not in ("manual", "scheduled"):
         return
-    name = ", ".join(schedule.name for schedule in slots.schedules_of(backup.id)) or backup.kind
+    name = ", ".join(schedule.name for schedule in due_slots.schedules_of(backup.id)) or backup.kind
     facts = [("Backup of", current.settings().app_name), ("Schedule" if backup.schedule_id else "Kind", name)]
     facts += [("Started", _time(backup.started_at)), ("Finished", _time(backup.finished_at))]
     path = f"/backups/{backup.id}"
     if backup.status == "failed":
-        attempts = max((slot.attempts for slot in slots.of_backup(backup.id)), default=1)
+        attempts = max((slot.attempts for slot in due_slots.of_backup(backup.id)), default=1)
         facts.append(("Attempts", str(attempts)))
         headline = f"Backup failed: {name}"
         reason = [("Reason", [backup.error or "Unknown."])]

@@ -23,10 +23,10 @@ from app.models.backup_history import KINDS, LIVE
 from app.services.audit import audit
 from app.services.audit.actor import Actor
 from app.services.backups import archive_sweep
-from app.services.history import archive_files, retention_plan
+from app.services.history import archive_damage, retention_plan
 from app.services.history.figures import figures, of_upload
 from app.services.installation.storage import storage
-from app.services.schedules import slots
+from app.services.schedules import due_slots
 
 Outcome = Literal["added", "known", "corrupt", "duplicate", "missing"]
 FOREIGN = "It is not signed: it was made by another program. It is listed as an upload, and restored as untrusted."
@@ -87,7 +87,7 @@ def _known(settings: Settings, filename: str) -> Finding:
     """Given an archive that the history lists; one that came without its key is ours now if the key is back."""
     row = db.session.scalar(select(BackupHistory).where(BackupHistory.filename == filename))
     if row is not None and row.status == "completed" and row.size_bytes is not None:
-        differs = archive_files.problem(filename, row.size_bytes, archive_files.look_at(filename)) or row.damaged
+        differs = archive_damage.problem(filename, row.size_bytes, archive_damage.look_at(filename)) or row.damaged
         if differs:
             return Finding(filename, "corrupt", differs)
     if row is None or row.origin != "other_key" or not _signed_by_us(settings, filename):
@@ -176,7 +176,7 @@ def _fill(row: BackupHistory, filename: str, manifest: Manifest, checked: Archiv
     row.requested_by = row.requested_by or "rescan"
     row.notified_at = row.notified_at or utcnow()
     db.session.flush()
-    slots.restore_slots(row.id, _slots(manifest.labels.get("slots", "")))
+    due_slots.restore_slots(row.id, _slots(manifest.labels.get("slots", "")))
 
 
 def _slots(label: str) -> list[tuple[UUID, datetime]]:

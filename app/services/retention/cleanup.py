@@ -15,11 +15,11 @@ from app.models import BackupHistory, BackupSlot, Notification, utcnow
 from app.runs import locks
 from app.services.audit import audit, audit_chain
 from app.services.audit.actor import Actor
-from app.services.history import archive_files, figures, retention_plan
+from app.services.history import archive_damage, figures, retention_plan
 from app.services.installation.storage import storage
 from app.services.notifications import notices
 from app.services.recovery import backup_recovery
-from app.services.schedules import ticks
+from app.services.schedules import last_ticks
 
 logger = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class CleanupReport:
 def daily_if_missed(now: datetime | None = None) -> CleanupReport | None:
     """Run the cleanup of 04:00 UTC if it was missed, at the minute tick. Return its report, or None."""
     now = now or utcnow()
-    last = ticks.last(ticks.CLEANUP)
+    last = last_ticks.last(last_ticks.CLEANUP)
     due = now.astimezone(UTC).replace(hour=DAILY_HOUR, minute=0, second=0, microsecond=0)
     due = due if now >= due else due - timedelta(days=1)
     if now - due < GRACE or (last is not None and last >= due):
@@ -63,7 +63,7 @@ def daily(now: datetime | None = None) -> CleanupReport | None:
     now = now or utcnow()
     report = cleanup(Actor.system("daily cleanup"), now)
     if report is not None:
-        ticks.ran(ticks.CLEANUP, now)
+        last_ticks.ran(last_ticks.CLEANUP, now)
     return report
 
 
@@ -101,7 +101,7 @@ def _delete_archives(actor: Actor, now: datetime, report: CleanupReport) -> None
     for backup in leaving:
         # A cleanup may take a while, so the files that it relies on are checked again before each deletion.
         for filename, size_bytes in pillars:
-            lost = archive_files.problem(filename, size_bytes, archive_files.look_at(filename))
+            lost = archive_damage.problem(filename, size_bytes, archive_damage.look_at(filename))
             if lost:
                 report.trouble.append(f"Nothing more was deleted: {lost}")
                 return

@@ -20,7 +20,7 @@ from app.extensions import db
 from app.models import BackupHistory, BackupSchedule, utcnow
 from app.models.backup_settings import QUOTA_COLUMNS
 from app.services.backups import backups
-from app.services.history import archive_files, retention_plan
+from app.services.history import archive_damage, retention_plan
 from app.services.history.retention_plan import Policy, StorageAway, refresh
 from app.services.inputs import PlanInput
 from app.services.schedules.schedule_rules import rule_of
@@ -151,7 +151,7 @@ def explain(backup_id: UUID, now: datetime | None = None) -> Explanation:
         return found
     text = "Retention looks at completed backups only: this one is " + row.status.replace("_", " ") + "."
     if row.status == "completed":
-        text = f"It protects nothing, and no cleanup deletes it: {archive_files.damage(row) or 'its archive is missing.'}"
+        text = f"It protects nothing, and no cleanup deletes it: {archive_damage.damage(row) or 'its archive is missing.'}"
     started = row.started_at or row.created_at
     return Explanation(row.id, row.filename, started, row.size_bytes or 0, row.kind, True, [], None, None, text)
 

@@ -20,7 +20,7 @@ from app.services.history import retention_plan
 from app.services.inputs import ScheduleInput
 from app.services.paging import Page
 from app.services.people import reauthentication
-from app.services.schedules import slots
+from app.services.schedules import due_slots
 from app.services.schedules.schedule_rules import RULE_COLUMNS, columns, rule_of
 
 RUNS_SHOWN = 5
@@ -133,7 +133,7 @@ def delete(actor: Actor, schedule_id: UUID, now: datetime | None = None) -> None
     now = now or utcnow()
     row = get(schedule_id)
     row.deleted_at, row.enabled, row.next_run_at = now, False, None
-    slots.drop_retries(row.id, now)
+    due_slots.drop_retries(row.id, now)
     audit.record(actor, "schedule.deleted", "schedule", row.id, {"name": row.name})
     db.session.commit()
 
@@ -181,12 +181,12 @@ def in_words(row: BackupSchedule) -> str:
 def due(now: datetime | None = None) -> None:
     """Close slots whose backups have ended, and queue what is due at `now`, at the minute tick. Any number of containers may
     call this at once; what can't be queued now is queued by the next tick."""
-    backup_id = slots.decide(now or utcnow())
+    backup_id = due_slots.decide(now or utcnow())
     if backup_id is not None:
         try:
             _enqueue(backup_id)
         except queue.QueueUnavailable:
-            slots.logger.warning("queue unavailable; the next tick retries", backup_id=str(backup_id))
+            due_slots.logger.warning("queue unavailable; the next tick retries", backup_id=str(backup_id))
 
 
 def overdue(now: datetime | None = None) -> list[Overdue]:
@@ -220,7 +220,7 @@ def _switch(actor: Actor, row: BackupSchedule, enabled: bool, now: datetime) -> 
     row.enabled, row.updated_at = enabled, now
     row.next_run_at = rule_of(row).next_runs(now, 1)[0] if enabled else None
     if not enabled:
-        slots.drop_retries(row.id, now)
+        due_slots.drop_retries(row.id, now)
     audit.record(actor, "schedule.enabled" if enabled else "schedule.disabled", "schedule", row.id)
 
 

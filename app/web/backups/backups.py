@@ -10,7 +10,7 @@ from app.errors import Conflict, InvalidInput, Throttled, Unavailable
 from app.http.archive_response import send_archive
 from app.http.errors import status_of
 from app.services.backups import backups
-from app.services.retention import deletion, retention
+from app.services.retention import deletion_preview, retention
 from app.services.schedules import schedules, slot_list
 from app.web.actor import current_actor
 from app.web.backups import backup_filters
@@ -145,7 +145,7 @@ def delete(backup_id: UUID) -> ResponseReturnValue:
     """Explain what deleting means, and delete once that is confirmed."""
     row, form = backups.get(backup_id), PasswordAgainForm()
     if form.validate_on_submit():
-        name, meant = row.filename, deletion.consequences(row)
+        name, meant = row.filename, deletion_preview.consequences(row)
         try:
             backups.delete(current_actor(), backup_id, form.password.data)
         except (InvalidInput, Throttled) as error:
@@ -188,10 +188,10 @@ def show_detail(row: backups.BackupHistory, form: NoteForm, status: int = 200) -
 
 def show_delete(row: backups.BackupHistory, form: PasswordAgainForm, status: int = 200) -> ResponseReturnValue:
     """Render the page that explains what deleting a backup means."""
-    return render_template("backups/delete.html", row=row, form=form, meant=deletion.consequences(row)), status
+    return render_template("backups/delete.html", row=row, form=form, meant=deletion_preview.consequences(row)), status
 
 
-def deleted_words(name: str | None, meant: deletion.Consequences) -> tuple[str, str]:
+def deleted_words(name: str | None, meant: deletion_preview.Consequences) -> tuple[str, str]:
     """Describe what a deletion did; return the text and the category of the message."""
     if name is None:
         return "The entry is deleted. It had no archive.", "success"

@@ -11,7 +11,7 @@ from app.http.errors import status_of
 from app.models.backup_settings import QUOTA_COLUMNS
 from app.services.inputs import PlanInput, SettingsInput, checked
 from app.services.installation import settings
-from app.services.notifications import notifications
+from app.services.notifications import outbox
 from app.services.people import reauthentication
 from app.services.retention import retention
 from app.web.actor import current_actor
@@ -95,7 +95,7 @@ def send_test() -> ResponseReturnValue:
     form = NotificationsForm(formdata=None)
     form.show(settings.view())
     try:
-        results = notifications.send_test(current_actor())
+        results = outbox.send_test(current_actor())
     except InvalidInput as error:
         form.show_problems(error)
         return show_notifications(form, status=status_of(error))
@@ -139,7 +139,7 @@ def show_review(form: SaveQuotasForm, values: dict[str, Any], status: int = 200)
 
 
 def show_notifications(
-    form: NotificationsForm, results: list[notifications.TestResult] | None = None, status: int = 200
+    form: NotificationsForm, results: list[outbox.TestResult] | None = None, status: int = 200
 ) -> ResponseReturnValue:
     """Render the form, and the results of a test if there was one."""
     form.offer_channel()

@@ -19,7 +19,7 @@ from app.services.backups import backups
 from app.services.history import retention_plan
 from app.services.inputs import ChannelInput, SettingsInput, checked
 from app.services.installation import settings
-from app.services.notifications import notices, notifications
+from app.services.notifications import notices, outbox
 from app.services.retention import cleanup
 from tests.support.application import TESTER, Processes, finished, wait_for
 from tests.support.databases import SourceDatabase
@@ -51,7 +51,7 @@ def change(**values: object) -> None:
     settings.update(TESTER, checked(SettingsInput, values))
 
 
-def outbox() -> list[Notification]:
+def all_messages() -> list[Notification]:
     """Return every message as the database has it."""
     db.session.rollback()
     chosen = select(Notification).order_by(Notification.medium, Notification.target, Notification.created_at)
@@ -60,8 +60,8 @@ def outbox() -> list[Notification]:
 
 def send_due(now: datetime | None = None) -> None:
     """Put what is due into the queue, and do what a worker would."""
-    for notification_id in notifications.enqueue_due(now):
-        notifications.send(notification_id, now)
+    for notification_id in outbox.enqueue_due(now):
+        outbox.send(notification_id, now)
 
 
 def failed_row(make_row: MakeRow, **columns: object) -> BackupHistory:
@@ -94,15 +94,15 @@ def test_a_mail_server_that_is_down_changes_no_outcome_and_the_mail_arrives_once
     processes.start("worker", "--queue", "ticks", "--queue", "backups")
     row = finished(backups.start(TESTER))
     assert (row.status, row.error) == ("completed", None)
-    wait_for(lambda: any(entry.attempts for entry in outbox()))
-    wait_for(lambda: all(entry.status == "pending" for entry in outbox()))
-    assert len(outbox()) == 2
-    assert "can't be reached" in str(max(str(entry.error) for entry in outbox() if entry.error))
+    wait_for(lambda: any(entry.attempts for entry in all_messages()))
+    wait_for(lambda: all(entry.status == "pending" for entry in all_messages()))
+    assert len(all_messages()) == 2
+    assert "can't be reached" in str(max(str(entry.error) for entry in all_messages() if entry.error))
     mail.start()
     for hours in range(1, 4):
-        notifications.enqueue_due(utcnow() + timedelta(hours=hours))
+        outbox.enqueue_due(utcnow() + timedelta(hours=hours))
         send_due(utcnow() + timedelta(hours=hours))
-    wait_for(lambda: all(entry.status == "sent" for entry in outbox()))
+    wait_for(lambda: all(entry.status == "sent" for entry in all_messages()))
     assert sorted(message["To"] for message in mail.messages) == [TO, "second@example.com"]
     assert backups.get(row.id).status == "completed"
 
@@ -114,11 +114,11 @@ def test_retries_come_further_and_further_apart_and_end_after_three_days(
     mail.stop()
     failed_row(make_row)
     notices.announce()
-    (entry,) = outbox()
+    (entry,) = all_messages()
     now, gaps = entry.created_at + timedelta(seconds=1), []
     while entry.status == "pending" and len(gaps) < 200:
-        notifications.send(entry.id, now)
-        (entry,) = outbox()
+        outbox.send(entry.id, now)
+        (entry,) = all_messages()
         gaps.append((entry.next_attempt_at - now).total_seconds() / 60)
         now = max(entry.next_attempt_at, now)
         if entry.status == "failed":
@@ -135,9 +135,9 @@ def test_a_refused_recipient_is_not_tried_again_and_costs_no_other_their_mail(
     failed_row(make_row)
     notices.announce()
     send_due()
-    assert [(entry.target, entry.status) for entry in outbox()] == [("nobody@example.com", "failed"), (TO, "sent")]
-    assert "No such user" in str(outbox()[0].error)
-    assert "No such user" in str(notifications.trouble())
+    assert [(entry.target, entry.status) for entry in all_messages()] == [("nobody@example.com", "failed"), (TO, "sent")]
+    assert "No such user" in str(all_messages()[0].error)
+    assert "No such user" in str(outbox.trouble())
 
 
 def test_of_many_workers_one_sends_it(app: APIFlask, mail: MailServer, make_row: MakeRow) -> None:
@@ -146,11 +146,11 @@ def test_of_many_workers_one_sends_it(app: APIFlask, mail: MailServer, make_row:
     change(recipients=[TO])
     failed_row(make_row)
     notices.announce()
-    entry_id = outbox()[0].id
+    entry_id = all_messages()[0].id
 
     def send(_: int) -> bool:
         with app.app_context():
-            return notifications.send(entry_id)
+            return outbox.send(entry_id)
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(send, range(16))) == 1
@@ -161,7 +161,7 @@ def test_a_message_whose_worker_died_is_sent_by_another(app: APIFlask, mail: Mai
     change(recipients=[TO])
     failed_row(make_row)
     notices.announce()
-    (entry,) = outbox()
+    (entry,) = all_messages()
     entry.status, entry.claimed_at = "sending", utcnow() - timedelta(minutes=6)
     db.session.commit()
     send_due()
@@ -183,11 +183,11 @@ def test_each_event_has_its_switch(
     change(recipients=[TO], **dict.fromkeys(everything, False))
     make_row(finished_at=utcnow(), **columns)
     notices.announce()
-    assert outbox() == []
+    assert all_messages() == []
     change(**{switch: True})
     make_row(finished_at=utcnow(), **columns)
     notices.announce()
-    assert [told in entry.title for entry in outbox()] == [True]
+    assert [told in entry.title for entry in all_messages()] == [True]
 
 
 def test_a_slot_that_is_tried_again_is_told_only_when_it_has_failed(app: APIFlask) -> None:
@@ -197,10 +197,10 @@ def test_a_slot_that_is_tried_again_is_told_only_when_it_has_failed(app: APIFlas
     for minutes in (0, 1, 6):
         assert tick(begin + timedelta(minutes=minutes), "failed")
         notices.announce(begin + timedelta(minutes=minutes))
-        assert outbox() == []
+        assert all_messages() == []
     tick(begin + timedelta(minutes=21), "failed")
     notices.announce(begin + timedelta(minutes=21))
-    (entry,) = outbox()
+    (entry,) = all_messages()
     assert entry.title.endswith("Backup failed: nightly")
     assert "Attempts: 4" in entry.text
 
@@ -215,8 +215,8 @@ def test_overdue_restores_and_cleanup_trouble_are_told_once_each(app: APIFlask, 
     for _ in range(2):
         notices.announce(NOW + timedelta(hours=2))
         cleanup.notices.cleanup_trouble(["a.tar.gz: not permitted"], NOW)
-    events = {entry.event: entry for entry in outbox()}
-    assert len(outbox()) == 3
+    events = {entry.event: entry for entry in all_messages()}
+    assert len(all_messages()) == 3
     assert set(events) == {"overdue", "restore", "cleanup"}
     assert "nightly" in events["overdue"].title
     assert "No room." in events["restore"].text
@@ -229,7 +229,7 @@ def test_what_was_found_again_or_ended_long_ago_is_no_news(app: APIFlask, make_r
     make_row(finished_at=utcnow(), kind="uploaded")
     make_row(finished_at=utcnow(), kind="safety")
     notices.announce()
-    assert outbox() == []
+    assert all_messages() == []
     assert db.session.scalar(select(func.count()).where(BackupHistory.notified_at.is_(None))) == 0
 
 
@@ -250,7 +250,7 @@ def test_channels_and_pings_arrive_and_their_urls_are_sealed(app: APIFlask, make
     stored = settings_row.row()
     assert "very-secret" not in f"{stored.channels_sealed}{stored.heartbeat_sealed}{stored.heartbeat_failure_sealed}"
     assert "very-secret" not in repr(settings.view()) + repr(settings.channels())
-    assert all("very-secret" not in f"{entry.text}{entry.error}{entry.target}" for entry in outbox())
+    assert all("very-secret" not in f"{entry.text}{entry.error}{entry.target}" for entry in all_messages())
 
 
 def test_a_ping_that_fails_is_tried_for_an_hour_only_and_its_error_names_no_url(app: APIFlask, make_row: MakeRow) -> None:
@@ -259,17 +259,17 @@ def test_a_ping_that_fails_is_tried_for_an_hour_only_and_its_error_names_no_url(
         make_row(finished_at=utcnow())
         notices.announce()
         send_due()
-        (entry,) = outbox()
+        (entry,) = all_messages()
         assert (entry.status, entry.error) == ("pending", "The heartbeat URL answered 500.")
         send_due(utcnow() + timedelta(hours=2))
-    assert outbox()[0].status == "failed"
+    assert all_messages()[0].status == "failed"
 
 
 def test_no_secret_gets_into_a_message(app: APIFlask, make_row: MakeRow, source_db: SourceDatabase) -> None:
     change(recipients=[TO])
     failed_row(make_row, error=f"could not connect with {source_db.password} and a secret key for the tests")
     notices.announce()
-    (entry,) = outbox()
+    (entry,) = all_messages()
     assert source_db.password not in entry.text + str(entry.html)
     assert "a secret key for the tests" not in entry.text + str(entry.html)
     assert "***" in entry.text
@@ -277,9 +277,9 @@ def test_no_secret_gets_into_a_message(app: APIFlask, make_row: MakeRow, source_
 
 def test_a_test_message_goes_out_at_once_and_says_how_it_went(app: APIFlask, mail: MailServer) -> None:
     with pytest.raises(InvalidInput):
-        notifications.send_test(TESTER)
+        outbox.send_test(TESTER)
     change(recipients=[TO, "nobody@example.com"])
-    results = notifications.send_test(TESTER)
+    results = outbox.send_test(TESTER)
     assert [(result.target, result.ok) for result in results] == [(TO, True), ("nobody@example.com", False)]
     assert "This is a test" in mail.messages[0]["Subject"]
 

@@ -22,7 +22,7 @@ from app.services.inputs import PlanInput, ScheduleInput, SettingsInput
 from app.services.installation import settings
 from app.services.retention import cleanup, retention
 from app.services.retention.cleanup import CleanupReport
-from app.services.schedules import schedules, ticks
+from app.services.schedules import last_ticks, schedules
 from tests.support.application import TESTER
 from tests.support.scheduling import four_schedules, get, kept, live_through, schedule, tick
 
@@ -238,7 +238,7 @@ def test_what_is_being_downloaded_stays(
 
 def test_the_cleanup_of_four_oclock_is_made_up_for_once(app: APIFlask, hourly: list[BackupHistory]) -> None:
     four = NOW.replace(hour=4)
-    ticks.ran(ticks.CLEANUP, four - timedelta(days=1))
+    last_ticks.ran(last_ticks.CLEANUP, four - timedelta(days=1))
     assert cleanup.daily_if_missed(four + timedelta(minutes=5)) is None, "the scheduler gets its chance"
     report = cleanup.daily_if_missed(four + timedelta(hours=3))
     assert report is not None

@@ -18,7 +18,7 @@ from app.services.installation import settings as stored_settings
 from app.services.monitoring import calendar, storage_history
 from app.services.monitoring.calendar import Day
 from app.services.retention import timeline
-from app.services.schedules import schedules, ticks
+from app.services.schedules import last_ticks, schedules
 from tests.support.application import TESTER
 
 Make = Callable[..., BackupHistory]
@@ -206,7 +206,7 @@ def test_the_tick_works_the_timeline_out_before_anybody_asks(
     app: APIFlask, make_row: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_row(size_bytes=10)
-    tick.run(ticks.CHECK)
+    tick.run(last_ticks.CHECK)
     monkeypatch.setattr(timeline, "reckoned", lambda now: pytest.fail("it was worked out again"))
     assert timeline.timeline().kept == 1
 

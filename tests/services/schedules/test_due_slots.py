@@ -15,7 +15,7 @@ from app.services.audit import audit
 from app.services.backups import backups
 from app.services.inputs import ScheduleInput
 from app.services.recovery import backup_recovery
-from app.services.schedules import schedules, slots
+from app.services.schedules import due_slots, schedules
 from tests.support.application import TESTER, unreachable_redis
 from tests.support.scheduling import MINUTE, all_slots, four_schedules, get, kept, queued, schedule, stand_in, tick
 
@@ -111,14 +111,14 @@ def test_slots_that_come_while_a_backup_is_still_queued_are_filled_by_it(app: AP
     for hours in range(1, 4):
         assert tick(SUNDAY_THE_FIRST + timedelta(hours=hours), None) == made
     assert stand_in(made[0], SUNDAY_THE_FIRST + timedelta(hours=3))
-    slots.settle(SUNDAY_THE_FIRST + timedelta(hours=3))
+    due_slots.settle(SUNDAY_THE_FIRST + timedelta(hours=3))
     assert [slot.status for slot in all_slots()] == ["completed"] * 4
 
 
 def test_a_slot_that_comes_while_a_backup_runs_gets_one_of_its_own(app: APIFlask) -> None:
     schedule("hourly", SUNDAY_THE_FIRST - 30 * MINUTE)
     (running,) = tick(SUNDAY_THE_FIRST, None)
-    assert slots.ledger.backups.claim(running, "a slow worker") == 1
+    assert due_slots.ledger.backups.claim(running, "a slow worker") == 1
     (following,) = tick(SUNDAY_THE_FIRST + timedelta(hours=1), None)
     assert following != running
 
@@ -211,5 +211,5 @@ def test_overdue_is_a_schedule_whose_backup_is_not_there_an_hour_later(app: APIF
     (made,) = tick(SUNDAY_THE_FIRST + 62 * MINUTE, None)
     (late,) = schedules.overdue(SUNDAY_THE_FIRST + 63 * MINUTE)
     assert late.since == SUNDAY_THE_FIRST
-    slots.ledger.backups.claim(made, "a slow worker")
+    due_slots.ledger.backups.claim(made, "a slow worker")
     assert schedules.overdue(SUNDAY_THE_FIRST + 64 * MINUTE) == []
