@@ -113,7 +113,7 @@ def test_an_archive_that_was_cut_short_says_so(client: FlaskClient, backup: Back
     os.truncate(path, path.stat().st_size - 100)
     for part in ("contents", "contents/documents", "contents/document?path=large.bin"):
         detail = refused(client, f"{URL}/{backup.id}/{part}")
-        assert "cut short" in detail
+        assert "truncated" in detail
         assert "Put the right file back" in detail
 
 

@@ -259,7 +259,7 @@ def test_more_uploads_than_may_wait_or_be_received_are_refused_with_words(
     first = raw(client, foreign)
     full = raw(client, b"another")
     assert (full.status_code, full.headers["Retry-After"]) == (429, "60")
-    assert "wait for their check" in full.get_json()["detail"]
+    assert "waiting for their check" in full.get_json()["detail"]
     assert result_of(client, first)["status"] == "completed"
     monkeypatch.setattr(uploads, "TURN_SECONDS", 0.01)
     with contextlib.ExitStack() as turns:

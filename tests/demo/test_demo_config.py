@@ -32,7 +32,7 @@ def test_secrets_are_kept_for_the_second_start_in_a_private_file(place: Place) -
 
 def test_missing_secrets_of_a_filled_folder_are_named(place: Place) -> None:
     (place.postgres / "cluster").mkdir(parents=True)
-    with pytest.raises(StackError, match=r"secrets\.json is gone"):
+    with pytest.raises(StackError, match=r"secrets\.json is missing"):
         load_or_make_secrets(place)
 
 

@@ -19,6 +19,9 @@ Connection = psycopg.Connection[dict[str, Any]]
 CANCEL_SECONDS = 5
 
 CONNECT_SECONDS = 10
+FREED_SECONDS = 1.0
+"""How long a connection that was just closed may still count against a limit: its server process ends a moment later."""
+
 LOCK_SECONDS = 60
 LOCK_TRY_SECONDS = 2
 """How long one attempt at the locks lasts; between attempts the run is reported as alive."""
@@ -86,7 +89,7 @@ def connect(url: str, application_name: str) -> Connection:
     try:
         parameters.setdefault("connect_timeout", CONNECT_SECONDS)
         parameters["application_name"] = application_name
-        connection = psycopg.connect(conninfo.make_conninfo("", **parameters), autocommit=True, row_factory=dict_row)
+        connection = _connect(conninfo.make_conninfo("", **parameters))
         connection.execute("SET client_encoding = 'UTF8'; SET search_path = pg_catalog; SET DateStyle = ISO")
         connection.execute("SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0")
         connection.execute("SET idle_session_timeout = 0")
@@ -100,6 +103,24 @@ def connect(url: str, application_name: str) -> Connection:
     except psycopg.Error as error:
         raise SourceError(Subject.SOURCE, f"the database can't be opened: {one_line(error)}") from error
 
+
+def _connect(dsn: str) -> Connection:
+    """Connect, and try again for a moment if the role, the database or the server has no connection left.
+
+    A refused connection has no SQLSTATE (psycopg 3.3), so the message decides. In another language than English it isn't
+    recognized, and the first refusal stands.
+    """
+    until = time.monotonic() + FREED_SECONDS
+    while True:
+        try:
+            return psycopg.connect(dsn, autocommit=True, row_factory=dict_row)
+        except psycopg.OperationalError as error:
+            if not _LIMIT_REACHED.search(str(error)) or time.monotonic() > until:
+                raise
+        time.sleep(0.05)
+
+
+_LIMIT_REACHED = re.compile("too many (connections for|clients)|connection slots are reserved")
 
 _FACTS: LiteralString = """
 SELECT current_setting('server_version') AS server_version, current_setting('server_version_num')::int AS server_version_num,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from app.demo.servers import EmbeddedPostgres
@@ -12,8 +14,9 @@ from app.engine.errors import EngineError
 from app.engine.proof.restore_test import RestoreTest, verify_by_restoring
 from app.engine.restore.restore import restore
 from app.engine.restore.swap import undo
+from app.engine.source import postgres
 from tests.support.archives import KEY
-from tests.support.databases import admin_connection
+from tests.support.databases import SourceDatabase, admin_connection
 from tests.support.restoring import pristine
 from tests.support.small_pair import SMALL_SCHEMA, change
 
@@ -50,3 +53,17 @@ def test_with_a_single_connection_it_is_refused_and_nothing_changes(pg18: Embedd
 
         assert live.state() == before
         assert live.remains() == []
+
+
+def test_a_connection_that_is_given_back_in_a_moment_is_waited_for(
+    source_db: SourceDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "FREED_SECONDS", 60.0)
+    with admin_connection(source_db.server) as admin:
+        admin.execute(f"ALTER ROLE {source_db.user} CONNECTION LIMIT 1")
+    first = psycopg.connect(source_db.url)
+    ending = threading.Timer(0.3, first.close)
+    ending.start()
+    with postgres.connect(source_db.url, "tests") as second:
+        assert second.execute("SELECT 1 AS one").fetchone() == {"one": 1}
+    ending.join()

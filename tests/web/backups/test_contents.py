@@ -121,7 +121,7 @@ def test_what_is_damaged_gone_or_not_there_says_so_on_its_page(
     assert "Not found" in admin.get(f"/backups/{backup.id}/documents/file?path=../manifest.json", 404).text
     path = storage_dir / str(backup.filename)
     os.truncate(path, path.stat().st_size - 1)
-    assert "cut short" in admin.get(f"/backups/{backup.id}/tables", 409).by_id("no-contents")
+    assert "truncated" in admin.get(f"/backups/{backup.id}/tables", 409).by_id("no-contents")
     path.unlink()
     assert "no longer in the storage folder" in admin.get(f"/backups/{backup.id}/documents", 404).by_id("no-contents")
 
