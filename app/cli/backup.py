@@ -67,7 +67,7 @@ def verify(backup_id: UUID, restore: bool) -> None:
         click.echo(NO_WORKER, err=True)
     row = follow(lambda: backups.get(backup_id), lambda row: row.verify_requested_at is not None, progress_line)
     if row.verified_at is None or row.error:
-        stop(row.error or "The verification was cut short. Try again.")
+        stop(row.error or "The verification was interrupted. Try again.")
     click.echo(f"{row.filename} matches its manifest (verified at {row.verified_at:%Y-%m-%d %H:%M:%S} UTC).")
     if restore:
         click.echo(f"It was restored into a scratch database in {row.restore_test_seconds:.1f} s.")

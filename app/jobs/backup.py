@@ -14,7 +14,7 @@ from app.runs import ledger, locks
 from app.services.backups import backup_run
 from app.services.recovery import backup_recovery, restore_recovery
 
-UNSETTLED = "A restore was cut short and could not be finished or undone yet, so nothing consistent can be saved: "
+UNSETTLED = "A restore was interrupted and could not be finished or undone yet, so nothing consistent can be saved: "
 
 
 @in_logs("backup_id")

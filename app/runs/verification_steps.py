@@ -47,6 +47,6 @@ def finish(backup_id: uuid.UUID, read_at: datetime | None, problem: str | None, 
 
 
 def abandon(backup_id: uuid.UUID) -> None:
-    """Withdraw the request of a verification that was cut short."""
+    """Withdraw the request of a verification that was interrupted."""
     values = {"phase": None, "verify_requested_at": None, "verify_restoring": False}
     changed(update(Row).where(Row.id == backup_id, Row.status == "completed").values(**values))

@@ -29,7 +29,7 @@ _SHARED = {
     " AND source IN ('default', 'configuration file', 'command line')",
     "configuration files": "SELECT * FROM pg_file_settings",
     # Those of the tests' own pools come and go; a session of nobody or of a role that is gone would be one too many.
-    "sessions of throwaway roles": "SELECT usename, datname FROM pg_stat_activity a WHERE backend_type = 'client backend'"
+    "sessions of temporary roles": "SELECT usename, datname FROM pg_stat_activity a WHERE backend_type = 'client backend'"
     " AND (usename LIKE 'restore\\_sandbox\\_%' OR NOT EXISTS (SELECT FROM pg_authid r WHERE r.oid = a.usesysid))",
     "advisory locks": "SELECT database, classid, objid, mode FROM pg_locks WHERE locktype = 'advisory'",
 }

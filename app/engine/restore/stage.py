@@ -165,7 +165,7 @@ def _owner(connection: Connection, facts: dict[str, Any], live_facts: dict[str, 
 def _stage_in_sandbox(
     run: RestoreRun, connection: Connection, name: str, load: Callable[[LoadRole], _Loaded]
 ) -> StagedDatabase:
-    """Load a staging database as a throwaway role, check what that role made there, and hand it to the live database's
+    """Load a staging database as a temporary role, check what that role made there, and hand it to the live database's
     owner, who is no superuser. `connection` is a maintenance connection."""
     url, survey = url_of(run.url, name), run.findings.dump
     made = staging_database.create_sandbox(connection, run.request.restore_id)

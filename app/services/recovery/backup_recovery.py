@@ -1,5 +1,5 @@
-"""What the minute tick, a starting worker and a worker that lost its horse mend: runs whose worker is gone, jobs that
-Redis forgot, files that nobody writes any more.
+"""What the minute tick, a starting worker and a worker whose work horse died repair: runs whose worker is gone, jobs that
+Redis lost, files that nobody writes any more.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LOST = "The worker was lost while it made this backup (killed, or its machine we
 
 
 def reconcile() -> None:
-    """Mend what can be mended. Does nothing where another process is at it. Raise redis.RedisError if Redis is down."""
+    """Repair interrupted runs, unless another process is already doing so. Raise redis.RedisError if Redis is down."""
     with locks.holding(locks.RECONCILE) as lock:
         if lock is None:
             return
@@ -63,7 +63,7 @@ def close_lost_runs() -> None:
 
 
 def recover(backup_id: UUID) -> None:
-    """Given a backup whose worker process was seen to die, close it at once and let the next one in line begin."""
+    """Close a backup whose worker process was seen to die, and start the next one in line."""
     row = db.session.get(BackupHistory, backup_id, populate_existing=True)
     if row is not None and row.status == "in_progress" and not _waits_for_check(row):
         close_lost_run(backup_id, row.attempt)
@@ -72,8 +72,8 @@ def recover(backup_id: UUID) -> None:
 
 
 def close_lost_run(backup_id: UUID, attempt: int) -> None:
-    """Given a running backup whose worker is known to be gone, end what it left behind and close its row: completed if
-    its archive had been published and is whole, cancelled if that was asked for, failed otherwise."""
+    """End what the dead worker of a running backup left behind, and close its row: completed if its archive had been
+    published and is whole, cancelled if that was requested, failed otherwise."""
     settings = current.settings()
     kill_orphans(backup_id)
     row = db.session.get(BackupHistory, backup_id, populate_existing=True)
@@ -147,7 +147,7 @@ def _enqueue_backup(backup_id: UUID) -> None:
 
 
 def _complete_published(settings: Settings, row: BackupHistory) -> bool:
-    """Given a lost run, close it as completed if its archive was published and verifies. Return whether it was."""
+    """Close a lost run as completed if its archive was published and verifies. Return whether it was."""
     filename = _published(settings, row)
     if filename is None:
         return False

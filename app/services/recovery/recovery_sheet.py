@@ -84,14 +84,14 @@ ELSEWHERE = """\
 
 
 def text(actor: Actor) -> str:
-    """Given who asks, return the sheet, and note in the audit log that it was given out."""
+    """Return the sheet, and record in the audit log that the actor got it."""
     audit.record(actor, "recovery_sheet.downloaded", "settings")
     db.session.commit()
     return render(current.settings())
 
 
 def render(settings: Settings) -> str:
-    """Given the settings, return the sheet's text."""
+    """Return the sheet's text."""
     configuration = {
         "BACKUP_APP_NAME": settings.app_name,
         "BACKUP_SOURCE_URL": without_password(settings.source_url),
@@ -131,7 +131,7 @@ def _in_compose(settings: Settings) -> bool:
 
 
 def without_password(url: str) -> str:
-    """Given a URL, return it without its password, and without its query, which may hold one."""
+    """Remove a URL's password, and its query, which may hold one."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     user = f"{parts.username}@" if parts.username else ""

@@ -52,12 +52,12 @@ class RescanReport:
     findings: list[Finding] = field(default_factory=list)
 
     def of(self, *outcomes: Outcome) -> list[Finding]:
-        """Given outcomes, return their findings."""
+        """Return the findings with any of these outcomes."""
         return [finding for finding in self.findings if finding.outcome in outcomes]
 
 
 def rescan(actor: Actor, progress: Callable[[str], None] | None = None) -> RescanReport:
-    """Given who asks, read every archive of the storage folder and list again those that the history does not know.
+    """Read every archive in the storage folder and list again those that the history does not know.
 
     They come back pinned, so that no cleanup deletes what nobody has looked at; those that our key has not signed come back
     as uploads. What is damaged is reported and not listed. `progress` is called with each file's
@@ -84,7 +84,7 @@ def rescan(actor: Actor, progress: Callable[[str], None] | None = None) -> Resca
 
 
 def _known(settings: Settings, filename: str) -> Finding:
-    """Given an archive that the history lists; one that came without its key is ours now if the key is back."""
+    """Compare an archive that the history lists. One that came without its key becomes ours if the key is back."""
     row = db.session.scalar(select(BackupHistory).where(BackupHistory.filename == filename))
     if row is not None and row.status == "completed" and row.size_bytes is not None:
         differs = archive_damage.problem(filename, row.size_bytes, archive_damage.look_at(filename)) or row.damaged
@@ -180,7 +180,7 @@ def _fill(row: BackupHistory, filename: str, manifest: Manifest, checked: Archiv
 
 
 def _slots(label: str) -> list[tuple[UUID, datetime]]:
-    """Given a manifest's slots, return each schedule with the time that it was due."""
+    """Parse a manifest's slots into schedules and the times at which they were due."""
     found = []
     for pair in label.split():
         schedule_id, _, moment = pair.partition("@")
@@ -192,7 +192,7 @@ def _slots(label: str) -> list[tuple[UUID, datetime]]:
 
 
 def _schedule(label: str | None) -> UUID | None:
-    """Given a manifest's schedule, return its id if the schedule is still known."""
+    """Return the id of a manifest's schedule if it still exists."""
     try:
         schedule = db.session.get(BackupSchedule, UUID(label)) if label else None
     except ValueError:

@@ -1,5 +1,5 @@
-"""What the tick, a starting worker and a worker that lost its horse mend of restores: swaps that were cut, rows whose worker
-is gone, states that are kept beyond their time. The journals of the engine are the truth; the rows follow them.
+"""What the minute tick, a starting worker and a worker whose work horse died repair of restores: interrupted swaps, rows
+whose worker is gone, states that are kept beyond their time. The journals of the engine are the truth; the rows follow them.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ RECOVERY = Actor.system("recovery")
 
 
 def reconcile(thorough: bool = False) -> None:
-    """Mend what can be mended; `thorough`: look at every journal, though none seems to need it. Raise redis.RedisError
-    if Redis is down."""
+    """Repair interrupted restores and drop kept states that have expired. `thorough`: read every journal, even if none
+    seems to need it. Raise redis.RedisError if Redis is down."""
     lost = frozenset(row.id for row in ledger.restores.silent_since(backup_recovery.SILENT) if _worker_is_gone(row.id))
-    if lost or _swap_was_cut() or _expired() or _surplus() or (thorough and _journals_there()):
+    if lost or _swap_was_interrupted() or _expired() or _surplus() or (thorough and _journals_there()):
         with locks.holding(locks.SOURCE) as lock:
             if lock is not None:
                 _settle_or_log(lost)
@@ -56,7 +56,7 @@ def reconcile(thorough: bool = False) -> None:
 
 
 def recover(restore_id: UUID) -> None:
-    """Given a restore whose worker process was seen to die, find out how it ended, and let the next one in line begin."""
+    """Find out how a restore ended whose worker process was seen to die, and start the next run in line."""
     with locks.holding(locks.SOURCE, patience=LOCK_PATIENCE_SECONDS) as lock:
         if lock is not None:
             _settle_or_log(frozenset([restore_id]))
@@ -64,19 +64,19 @@ def recover(restore_id: UUID) -> None:
 
 
 def settle_before_reading() -> None:
-    """Before the source is read: finish or undo a swap that was cut. Raise EngineError if that can't be done."""
-    if _swap_was_cut():
+    """Finish or undo an interrupted swap before the source is read. Raise EngineError if that can't be done."""
+    if _swap_was_interrupted():
         with locks.holding(locks.SOURCE) as lock:
             if lock is not None:
                 settle()
 
 
 def settle(lost: frozenset[UUID] = frozenset(), reason: str = LOST) -> None:
-    """Given the running restores that nobody works on any more and why, end each restore that was cut, and make the rows
-    say what is true.
+    """Finish or undo each interrupted restore, and make the rows say what is true. `lost`: the running restores whose worker
+    is gone; `reason`: why.
 
     The caller holds the source's lock exclusively, so no restore is under way. Raise EngineError or psycopg.Error if the
-    server is away; then nothing is said yet.
+    server can't be reached; no row is changed then.
     """
     folder, target = restore_engine.state_dir(), restore_engine.target()
     ended = {found.restore_id: found for found in recovery.recover(folder, target)}
@@ -104,7 +104,7 @@ def expire() -> None:
 
 
 def drop_kept(restore_id: UUID) -> bool:
-    """Given a restore, drop the state that it keeps. Return False, and try again at the next tick, if that fails."""
+    """Drop the state that a restore keeps. Return False if that fails; the next tick tries again."""
     try:
         left = swap.discard(restore_engine.state_dir(), restore_id, restore_engine.target())
     except (EngineError, psycopg.Error, OSError) as error:
@@ -167,7 +167,7 @@ def _close_safety_backup(row: Restore) -> None:
 
 
 def _follow(journal: Journal) -> None:
-    """Given the journal of a finished swap, make its restore's row say which state is live; make one if there is none."""
+    """Make a restore's row say which state is live, by the journal of its finished swap. Add the row if there is none."""
     undone = journal.wanted == "old"
     row = db.session.get(Restore, journal.restore_id, populate_existing=True)
     if row is None:
@@ -184,8 +184,8 @@ def _follow(journal: Journal) -> None:
 
 
 def _adopt(journal: Journal, undone: bool) -> None:
-    """Given a journal that no row knows (the metadata database was lost), list its restore, so that it can be undone and
-    what it keeps is dropped in time."""
+    """List the restore of a journal that no row knows, as after the loss of the metadata database, so that it can be undone
+    and what it keeps is dropped in time."""
     now = utcnow()
     scope = "all" if journal.database and journal.folder else "database" if journal.database else "documents"
     row = Restore(
@@ -199,7 +199,7 @@ def _adopt(journal: Journal, undone: bool) -> None:
 
 
 def _note_missing(kept: frozenset[UUID]) -> None:
-    """Given the restores whose states are kept, note at all others that there is no way back."""
+    """Record that restores whose state is no longer kept can't be undone."""
     listed = select(Restore.id).where(
         Restore.status == "completed", Restore.discarded_at.is_(None), Restore.undo_until.is_not(None)
     )
@@ -234,9 +234,9 @@ def _surplus() -> list[UUID]:
         return []
 
 
-def _swap_was_cut() -> bool:
-    """Return whether a restore is under way or was cut short. A journal that can't be used is reported, and does not count:
-    nothing can be done about it here, and it must not stop everything else for ever."""
+def _swap_was_interrupted() -> bool:
+    """Return whether a restore is under way or was interrupted. A journal that can't be used is reported and does not
+    count: nothing can be done about it here, and it must not stop everything else for ever."""
     try:
         survey = survey_journals(restore_engine.state_dir(), restore_engine.target())
     except EngineError:

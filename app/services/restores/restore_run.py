@@ -61,7 +61,7 @@ class RestoreRun:
         """
         logger.info("restore begins", scope=self.scope, backup=str(self.backup_id))
         source_problem(self.settings)
-        # A swap that was cut short earlier is settled before anything is built on it.
+        # A swap that was interrupted earlier is settled before anything is built on it.
         restore_recovery.settle()
         backup = backups.get(self.backup_id) if self.backup_id else None
         if backup is None:

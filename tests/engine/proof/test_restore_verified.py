@@ -101,7 +101,7 @@ def test_a_database_that_is_only_named_alike_is_left_alone(small: Pristine, live
 
 
 def test_what_only_a_superuser_may_make_comes_back_by_a_superuser(small: Pristine, tmp_path: Path) -> None:
-    """Loaded by a throwaway role with the owner's rights; what that may not do, the superuser does."""
+    """Loaded by a temporary role with the owner's rights; what that may not do, the superuser does."""
     with small.live(tmp_path) as live:
         with admin_connection(live.server, live.name) as connection:
             connection.execute(

@@ -163,7 +163,7 @@ def test_an_archive_of_ours_with_another_key_is_untrusted(hard: Pristine, live: 
     request = live.request(hard.archive, signing_key=_OTHER_KEY)
     looked = preview(request)
     assert (looked.ours, looked.signed) == (True, False)
-    assert any("throwaway role" in warning for warning in looked.warnings)
+    assert any("temporary role" in warning for warning in looked.warnings)
     wanted = without_grants(dumped(hard.server.bin_dir, hard.server.url(hard.name)))
 
     restore(request)

@@ -15,7 +15,7 @@ NEEDS_SUPERUSER = re.compile(
     rb"|(?:GRANT|REVOKE|COMMENT ON|SECURITY LABEL)\b",
     re.DOTALL,
 )
-"""What may be repeated as the superuser where the throwaway role was refused: it runs no code that the archive brings."""
+"""What may be repeated as the superuser where the temporary role was refused: it runs no code that the archive brings."""
 
 ROUTINE = re.compile(rb"CREATE (?:OR REPLACE )?(?:FUNCTION|PROCEDURE|AGGREGATE)\b")
 _NEW_ROUTINES: LiteralString = """
@@ -27,7 +27,7 @@ WHERE p.xmin = pg_catalog.pg_current_xact_id()::xid AND pg_catalog.pg_get_userby
 
 
 def create_routine_for(superuser: Connection, statement: bytes, role: str) -> None:
-    """Create a function as the superuser and give it to the throwaway role in the same transaction: what the load calls of
+    """Create a function as the superuser and give it to the temporary role in the same transaction: what the load calls of
     it, as a SECURITY DEFINER function in an index, must not run with a superuser's rights. Raise psycopg.Error."""
     with superuser.transaction():
         superuser.execute(statement, prepare=False)

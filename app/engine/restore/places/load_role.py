@@ -1,5 +1,5 @@
 """As whom an archive of ours is loaded. Tables run their owner's code (checks, defaults, indexes) with the rights of whoever
-fills them: so no superuser fills what belongs to a role that is none, but a throwaway role with that role's rights."""
+fills them: so no superuser fills what belongs to a role that is none, but a temporary role with that role's rights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SUPERUSERS: LiteralString = "SELECT rolname AS name FROM pg_roles WHERE rolsupe
 @dataclass(frozen=True)
 class LoadRole:
     """How to connect for loading. `superuser`, if there is one, connects for what only a superuser may do; `sandbox` is the
-    throwaway role of an untrusted archive."""
+    temporary role of an untrusted archive."""
 
     connect: Callable[[], Connection]
     superuser: Callable[[], Connection] | None = None
@@ -35,7 +35,7 @@ class LoadRole:
 def load_role(connection: Connection, url: str, name: str, owner: str, run_id: UUID) -> Iterator[LoadRole]:
     """Yield as whom to load the new database `name`. `connection` is a maintenance connection, `url` the source's.
 
-    What the throwaway role has made belongs to the owner afterwards, and the role is dropped.
+    What the temporary role has made belongs to the owner afterwards, and the role is dropped.
     """
     application = f"restore {run_id}"
 
@@ -59,7 +59,7 @@ def load_role(connection: Connection, url: str, name: str, owner: str, run_id: U
             connect(sandbox_url, application).close()
         except EngineError as error:
             refused = (
-                f"A throwaway role could not log in ({error}), so the superuser {row['name']} loaded the archive itself."
+                f"A temporary role could not log in ({error}), so the superuser {row['name']} loaded the archive itself."
             )
             yield LoadRole(as_us, None, [refused])
         else:

@@ -266,19 +266,19 @@ def give_all(connection: Connection, role: str, owner: str) -> None:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A throwaway role that may do nothing but own the staging database."""
+    """A temporary role that may do nothing but own the staging database."""
 
     role: str
     password: str
 
 
 def sandbox_name(run_id: UUID) -> str:
-    """Return the name of a run's throwaway role."""
+    """Return the name of a run's temporary role."""
     return f"{SANDBOX}{run_id.hex[:12]}"
 
 
 def create_sandbox(connection: Connection, run_id: UUID) -> Sandbox:
-    """Create the run's throwaway role, over a maintenance connection. Raise RestoreError if the server refuses."""
+    """Create the run's temporary role, over a maintenance connection. Raise RestoreError if the server refuses."""
     sandbox = Sandbox(sandbox_name(run_id), secrets.token_urlsafe(24))
     role = sql.Identifier(sandbox.role)
     try:
@@ -295,7 +295,7 @@ def create_sandbox(connection: Connection, run_id: UUID) -> Sandbox:
 
 
 def drop_sandbox(connection: Connection, run_id: UUID) -> None:
-    """Drop the run's throwaway role, over a maintenance connection, if it exists."""
+    """Drop the run's temporary role, over a maintenance connection, if it exists."""
     name = sandbox_name(run_id)
     if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [name]).fetchone() is not None:
         connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))

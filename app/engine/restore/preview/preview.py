@@ -130,7 +130,7 @@ class Previewer:
             self._warnings.append("This archive is not signed by this installation; an admin chose to trust it.")
             return
         self._warnings.append(
-            "This archive is not signed by this installation. Its SQL is executed by a throwaway role that may do nothing "
+            "This archive is not signed by this installation. Its SQL is executed by a temporary role that may do nothing "
             "else; owners and grants in it are left out, and everything will belong to the live database's owner."
         )
 
