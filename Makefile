@@ -43,7 +43,7 @@ test: $(STAMP)
 	@$(RUN) -m pytest -n 2 -m 'not heavy'
 
 test-heavy: $(STAMP)
-	@$(RUN) -m pytest -n 2 --dist loadgroup -m heavy
+	@$(RUN) -m pytest -n 2 -m heavy
 
 lint: $(STAMP)
 	@$(RUN) -m ruff check .

@@ -16,8 +16,8 @@ from tests.deployment.engine import EngineError
 from tests.deployment.stack import Stack, until
 from tests.support.guide import README, blocks, section
 
-# One engine serves all of them, so one worker of pytest runs them all, first.
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800), pytest.mark.xdist_group("deployment")]
+# Each worker of pytest that gets one of them makes an engine and the images: that costs minutes once, and stacks run at once.
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
 MakeStack = Callable[..., Stack]
 PASSWORD = "pa$word:of@the/app%"
 

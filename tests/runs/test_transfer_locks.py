@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from app.extensions import db
 from app.runs import locks, transfer_locks
+from tests.support.application import wait_for
 
 OURS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lock transfers'"
 
@@ -35,14 +36,14 @@ def test_many_downloads_take_one_connection_and_none_when_they_are_over(app: API
         assert lock is not None
         lock.release()
     assert locks.held(names) == set()
-    assert connections() == 0
+    wait_for(lambda: connections() == 0)
 
 
 def test_what_somebody_else_holds_is_refused_and_no_connection_stays(app: APIFlask) -> None:
     name = locks.archive_name(uuid4())
     with locks.holding(name):
         assert transfer_locks.acquire(name, shared=True) is None
-        assert connections() == 0
+        wait_for(lambda: connections() == 0)
 
 
 def test_after_a_restart_of_the_server_the_next_transfer_gets_its_lock(app: APIFlask) -> None:
@@ -59,4 +60,4 @@ def test_after_a_restart_of_the_server_the_next_transfer_gets_its_lock(app: APIF
         assert locks.held([first, second]) == {second}
         before.release()
         assert locks.held([second]) == {second}
-    assert connections() == 0
+    wait_for(lambda: connections() == 0)
