@@ -16,7 +16,7 @@ from tests.deployment.engine import EngineError
 from tests.deployment.stack import Stack, until
 from tests.support.guide import README, blocks, section
 
-# Each worker of pytest that gets one of them makes an engine and the images: that costs minutes once, and stacks run at once.
+# Each worker of pytest that gets one of them makes an engine and the images, which takes minutes; stacks then run at once.
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
 MakeStack = Callable[..., Stack]
 PASSWORD = "pa$word:of@the/app%"
